@@ -1,0 +1,166 @@
+"""Audio embeddings of clips, computed once and kept on disk.
+
+One safetensors file a clip, its JSON sidecar beside it, named by a key of all that changes the content.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import itertools
+import json
+import os
+import random
+import warnings
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from palmkit import audio
+from palmkit.storage import atomic_write, cache_root, progress_bar
+
+EMBEDDING_VERSION = 1  # raise it with every change of audio.py or encoders.py that changes an embedding
+DEFAULT = object()
+
+
+@dataclass
+class Embeddings:
+    """features [n, dim] unit norm, labels [n] int64 (-1 where unknown), paths, offsets (each crop's start in samples)."""
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    paths: list[str]
+    offsets: list[int]
+
+
+def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16, workers=None) -> Embeddings:
+    """Embed clips, reading from the cache what is there and computing only what is missing.
+
+    clips: a DataFrame (path, label) of `load_dataset` or `draw_shots`, or a list of paths.
+    cache: a folder; default PALMKIT_CACHE or ~/.cache/palmkit; None keeps nothing.
+    crop: as in `read_clip`; a random start is drawn from a generator seeded by `crop_seed` and the file's content, so a
+    run repeats. Files are decoded in `workers` threads while the model encodes.
+    Raises AudioError (path, and row of which CSV) and OSError (disk); what was embedded until then is kept.
+    """
+    frame = clips if isinstance(clips, pd.DataFrame) else pd.DataFrame({"path": [str(path) for path in clips]})
+    paths = [str(path) for path in frame["path"]]
+    if not paths:
+        raise ValueError("there are no clips to embed")
+    folder = None if cache is None else (cache_root() if cache is DEFAULT else Path(cache)) / "embeddings"
+    store = _Store(folder, _provenance(pengi, crop, crop_seed))
+    workers = workers or min(8, os.cpu_count() or 1)
+    found: dict[int, tuple[torch.Tensor, int]] = {}
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        try:
+            digests = list(pool.map(file_digest, paths))
+            found = {n: entry for n, entry in enumerate(map(store.read, digests)) if entry is not None}
+            missing = [n for n in range(len(paths)) if n not in found]
+            read = functools.partial(_read, crop=crop, crop_seed=crop_seed)
+            with progress_bar(total=len(missing), desc="embed", unit="clip", leave=False) as bar:
+                for batch in _batches(pool, read, [(n, paths[n]) for n in missing], batch_size):
+                    numbers, waveforms, offsets, shas = zip(*batch, strict=True)
+                    features = pengi.encode_audio(torch.stack(waveforms)).cpu()
+                    for n, feature, offset, sha in zip(numbers, features, offsets, shas, strict=True):
+                        store.write(sha, feature, offset, paths[n])
+                        found[n] = (feature, offset)
+                    bar.update(len(batch))
+        except audio.AudioError as error:
+            raise audio.AudioError(_located(error, frame)) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+    features = torch.stack([found[n][0] for n in range(len(paths))])
+    labels = torch.tensor(list(frame["label"]) if "label" in frame else [-1] * len(paths), dtype=torch.long)
+    return Embeddings(features, labels, paths, [found[n][1] for n in range(len(paths))])
+
+
+def file_digest(path) -> str:
+    """sha256 of a file's bytes; not computed anew within a process while size, times and inode stay the same."""
+    try:
+        stat = os.stat(path)
+    except OSError as error:
+        raise audio.AudioError(f"{path}: cannot be read ({error.strerror})") from error
+    return _file_digest(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _file_digest(path, *_stat) -> str:
+    return audio.digest(audio.read_bytes(path))
+
+
+def _provenance(pengi, crop, crop_seed) -> dict:
+    """All that changes an embedding, but for the audio file itself."""
+    return {
+        "version": EMBEDDING_VERSION,
+        "weights": pengi.digest("audio"),
+        "preprocessing": {"sample_rate": audio.SAMPLE_RATE, "samples": audio.CLIP_SAMPLES, **pengi.config["audio"]},
+        "crop": crop,
+        "crop_seed": crop_seed if crop == "random" else None,
+        "precision": f"float32, matmul {torch.get_float32_matmul_precision()}",
+    }
+
+
+def _read(item, crop, crop_seed):
+    """Decode one clip: (number, waveform, crop's start, digest of the very bytes decoded)."""
+    number, path = item
+    data = audio.read_bytes(path)
+    sha = audio.digest(data)
+    waveform, offset = audio.crop_clip(audio.decode(data, path), crop, random.Random(f"{crop_seed}:{sha}"))
+    return number, waveform, offset, sha
+
+
+def _batches(pool, function, items, batch_size):
+    """Results of function(item) in order, in lists of batch_size, at most four batches read ahead."""
+    items = iter(items)
+    ahead = deque(pool.submit(function, item) for item in itertools.islice(items, 4 * batch_size))
+    while ahead:
+        batch = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
+        ahead.extend(pool.submit(function, item) for item in itertools.islice(items, len(batch)))
+        yield batch
+
+
+def _located(error, frame) -> str:
+    """The message with the CSV row of the file it is about."""
+    rows = [row for row, path in frame["path"].items() if str(error).startswith(f"{path}:")]
+    return f"{error} (row {rows[0]} of {frame.attrs['csv']})" if rows and "csv" in frame.attrs else str(error)
+
+
+class _Store:
+    """Embeddings of one model and setting: key of the audio's sha256 -> file."""
+
+    def __init__(self, folder: Path | None, provenance: dict):
+        self.folder, self.provenance = folder, provenance
+
+    def place(self, sha: str) -> tuple[str, Path]:
+        key = audio.digest(json.dumps({**self.provenance, "audio": sha}, sort_keys=True).encode())
+        return key, self.folder / key[:2] / f"{key}.safetensors"
+
+    def read(self, sha: str):
+        """(feature [dim], offset), or None where there is no whole entry of this key."""
+        if self.folder is None:
+            return None
+        key, path = self.place(sha)
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, "pt") as file:
+                metadata, feature = file.metadata() or {}, file.get_tensor("feature")
+            if metadata.get("key") != key or metadata.get("sha256") != audio.digest(feature.numpy().tobytes()):
+                raise ValueError("its content belongs to another key or was changed")
+            return feature, int(metadata["offset"])
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            warnings.warn(f"cache entry {path} is not usable ({error}); computed anew", stacklevel=3)
+            return None
+
+    def write(self, sha: str, feature: torch.Tensor, offset: int, path: str) -> None:
+        if self.folder is None:
+            return
+        key, place = self.place(sha)
+        metadata = {"key": key, "sha256": audio.digest(feature.numpy().tobytes()), "offset": str(offset)}
+        sidecar = {**self.provenance, "audio": sha, "offset": offset, "file": Path(path).name, "dim": len(feature)}
+        atomic_write(place.with_suffix(".json"), json.dumps(sidecar, indent=1))
+        atomic_write(place, save({"feature": feature.contiguous()}, metadata))

@@ -1,0 +1,184 @@
+"""PENGI's two encoders: HTS-AT for audio, CLIP's text transformer, each with PENGI's projection.
+
+Swin is timm's, the byte-pair encoding is open_clip's; the rest is short enough to stand here. The text transformer is
+written out because prompt learning needs it in two pieces: a prefix that runs once, and class names that follow it.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+
+import torch
+import torch.nn.functional as F
+from open_clip import SimpleTokenizer
+from timm.models.swin_transformer import SwinTransformer
+from torch import nn
+
+VOCABULARY = 49_408
+EOT = 49_407  # <|endoftext|>, which is also the padding
+
+
+class Projection(nn.Module):
+    """PENGI's projection: LayerNorm(e1 + dropout(W2 gelu(e1))) with e1 = W1 x. [..., d_in] -> [..., d_out]."""
+
+    def __init__(self, d_in: int, d_out: int, dropout: float = 0.5):
+        super().__init__()
+        self.linear1 = nn.Linear(d_in, d_out, bias=False)
+        self.linear2 = nn.Linear(d_out, d_out, bias=False)
+        self.layer_norm = nn.LayerNorm(d_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        e1 = self.linear1(x)
+        return self.layer_norm(e1 + self.dropout(self.linear2(F.gelu(e1))))
+
+
+class AudioEncoder(nn.Module):
+    """HTS-AT in stages: waveform -> log_mel -> image -> latent -> projection."""
+
+    def __init__(self, *, n_fft, mel_bins, hop_size, log_amin, bn_eps, bn_momentum, spec_size, d_proj, dropout, **swin):
+        super().__init__()
+        self.hop_size, self.log_amin, self.spec_size = hop_size, log_amin, spec_size
+        self.segments = spec_size // mel_bins
+        self.register_buffer("window", torch.zeros(n_fft))
+        self.register_buffer("mel", torch.zeros(n_fft // 2 + 1, mel_bins))
+        self.bn0 = nn.BatchNorm2d(mel_bins, eps=bn_eps, momentum=bn_momentum)
+        self.trunk = SwinTransformer(img_size=spec_size, in_chans=1, num_classes=0, global_pool="", **swin)
+        self.projection = Projection(self.trunk.num_features, d_proj, dropout)
+
+    def log_mel(self, waveforms):
+        """[n, samples] -> [n, frames, mel] in dB. The FFT gives what the checkpoint's convolution kernels give."""
+        spectrum = torch.stft(
+            waveforms, len(self.window), self.hop_size, window=self.window, center=True, pad_mode="reflect",
+            return_complex=True,
+        )  # fmt: skip
+        power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)  # [n, frames, bins]
+        return 10 * torch.log10((power @ self.mel).clamp(min=self.log_amin))
+
+    def image(self, log_mel):
+        """[n, frames, mel] -> [n, 1, size, size]: bn0 per mel band, time stretched, segments stacked along frequency."""
+        frames = self.spec_size * self.segments
+        if log_mel.shape[1] > frames:
+            raise ValueError(f"{log_mel.shape[1]} frames do not fit into {frames}: the waveforms are too long")
+        x = self.bn0(log_mel.transpose(1, 2)[..., None])  # [n, mel, frames, 1]
+        x = x.permute(0, 3, 2, 1)  # [n, 1, frames, mel]
+        if x.shape[2] < frames:
+            x = F.interpolate(x, (frames, x.shape[3]), mode="bicubic", align_corners=True)
+        x = x.reshape(len(x), self.segments, self.spec_size, -1)  # [n, segment, frame, mel]
+        return x.transpose(2, 3).reshape(len(x), 1, -1, self.spec_size)  # row = segment * mel_bins + mel
+
+    def latent(self, image):
+        """[n, 1, size, size] -> [n, 768]: Swin's last map, averaged over positions."""
+        return self.trunk.forward_features(image).mean((1, 2))
+
+    def forward(self, waveforms):
+        return self.projection(self.latent(self.image(self.log_mel(waveforms))))
+
+
+class TextBlock(nn.Module):
+    """One pre-LayerNorm block of CLIP. Queries see the shared prefix and, causally, their own sequence."""
+
+    def __init__(self, width: int, heads: int, hidden: int, eps: float):
+        super().__init__()
+        self.heads = heads
+        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x, prefix=None):
+        """x [b, c, s, width] after prefix keys and values [b, heads, p, d] -> new x, and x's own keys and values.
+
+        The c sequences of one b share its prefix, so the prefix is never copied: its scores are one product with all
+        c * s queries, joined with the sequence's own scores before the softmax. The result is exact.
+        """
+        b, c, s, width = x.shape
+        y = self.layer_norm1(x)
+        split = (b, c, s, self.heads, width // self.heads)
+        q, k, v = (project(y).view(split).transpose(2, 3) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q = q * q.shape[-1] ** -0.5  # [b, c, heads, s, d]
+        future = torch.ones(s, s, dtype=torch.bool, device=x.device).triu(1)
+        scores = (q @ k.transpose(-1, -2)).masked_fill(future, float("-inf"))  # [b, c, heads, s, s]
+        if prefix is None:
+            out = scores.softmax(-1) @ v
+        else:
+            keys, values = prefix
+            p = keys.shape[2]
+            flat = q.transpose(1, 2).flatten(2, 3) @ keys.transpose(-1, -2)  # [b, heads, c * s, p]
+            weights = torch.cat([flat.unflatten(2, (c, s)).transpose(1, 2), scores], -1).softmax(-1)
+            shared = weights[..., :p].transpose(1, 2).flatten(2, 3) @ values  # [b, heads, c * s, d]
+            out = weights[..., p:] @ v + shared.unflatten(2, (c, s)).transpose(1, 2)
+        x = x + self.out_proj(out.transpose(2, 3).flatten(3))
+        y = self.fc1(self.layer_norm2(x))
+        return x + self.fc2(y * torch.sigmoid(1.702 * y)), (k, v)  # QuickGELU
+
+
+class TextEncoder(nn.Module):
+    """CLIP's text transformer and PENGI's projection, without padding: the mask is causal, so nothing after
+    `<|endoftext|>` matters, and what is shared in front of it is the same for every class."""
+
+    def __init__(self, *, width, heads, layers, hidden, positions, clip_dim, d_proj, eps, dropout, max_tokens):
+        super().__init__()
+        self.max_tokens = max_tokens
+        self.token_embedding = nn.Embedding(VOCABULARY, width)
+        self.position_embedding = nn.Embedding(positions, width)
+        self.layers = nn.ModuleList(TextBlock(width, heads, hidden, eps) for _ in range(layers))
+        self.final_layer_norm = nn.LayerNorm(width, eps)
+        self.clip_text_projection = nn.Linear(width, clip_dim, bias=False)
+        self.projection = Projection(clip_dim, d_proj, dropout)
+
+    @property
+    def width(self) -> int:
+        return self.token_embedding.embedding_dim
+
+    def prefix(self, x):
+        """Token embeddings [b, p, width] at positions 0..p-1 -> each layer's keys and values [b, heads, p, d]."""
+        x = (x + self.position_embedding.weight[: x.shape[1]])[:, None]
+        keys_and_values = []
+        for layer in self.layers:
+            x, (k, v) = layer(x)
+            keys_and_values.append((k[:, 0], v[:, 0]))
+        return keys_and_values
+
+    def follow(self, x, eot, prefix=None):
+        """Token embeddings [b, c, s, width] after a prefix, `<|endoftext|>` at eot [c] -> [b, c, d_proj], not normalised."""
+        start = 0 if prefix is None else prefix[0][0].shape[2]
+        x = x + self.position_embedding.weight[start : start + x.shape[2]]
+        for index, layer in enumerate(self.layers):
+            x, _ = layer(x, None if prefix is None else prefix[index])
+        x = x[:, torch.arange(len(eot), device=x.device), eot]  # [b, c, width]
+        return self.projection(self.clip_text_projection(self.final_layer_norm(x)))
+
+    def forward(self, ids, mask):
+        """Ids and mask [n, 40] of `tokenize` -> [n, d_proj], not normalised."""
+        length = mask.sum(1)
+        return self.follow(self.token_embedding(ids[:, : int(length.max())])[None], length - 1)[0]
+
+
+@functools.cache
+def _bpe():
+    bpe = SimpleTokenizer()
+    # The published tokenizer normalises and lower-cases; open_clip's default also unescapes HTML and mends quotes.
+    bpe.clean_fn = lambda text: " ".join(unicodedata.normalize("NFC", text).split()).lower()
+    return bpe
+
+
+def tokenize(prompts: list[str], max_tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    """CLIP token ids and mask of each prompt, [n, max_tokens] int64, padded with `<|endoftext|>` (mask 0).
+
+    Raises ValueError for a prompt that does not fit: the published code does not truncate either.
+    """
+    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise TypeError("prompts must be a list of strings")
+    if not prompts:
+        raise ValueError("there are no prompts to encode")
+    bpe = _bpe()
+    ids = torch.full((len(prompts), max_tokens), EOT)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        tokens = [bpe.sot_token_id, *bpe.encode(prompt), EOT]
+        if len(tokens) > max_tokens:
+            raise ValueError(f"{prompt!r} has {len(tokens)} tokens; the text encoder takes {max_tokens}: shorten it")
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    return ids, mask

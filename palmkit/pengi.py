@@ -1,0 +1,305 @@
+"""PENGI, read from its own checkpoint: `pengi = load_pengi("base.pth")`.
+
+The only place that knows the checkpoint's key names. Dimensions are read off the tensors; what tensors cannot tell
+comes from `config`, whose default is PENGI's.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import pickle
+import re
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from palmkit.encoders import VOCABULARY, AudioEncoder, TextEncoder, tokenize
+
+# What tensors cannot tell (PENGI's config and code; the layout is that of a config.json beside the checkpoint).
+PENGI_CONFIG = {
+    "note": "",  # a sentence that every output of this checkpoint should carry, say "random weights"
+    "projection_dropout": 0.5,
+    "audio": {
+        "n_samples": 308_700,
+        "hop_size": 320,
+        "log_amin": 1e-10,
+        "bn_eps": 1e-5,
+        "bn_momentum": 0.1,
+        "spec_size": 256,
+        "drop_path_rate": 0.1,
+    },
+    "text": {"num_attention_heads": 8, "layer_norm_eps": 1e-5, "enc_text_len": 40},
+}
+# What this code does and a config must not contradict.
+FIXED = {
+    "projection_layer_norm_eps": 1e-5,
+    "logit_scale": 100.0,
+    "audio": {
+        "sampling_rate": 44_100, "window": "hann", "center": True, "pad_mode": "reflect", "power": 2.0, "log_ref": 1.0,
+        "top_db": None, "in_chans": 1, "layer_norm_eps": 1e-5, "patch_norm": True,
+    },
+    "text": {"hidden_act": "quick_gelu", "eos_id": 49_407, "bos_id": 49_406, "pad_id": 49_407},
+}  # fmt: skip
+# Tensors of the two encoders that may be in the file and are not needed: PENGI's unused classifier, and what Swin and
+# older `transformers` store although it follows from the sizes.
+UNUSED = re.compile(r"audio_encoder\.base\.htsat\.(head|tscam_conv)\.|\.relative_position_index$|\.attn_mask$|\.position_ids$")
+HTSAT = "audio_encoder.base.htsat."
+STFT = HTSAT + "spectrogram_extractor.stft."
+MEL = HTSAT + "logmel_extractor.melW"
+TEXT = "caption_encoder."
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is not what it should be; the message names the tensors."""
+
+
+class Pengi:
+    """The two frozen encoders: `.audio`, `.text` (modules), `.config`, `.device`, `.dim`, `.note`."""
+
+    def __init__(self, audio: AudioEncoder, text: TextEncoder, config: dict, device: torch.device):
+        self.audio, self.text = (encoder.to(device).eval().requires_grad_(False) for encoder in (audio, text))
+        self.config, self.device, self.note = config, device, config["note"]
+        self.dim = audio.projection.linear1.out_features
+
+    def encode_audio(self, waveforms) -> torch.Tensor:
+        """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim], in eval mode, without gradient."""
+        waveforms = torch.as_tensor(waveforms, dtype=torch.float32)
+        if waveforms.ndim != 2:
+            raise ValueError(f"encode_audio takes waveforms [n, samples], not a tensor of shape {list(waveforms.shape)}")
+        with torch.inference_mode():
+            embedding = F.normalize(self.audio.eval()(waveforms.to(self.device)), dim=-1)
+        return embedding.clone()  # outside inference mode: a plain tensor that autograd accepts as an input
+
+    def encode_text(self, prompts: list[str]) -> torch.Tensor:
+        """Prompts -> unit embeddings [n, dim]. Raises ValueError for a prompt over 40 tokens."""
+        ids, mask = (tensor.to(self.device) for tensor in self.tokenize(prompts))
+        with torch.inference_mode():
+            embedding = F.normalize(self.text.eval()(ids, mask), dim=-1)
+        return embedding.clone()
+
+    def tokenize(self, prompts: list[str]):
+        """Token ids and mask of each prompt, both [n, 40] int64."""
+        return tokenize(prompts, self.text.max_tokens)
+
+    def digest(self, *encoders: str) -> str:
+        """sha256 of the weights as they are now, of "audio", "text" or (default) both; the same for every file format."""
+        sha = hashlib.sha256()
+        for encoder in encoders or ("audio", "text"):
+            for name, tensor in sorted(getattr(self, encoder).state_dict().items()):
+                sha.update(f"{encoder}.{name}{list(tensor.shape)}{tensor.dtype}".encode())
+                sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+
+def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
+    """Load PENGI's encoders from a checkpoint in `base.pth`'s layout or a safetensors file.
+
+    checkpoint: a path, or "standin" (a small one with random weights, generated); keys with or without the prefix `module.`; decoder keys are ignored.
+    device: "auto" is CUDA if there is one.
+    config: a dict, or None for a `config.json` beside the checkpoint if there is one, else PENGI's own values.
+    Raises CheckpointError naming each missing, unexpected or misshapen tensor.
+    """
+    if checkpoint == "standin":
+        from palmkit.standin import standin_checkpoint
+
+        checkpoint = standin_checkpoint()
+    path = Path(checkpoint).expanduser()
+    state = read_checkpoint(path)
+    if config is None and (beside := path.parent / "config.json").is_file():
+        config = json.loads(beside.read_text())
+    elif config is None and state.get(TEXT + "base.embeddings.token_embedding.weight", torch.empty(0, 512)).shape[-1] != 512:
+        warnings.warn(
+            f"{path.name} is not of PENGI's size and there is no config: {PENGI_CONFIG['text']['num_attention_heads']} "
+            "text heads are assumed; put a config.json beside it or pass config=",
+            stacklevel=2,
+        )
+    settings = merge_config(config or {})
+    sizes = read_sizes(state)
+    check_config(config or {}, sizes, path)
+    with torch.random.fork_rng(devices=[]):  # modules draw initial values that are thrown away
+        audio, text = build(sizes, settings)
+    fill(audio, text, state, path)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Pengi(audio, text, settings, torch.device(device))
+
+
+def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of the two encoders, float32, without `module.`; code in the file is never run (weights_only)."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}; PENGI's base.pth is at zenodo.org/records/8387083")
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is no whole PyTorch or safetensors checkpoint: {reason}") from error
+    tensors = tensors.get("model", tensors) if isinstance(tensors, dict) else {}
+    state = {}
+    for key, tensor in tensors.items():
+        key = str(key).removeprefix("module.")
+        if key.startswith(("audio_encoder.", TEXT)) and isinstance(tensor, torch.Tensor):
+            state[key] = tensor.float() if tensor.is_floating_point() else tensor
+    if not state:
+        raise CheckpointError(f"{path} holds no PENGI encoder: no tensor is named audio_encoder.* or caption_encoder.*")
+    return state
+
+
+def merge_config(config: dict) -> dict:
+    """PENGI's settings with those of `config` put over them."""
+    merged = copy.deepcopy(PENGI_CONFIG)
+    for key, value in PENGI_CONFIG.items():
+        if isinstance(value, dict):
+            merged[key].update({k: v for k, v in config.get(key, {}).items() if k in value})
+        else:
+            merged[key] = config.get(key, value)
+    return merged
+
+
+def read_sizes(state: dict) -> dict:
+    """Dimensions, depths and head counts, each from all tensors that tell it; those must agree."""
+
+    def size(what, axis, *patterns):
+        keys = [key for key in state if any(re.fullmatch(pattern, key) for pattern in patterns)]
+        if not keys:
+            raise CheckpointError(f"the checkpoint has no tensor {patterns[0]} (it tells {what})".replace("\\", ""))
+        found = {key: list(state[key].shape) for key in keys}
+        values = {shape[axis] if len(shape) > axis else None for shape in found.values()}
+        if len(values) > 1 or None in values:
+            shapes = "; ".join(f"{key} {shape}" for key, shape in found.items())
+            raise CheckpointError(f"tensors of the checkpoint disagree on {what}: {shapes}")
+        return values.pop()
+
+    def count(prefix):
+        return 1 + max((int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix)), default=-1)
+
+    layers = count(HTSAT + "layers.")
+    table = r"\.blocks\.\d+\.attn\.relative_position_bias_table"
+    text_layer = TEXT + r"base\.encoder\.layers\.\d+\."
+    width = size("Swin's width", 0, re.escape(HTSAT) + r"patch_embed\.(proj|norm)\.(weight|bias)")
+    return {
+        "d_proj": size("the joint width", 0, r"(audio|caption)_encoder\.projection\.(linear1|linear2|layer_norm)\.weight"),
+        "audio": {
+            "n_fft": size("the FFT's length", 2, re.escape(STFT) + r"conv_(real|imag)\.weight"),
+            "mel_bins": size("the mel bands", 0, re.escape(HTSAT) + r"bn0\.(weight|bias|running_mean|running_var)"),
+            "patch_size": size("the patch", 2, re.escape(HTSAT) + r"patch_embed\.proj\.weight"),
+            "embed_dim": width,
+            "depths": [count(f"{HTSAT}layers.{n}.blocks.") for n in range(layers)],
+            "num_heads": [
+                size(f"the heads of layer {n}", 1, re.escape(f"{HTSAT}layers.{n}") + table) for n in range(layers)
+            ],
+            "htsat_window_size": int((size("the window", 0, re.escape(HTSAT) + r"layers\.\d+" + table) ** 0.5 + 1) / 2),
+            "mlp_ratio": size("Swin's MLP", 0, re.escape(HTSAT) + r"layers\.0\.blocks\.\d+\.mlp\.fc1\.(weight|bias)") / width,
+            "qkv_bias": any(key.endswith(".qkv.bias") for key in state),
+        },
+        "text": {
+            "vocab_size": size("the vocabulary", 0, TEXT + r"base\.embeddings\.token_embedding\.weight"),
+            "hidden_size": size("the text width", 1, TEXT + r"base\.embeddings\.(token|position)_embedding\.weight"),
+            "max_position_embeddings": size("text positions", 0, TEXT + r"base\.embeddings\.position_embedding\.weight"),
+            "intermediate_size": size("the text MLP", 0, text_layer + r"mlp\.fc1\.(weight|bias)"),
+            "num_hidden_layers": count(TEXT + "base.encoder.layers."),
+            "projection_dim": size("CLIP's projection", 0, TEXT + r"clip_text_projection\.weight"),
+        },
+    }  # fmt: skip
+
+
+def check_config(config: dict, sizes: dict, path: Path) -> None:
+    """Raise if a config contradicts the tensors or what this code does: it then belongs to another checkpoint."""
+    for truth, reason in ((sizes, "the tensors say"), (FIXED, "this code does")):
+        for key, value in truth.items():
+            pairs = {f"{key}.{k}": (config.get(key, {}).get(k, v), v) for k, v in value.items()} if isinstance(value, dict) else {
+                key: (config.get(key, value), value)
+            }  # fmt: skip
+            for name, (given, true) in pairs.items():
+                if given != true:
+                    raise CheckpointError(f"the config of {path.name} says {name}={given!r}, but {reason} {true!r}")
+    if sizes["text"]["vocab_size"] != VOCABULARY:
+        raise CheckpointError(f"token_embedding.weight has {sizes['text']['vocab_size']} rows; CLIP's vocabulary has {VOCABULARY}")
+
+
+def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:
+    common = {"d_proj": sizes["d_proj"], "dropout": settings["projection_dropout"]}
+    swin = {key.removeprefix("htsat_"): value for key, value in sizes["audio"].items()}
+    told = {key: value for key, value in settings["audio"].items() if key != "n_samples"}
+    text, heads = sizes["text"], settings["text"]["num_attention_heads"]
+    if text["hidden_size"] % heads:
+        raise CheckpointError(f"text width {text['hidden_size']} is no multiple of {heads} heads; pass config= with its heads")
+    return AudioEncoder(**swin, **told, **common), TextEncoder(
+        width=text["hidden_size"], layers=text["num_hidden_layers"], hidden=text["intermediate_size"],
+        positions=text["max_position_embeddings"], clip_dim=text["projection_dim"], heads=heads,
+        eps=settings["text"]["layer_norm_eps"], max_tokens=settings["text"]["enc_text_len"], **common,
+    )  # fmt: skip
+
+
+def checkpoint_key(name: str) -> str:
+    """The checkpoint's name of a tensor of `audio.*` or `text.*` here."""
+    encoder, name = name.split(".", 1)
+    if encoder == "text":
+        name = re.sub(r"^(token|position)_embedding", r"base.embeddings.\1_embedding", name)
+        name = re.sub(r"^layers\.(\d+)\.([qkv]|out)_proj", r"base.encoder.layers.\1.self_attn.\2_proj", name)
+        name = re.sub(r"^layers\.(\d+)\.fc", r"base.encoder.layers.\1.mlp.fc", name)
+        name = re.sub(r"^layers\.", "base.encoder.layers.", name)
+        return TEXT + name.replace("final_layer_norm", "base.final_layer_norm")
+    if name.startswith("projection."):
+        return "audio_encoder." + name
+    name = name.removeprefix("trunk.")
+    # timm puts patch merging at the start of a stage, HTS-AT at the end of the one before.
+    name = re.sub(r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", name)
+    return HTSAT + name
+
+
+def checkpoint_state(audio: AudioEncoder, text: TextEncoder) -> dict[str, torch.Tensor]:
+    """The two encoders in the checkpoint's own names: what `fill` reads."""
+    state = {checkpoint_key(f"audio.{k}"): v for k, v in audio.state_dict().items() if k not in ("window", "mel")}
+    state |= {checkpoint_key(f"text.{k}"): v for k, v in text.state_dict().items()}
+    real, imag = stft_kernels(audio.window, len(audio.mel))
+    return state | {MEL: audio.mel, STFT + "conv_real.weight": real, STFT + "conv_imag.weight": imag}
+
+
+def stft_kernels(window: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A windowed Fourier transform as the checkpoint has it: two convolution kernels [bins, 1, n_fft]."""
+    n_fft = len(window)
+    angle = torch.outer(torch.arange(bins), torch.arange(n_fft)).remainder(n_fft).double() * (2 * torch.pi / n_fft)
+    return tuple((window.double() * part).float()[:, None] for part in (angle.cos(), -angle.sin()))
+
+
+def fill(audio: AudioEncoder, text: TextEncoder, state: dict, path: Path) -> None:
+    """Copy the checkpoint's tensors into the modules; every tensor must be there, be known, and fit."""
+    own = {**{f"audio.{k}": v for k, v in audio.state_dict().items()}, **{f"text.{k}": v for k, v in text.state_dict().items()}}
+    n_fft, bins = len(audio.window), len(audio.mel)
+    stft = dict.fromkeys((STFT + "conv_real.weight", STFT + "conv_imag.weight"), [bins, 1, n_fft])
+    expected = {checkpoint_key(k): list(v.shape) for k, v in own.items() if k not in ("audio.window", "audio.mel")}
+    expected |= {**stft, MEL: list(audio.mel.shape)}
+    given = {key: list(tensor.shape) for key, tensor in state.items() if not UNUSED.search(key)}
+    problems = [f"missing: {key} {shape}" for key, shape in expected.items() if key not in given]
+    problems += [f"unexpected: {key} {shape}" for key, shape in given.items() if key not in expected]
+    problems += [
+        f"misshapen: {key} {given[key]}, expected {shape}" for key, shape in expected.items() if given.get(key, shape) != shape
+    ]
+    if problems:
+        more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
+        raise CheckpointError("\n  ".join([f"{path.name} does not fit PENGI's encoders:", *problems[:20], *more]))
+    for name, tensor in own.items():
+        if name not in ("audio.window", "audio.mel"):
+            tensor.copy_(state[checkpoint_key(name)])
+    audio.mel.copy_(state[MEL])
+    audio.window.copy_(read_window(*(state[key] for key in stft)))
+
+
+def read_window(real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
+    """The window inside the checkpoint's STFT kernels [bins, 1, n_fft]. An FFT may stand for them only if they are a
+    windowed Fourier transform, so that is checked."""
+    window = real[0, 0]
+    transform = stft_kernels(window, len(real))
+    error = (real - transform[0]).abs().max(), (imag.abs() - transform[1].abs()).abs().max()
+    if not max(error) < 1e-4:
+        raise CheckpointError(f"{STFT}conv_real/conv_imag.weight are no windowed Fourier transform (off by {max(error):.1e})")
+    return window

@@ -1,0 +1,56 @@
+"""Where the kit keeps things, and how it writes them: whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent  # the checkout, where there is one
+
+
+def cache_root() -> Path:
+    """Embeddings and generated data: PALMKIT_CACHE, or ~/.cache/palmkit."""
+    return Path(os.environ.get("PALMKIT_CACHE") or Path.home() / ".cache" / "palmkit").expanduser()
+
+
+def run_folder(name) -> Path:
+    """`runs/NAME` of the checkout (or of the current folder), or NAME itself if it is a path. PALMKIT_RUNS moves `runs`."""
+    if os.sep in str(name) or Path(name).is_absolute():
+        return Path(name)
+    home = PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()
+    return Path(os.environ.get("PALMKIT_RUNS") or home / "runs") / name
+
+
+def progress_bar(*args, **kwargs):
+    """tqdm, silenced by PALMKIT_PROGRESS=0 (committed notebooks and tests)."""
+    from tqdm.auto import tqdm
+
+    return tqdm(*args, disable=os.environ.get("PALMKIT_PROGRESS") == "0", **kwargs)
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write a file under a temporary name and rename it: readers see the old file or the new one, never half of it.
+
+    A failure (full disk, no permission, killed) leaves what was there; OSError then says what to do.
+    """
+    data = data.encode() if isinstance(data, str) else data
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            advice = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
+            raise OSError(
+                error.errno,
+                f"cannot write {path}: {error.strerror}. {advice[0].upper()}{advice[1:]}, or choose another place with "
+                "PALMKIT_CACHE or PALMKIT_RUNS; what was written before is whole and will be used again",
+            ) from error
+        raise

@@ -1,0 +1,91 @@
+"""Training and evaluation on embeddings, at the paper's settings."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import precision_recall_fscore_support
+
+TEST_BATCH = 128
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite; the message says at which step."""
+
+
+def as_tensors(method, features, labels) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features and labels on the method's device, checked."""
+    device = method.pengi.device
+    features = torch.as_tensor(features, dtype=torch.float32).to(device)
+    labels = torch.as_tensor(labels, dtype=torch.long).to(device)
+    classes = len(method.class_names)
+    if features.ndim != 2 or len(features) != len(labels) or len(labels) == 0:
+        raise ValueError(f"features [n, dim] and labels [n] do not fit: {list(features.shape)} and {list(labels.shape)}")
+    if not features.isfinite().all():
+        raise ValueError("features hold NaN or infinite values")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+    return features, labels
+
+
+def shuffled(n: int, batch_size: int, epochs: int, seed: int):
+    """Index batches: shuffled each epoch, the last short one kept."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        yield from torch.randperm(n, generator=generator).split(batch_size)
+
+
+def fit(
+    method, features, labels, *, epochs=50, batch_size=16, lr=0.05, momentum=0.9, seed=0, batches=None
+) -> list[float]:
+    """Train `method` in place by SGD and cross-entropy; the loss of each step, before its update.
+
+    features [n, dim], labels [n]; batches: an explicit sequence of index arrays, one a step, instead of shuffling.
+    A method with nothing to learn is left alone: []. Raises TrainingDiverged.
+    """
+    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    features, labels = as_tensors(method, features, labels)
+    if not parameters:
+        return []
+    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+    losses = []
+    for index in shuffled(len(labels), batch_size, epochs, seed) if batches is None else batches:
+        index = torch.as_tensor(index, dtype=torch.long).to(features.device)
+        loss = F.cross_entropy(method(features[index]), labels[index])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    losses = torch.stack(losses).tolist() if losses else []  # one transfer, not one a step
+    if not np.isfinite(losses).all():
+        raise TrainingDiverged(f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}")
+    return losses
+
+
+@torch.no_grad()
+def predict(method, features) -> torch.Tensor:
+    """Logits [n, classes] in batches of 128, on the CPU."""
+    features = torch.as_tensor(features, dtype=torch.float32).to(method.pengi.device)
+    return torch.cat([method(batch).cpu() for batch in features.split(TEST_BATCH)])
+
+
+def score(logits: torch.Tensor, labels) -> dict:
+    """Accuracy, macro F1, precision and recall, and the published loss: the mean of the means of batches of 128."""
+    labels = torch.as_tensor(labels).cpu()
+    guess = logits.argmax(1)
+    pairs = zip(logits.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True)
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, guess, average="macro", zero_division=0)
+    return {
+        "accuracy": (guess == labels).double().mean().item(),
+        "f1": float(f1),
+        "precision": float(precision),
+        "recall": float(recall),
+        "loss": torch.stack([F.cross_entropy(*pair) for pair in pairs]).mean().item(),
+    }
+
+
+def evaluate(method, features, labels) -> dict:
+    """accuracy, f1, precision, recall (macro) and loss of `method` on features [n, dim] and labels [n]."""
+    features, labels = as_tensors(method, features, labels)
+    return score(predict(method, features), labels)
