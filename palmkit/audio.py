@@ -52,7 +52,9 @@ def crop_clip(waveform: torch.Tensor, crop="random", rng=None) -> tuple[torch.Te
         raise ValueError(f"crop={crop!r}: use 'random', 'start', 'center' or a start in samples (int)")
     spare = waveform.numel() - CLIP_SAMPLES
     if isinstance(crop, int) and not 0 <= crop <= max(spare, 0):
-        raise ValueError(f"crop={crop}: a start must lie in 0..{max(spare, 0)} for a clip of {waveform.numel()} samples")
+        raise ValueError(
+            f"crop={crop}: a start must lie in 0..{max(spare, 0)} for a clip of {waveform.numel()} samples"
+        )
     if spare <= 0:
         repeats = -(-CLIP_SAMPLES // waveform.numel())
         return waveform.repeat(repeats)[:CLIP_SAMPLES], 0

@@ -59,7 +59,9 @@ def dataset_root(dataset) -> Path:
 def list_folds(root) -> list[int | None]:
     """The folds of a dataset, [1, 2, ...], or [None] where it has one split."""
     root = dataset_root(root)
-    folds = sorted(int(m[1]) for p in root.glob("csv_files/train_*.csv") if (m := re.fullmatch(r"train_(\d+)\.csv", p.name)))
+    folds = sorted(
+        int(m[1]) for p in root.glob("csv_files/train_*.csv") if (m := re.fullmatch(r"train_(\d+)\.csv", p.name))
+    )
     return list(folds) or [None]
 
 
@@ -96,7 +98,7 @@ def load_dataset(root, fold: int | None = None) -> Dataset:
 
 
 def read_split(root: Path, csv: Path) -> pd.DataFrame:
-    """One CSV as (path, class_name), every row checked; the index is the row's number in the file, the header being 1."""
+    """One CSV as (path, class_name), every row checked. The index is the row's number in the file (the header is 1)."""
     if not csv.is_file():
         raise DatasetError(f"there is no {csv}")
     try:
@@ -147,7 +149,9 @@ def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFr
         else:
             chosen.append(clips.sample(shots, random_state=stream))
     if short:
-        warnings.warn(f"{len(short)} classes have fewer than {shots} clips and give all: {', '.join(short)}", stacklevel=2)
+        warnings.warn(
+            f"{len(short)} classes have fewer than {shots} clips and give all: {', '.join(short)}", stacklevel=2
+        )
     drawn = pd.concat(chosen)
     drawn.attrs = dict(train.attrs)
     return drawn

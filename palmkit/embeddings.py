@@ -30,7 +30,7 @@ DEFAULT = object()
 
 @dataclass
 class Embeddings:
-    """features [n, dim] unit norm, labels [n] int64 (-1 where unknown), paths, offsets (each crop's start in samples)."""
+    """features [n, dim] unit norm, labels [n] int64 (-1: unknown), paths, offsets (each crop's start in samples)."""
 
     features: torch.Tensor
     labels: torch.Tensor
@@ -61,7 +61,7 @@ def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16
             found = {n: entry for n, entry in enumerate(map(store.read, digests)) if entry is not None}
             missing = [n for n in range(len(paths)) if n not in found]
             read = functools.partial(_read, crop=crop, crop_seed=crop_seed)
-            with progress_bar(total=len(missing), desc="embed", unit="clip", leave=False) as bar:
+            with progress_bar(len(missing), "embed", "clip") as bar:
                 for batch in _batches(pool, read, [(n, paths[n]) for n in missing], batch_size):
                     numbers, waveforms, offsets, shas = zip(*batch, strict=True)
                     features = pengi.encode_audio(torch.stack(waveforms)).cpu()

@@ -57,7 +57,7 @@ class AudioEncoder(nn.Module):
         return 10 * torch.log10((power @ self.mel).clamp(min=self.log_amin))
 
     def image(self, log_mel):
-        """[n, frames, mel] -> [n, 1, size, size]: bn0 per mel band, time stretched, segments stacked along frequency."""
+        """[n, frames, mel] -> [n, 1, size, size]: bn0 per mel band, time stretched, segments stacked."""
         frames = self.spec_size * self.segments
         if log_mel.shape[1] > frames:
             raise ValueError(f"{log_mel.shape[1]} frames do not fit into {frames}: the waveforms are too long")
@@ -141,7 +141,7 @@ class TextEncoder(nn.Module):
         return keys_and_values
 
     def follow(self, x, eot, prefix=None):
-        """Token embeddings [b, c, s, width] after a prefix, `<|endoftext|>` at eot [c] -> [b, c, d_proj], not normalised."""
+        """Token embeddings [b, c, s, width] after a prefix, `<|endoftext|>` at eot [c] -> [b, c, d_proj]."""
         start = 0 if prefix is None else prefix[0][0].shape[2]
         x = x + self.position_embedding.weight[start : start + x.shape[2]]
         for index, layer in enumerate(self.layers):

@@ -33,7 +33,9 @@ class Method(nn.Module):
         self.class_names = list(class_names)
         if len(self.class_names) < 2:
             raise ValueError(f"a classifier needs two classes or more, not {self.class_names}")
-        if len(set(self.class_names)) < len(self.class_names) or not all(str(name).strip() for name in self.class_names):
+        if len(set(self.class_names)) < len(self.class_names) or not all(
+            str(name).strip() for name in self.class_names
+        ):
             raise ValueError(f"class names must be distinct and not empty: {self.class_names}")
         # Frozen encoders are used, not owned: they are no part of parameters() or state_dict().
         object.__setattr__(self, "pengi", pengi)
@@ -49,7 +51,9 @@ class Method(nn.Module):
         extra = {"sos", "classes_pad"} if "ctx" in self.published else set()
         missing, unknown = set(self.published) - set(state), set(state) - set(self.published) - extra
         if missing or unknown:
-            raise ValueError(f"not a state of {type(self).__name__}: missing {sorted(missing)}, unknown {sorted(unknown)}")
+            raise ValueError(
+                f"not a state of {type(self).__name__}: missing {sorted(missing)}, unknown {sorted(unknown)}"
+            )
         own = dict(self.named_parameters())
         wrong = [
             f"{theirs} is {list(state[theirs].shape)}, expected {list(own[ours].shape)}"
@@ -79,7 +83,7 @@ class ZeroShot(Method):
 
 
 class PALM(Method):
-    """f'_i = (1 - lambda_i) f_i + lambda_i z_i at the text encoder's output; f_i is the unit embedding of the bare name.
+    """f'_i = (1 - lambda_i) f_i + lambda_i z_i at the text encoder's output; f_i embeds the bare class name.
 
     Learned: z [c, dim] and lambda = sigmoid(l), l [c]. `context=False` removes z (the paper's ablation, PALM-dagger).
     """
@@ -136,7 +140,7 @@ class CoOp(Method):
         """What a subclass adds; drawn from the same seeded generator, after the context."""
 
     def text(self, context):
-        """Context vectors [b, 16, width] -> unit text embeddings [b, c, dim]. The prefix runs once, not once a class."""
+        """Context vectors [b, 16, width] -> unit text embeddings [b, c, dim]. The prefix runs once for all classes."""
         start = self.start.expand(len(context), -1, -1)
         prefix = self.pengi.text.prefix(torch.cat([start, context], 1))
         return unit(self.pengi.text.follow(self.names.expand(len(context), -1, -1, -1), self.eot, prefix))
@@ -181,3 +185,4 @@ METHODS = {
     "palm": PALM,
     "palm-dagger": functools.partial(PALM, context=False),
 }
+UNLEARNED = ("zeroshot", "palm-dagger")  # nothing to learn, so one seed tells all

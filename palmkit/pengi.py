@@ -48,7 +48,9 @@ FIXED = {
 }  # fmt: skip
 # Tensors of the two encoders that may be in the file and are not needed: PENGI's unused classifier, and what Swin and
 # older `transformers` store although it follows from the sizes.
-UNUSED = re.compile(r"audio_encoder\.base\.htsat\.(head|tscam_conv)\.|\.relative_position_index$|\.attn_mask$|\.position_ids$")
+UNUSED = re.compile(
+    r"audio_encoder\.base\.htsat\.(head|tscam_conv)\.|\.relative_position_index$|\.attn_mask$|\.position_ids$"
+)
 HTSAT = "audio_encoder.base.htsat."
 STFT = HTSAT + "spectrogram_extractor.stft."
 MEL = HTSAT + "logmel_extractor.melW"
@@ -71,7 +73,9 @@ class Pengi:
         """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim], in eval mode, without gradient."""
         waveforms = torch.as_tensor(waveforms, dtype=torch.float32)
         if waveforms.ndim != 2:
-            raise ValueError(f"encode_audio takes waveforms [n, samples], not a tensor of shape {list(waveforms.shape)}")
+            raise ValueError(
+                f"encode_audio takes waveforms [n, samples], not a tensor of shape {list(waveforms.shape)}"
+            )
         with torch.inference_mode():
             embedding = F.normalize(self.audio.eval()(waveforms.to(self.device)), dim=-1)
         return embedding.clone()  # outside inference mode: a plain tensor that autograd accepts as an input
@@ -88,7 +92,7 @@ class Pengi:
         return tokenize(prompts, self.text.max_tokens)
 
     def digest(self, *encoders: str) -> str:
-        """sha256 of the weights as they are now, of "audio", "text" or (default) both; the same for every file format."""
+        """sha256 of the weights as they are now, of "audio", "text" or (default) both, whatever file they came from."""
         sha = hashlib.sha256()
         for encoder in encoders or ("audio", "text"):
             for name, tensor in sorted(getattr(self, encoder).state_dict().items()):
@@ -100,7 +104,8 @@ class Pengi:
 def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
     """Load PENGI's encoders from a checkpoint in `base.pth`'s layout or a safetensors file.
 
-    checkpoint: a path, or "standin" (a small one with random weights, generated); keys with or without the prefix `module.`; decoder keys are ignored.
+    checkpoint: a path, or "standin" (a small one with random weights, generated). Keys may have
+        the prefix `module.`; decoder keys are ignored.
     device: "auto" is CUDA if there is one.
     config: a dict, or None for a `config.json` beside the checkpoint if there is one, else PENGI's own values.
     Raises CheckpointError naming each missing, unexpected or misshapen tensor.
@@ -113,7 +118,10 @@ def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
     state = read_checkpoint(path)
     if config is None and (beside := path.parent / "config.json").is_file():
         config = json.loads(beside.read_text())
-    elif config is None and state.get(TEXT + "base.embeddings.token_embedding.weight", torch.empty(0, 512)).shape[-1] != 512:
+    elif (
+        config is None
+        and state.get(TEXT + "base.embeddings.token_embedding.weight", torch.empty(0, 512)).shape[-1] != 512
+    ):
         warnings.warn(
             f"{path.name} is not of PENGI's size and there is no config: {PENGI_CONFIG['text']['num_attention_heads']} "
             "text heads are assumed; put a config.json beside it or pass config=",
@@ -167,11 +175,10 @@ def merge_config(config: dict) -> dict:
 def read_sizes(state: dict) -> dict:
     """Dimensions, depths and head counts, each from all tensors that tell it; those must agree."""
 
-    def size(what, axis, *patterns):
-        keys = [key for key in state if any(re.fullmatch(pattern, key) for pattern in patterns)]
-        if not keys:
-            raise CheckpointError(f"the checkpoint has no tensor {patterns[0]} (it tells {what})".replace("\\", ""))
-        found = {key: list(state[key].shape) for key in keys}
+    def size(what, axis, pattern):
+        found = {key: list(tensor.shape) for key, tensor in state.items() if re.fullmatch(pattern, key)}
+        if not found:
+            raise CheckpointError(f"the checkpoint misses what tells {what}, the tensor {pattern}".replace("\\", ""))
         values = {shape[axis] if len(shape) > axis else None for shape in found.values()}
         if len(values) > 1 or None in values:
             shapes = "; ".join(f"{key} {shape}" for key, shape in found.items())
@@ -181,48 +188,52 @@ def read_sizes(state: dict) -> dict:
     def count(prefix):
         return 1 + max((int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix)), default=-1)
 
-    layers = count(HTSAT + "layers.")
+    htsat, base = re.escape(HTSAT), re.escape(TEXT + "base.")
     table = r"\.blocks\.\d+\.attn\.relative_position_bias_table"
-    text_layer = TEXT + r"base\.encoder\.layers\.\d+\."
-    width = size("Swin's width", 0, re.escape(HTSAT) + r"patch_embed\.(proj|norm)\.(weight|bias)")
+    layers = range(count(HTSAT + "layers."))
+    width = size("Swin's width", 0, htsat + r"patch_embed\.(proj|norm)\.(weight|bias)")
+    hidden = size("Swin's MLP", 0, htsat + r"layers\.0\.blocks\.\d+\.mlp\.fc1\.(weight|bias)")
+    window = size("Swin's window", 0, htsat + r"layers\.\d+" + table)  # (2 window - 1) ** 2
     return {
-        "d_proj": size("the joint width", 0, r"(audio|caption)_encoder\.projection\.(linear1|linear2|layer_norm)\.weight"),
+        "d_proj": size("the joint width", 0, r"\w+_encoder\.projection\.(linear1|linear2|layer_norm)\.weight"),
         "audio": {
             "n_fft": size("the FFT's length", 2, re.escape(STFT) + r"conv_(real|imag)\.weight"),
-            "mel_bins": size("the mel bands", 0, re.escape(HTSAT) + r"bn0\.(weight|bias|running_mean|running_var)"),
-            "patch_size": size("the patch", 2, re.escape(HTSAT) + r"patch_embed\.proj\.weight"),
+            "mel_bins": size("the mel bands", 0, htsat + r"bn0\.(weight|bias|running_mean|running_var)"),
+            "patch_size": size("the patch", 2, htsat + r"patch_embed\.proj\.weight"),
             "embed_dim": width,
-            "depths": [count(f"{HTSAT}layers.{n}.blocks.") for n in range(layers)],
-            "num_heads": [
-                size(f"the heads of layer {n}", 1, re.escape(f"{HTSAT}layers.{n}") + table) for n in range(layers)
-            ],
-            "htsat_window_size": int((size("the window", 0, re.escape(HTSAT) + r"layers\.\d+" + table) ** 0.5 + 1) / 2),
-            "mlp_ratio": size("Swin's MLP", 0, re.escape(HTSAT) + r"layers\.0\.blocks\.\d+\.mlp\.fc1\.(weight|bias)") / width,
+            "depths": [count(f"{HTSAT}layers.{n}.blocks.") for n in layers],
+            "num_heads": [size(f"the heads of layer {n}", 1, f"{htsat}layers\\.{n}{table}") for n in layers],
+            "htsat_window_size": int((window**0.5 + 1) / 2),
+            "mlp_ratio": hidden / width,
             "qkv_bias": any(key.endswith(".qkv.bias") for key in state),
         },
         "text": {
-            "vocab_size": size("the vocabulary", 0, TEXT + r"base\.embeddings\.token_embedding\.weight"),
-            "hidden_size": size("the text width", 1, TEXT + r"base\.embeddings\.(token|position)_embedding\.weight"),
-            "max_position_embeddings": size("text positions", 0, TEXT + r"base\.embeddings\.position_embedding\.weight"),
-            "intermediate_size": size("the text MLP", 0, text_layer + r"mlp\.fc1\.(weight|bias)"),
+            "vocab_size": size("the vocabulary", 0, base + r"embeddings\.token_embedding\.weight"),
+            "hidden_size": size("the text width", 1, base + r"embeddings\.(token|position)_embedding\.weight"),
+            "max_position_embeddings": size("text positions", 0, base + r"embeddings\.position_embedding\.weight"),
+            "intermediate_size": size("the text MLP", 0, base + r"encoder\.layers\.\d+\.mlp\.fc1\.(weight|bias)"),
             "num_hidden_layers": count(TEXT + "base.encoder.layers."),
-            "projection_dim": size("CLIP's projection", 0, TEXT + r"clip_text_projection\.weight"),
+            "projection_dim": size("CLIP's projection", 0, re.escape(TEXT) + r"clip_text_projection\.weight"),
         },
-    }  # fmt: skip
+    }
 
 
 def check_config(config: dict, sizes: dict, path: Path) -> None:
     """Raise if a config contradicts the tensors or what this code does: it then belongs to another checkpoint."""
-    for truth, reason in ((sizes, "the tensors say"), (FIXED, "this code does")):
+
+    def check(told, truth, reason, where=""):
         for key, value in truth.items():
-            pairs = {f"{key}.{k}": (config.get(key, {}).get(k, v), v) for k, v in value.items()} if isinstance(value, dict) else {
-                key: (config.get(key, value), value)
-            }  # fmt: skip
-            for name, (given, true) in pairs.items():
-                if given != true:
-                    raise CheckpointError(f"the config of {path.name} says {name}={given!r}, but {reason} {true!r}")
-    if sizes["text"]["vocab_size"] != VOCABULARY:
-        raise CheckpointError(f"token_embedding.weight has {sizes['text']['vocab_size']} rows; CLIP's vocabulary has {VOCABULARY}")
+            if isinstance(value, dict):
+                check(told.get(key, {}), value, reason, f"{key}.")
+            elif told.get(key, value) != value:
+                raise CheckpointError(
+                    f"the config of {path.name} says {where}{key}={told[key]!r}, but {reason} {value!r}"
+                )
+
+    check(config, sizes, "the tensors say")
+    check(config, FIXED, "this code does")
+    if (rows := sizes["text"]["vocab_size"]) != VOCABULARY:
+        raise CheckpointError(f"token_embedding.weight has {rows} rows; CLIP's vocabulary has {VOCABULARY}")
 
 
 def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:
@@ -231,7 +242,9 @@ def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:
     told = {key: value for key, value in settings["audio"].items() if key != "n_samples"}
     text, heads = sizes["text"], settings["text"]["num_attention_heads"]
     if text["hidden_size"] % heads:
-        raise CheckpointError(f"text width {text['hidden_size']} is no multiple of {heads} heads; pass config= with its heads")
+        raise CheckpointError(
+            f"text width {text['hidden_size']} is no multiple of {heads} heads; pass config= with its heads"
+        )
     return AudioEncoder(**swin, **told, **common), TextEncoder(
         width=text["hidden_size"], layers=text["num_hidden_layers"], hidden=text["intermediate_size"],
         positions=text["max_position_embeddings"], clip_dim=text["projection_dim"], heads=heads,
@@ -273,7 +286,10 @@ def stft_kernels(window: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.T
 
 def fill(audio: AudioEncoder, text: TextEncoder, state: dict, path: Path) -> None:
     """Copy the checkpoint's tensors into the modules; every tensor must be there, be known, and fit."""
-    own = {**{f"audio.{k}": v for k, v in audio.state_dict().items()}, **{f"text.{k}": v for k, v in text.state_dict().items()}}
+    own = {
+        **{f"audio.{k}": v for k, v in audio.state_dict().items()},
+        **{f"text.{k}": v for k, v in text.state_dict().items()},
+    }
     n_fft, bins = len(audio.window), len(audio.mel)
     stft = dict.fromkeys((STFT + "conv_real.weight", STFT + "conv_imag.weight"), [bins, 1, n_fft])
     expected = {checkpoint_key(k): list(v.shape) for k, v in own.items() if k not in ("audio.window", "audio.mel")}
@@ -282,7 +298,9 @@ def fill(audio: AudioEncoder, text: TextEncoder, state: dict, path: Path) -> Non
     problems = [f"missing: {key} {shape}" for key, shape in expected.items() if key not in given]
     problems += [f"unexpected: {key} {shape}" for key, shape in given.items() if key not in expected]
     problems += [
-        f"misshapen: {key} {given[key]}, expected {shape}" for key, shape in expected.items() if given.get(key, shape) != shape
+        f"misshapen: {key} {given[key]}, expected {shape}"
+        for key, shape in expected.items()
+        if given.get(key, shape) != shape
     ]
     if problems:
         more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
@@ -301,5 +319,7 @@ def read_window(real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
     transform = stft_kernels(window, len(real))
     error = (real - transform[0]).abs().max(), (imag.abs() - transform[1].abs()).abs().max()
     if not max(error) < 1e-4:
-        raise CheckpointError(f"{STFT}conv_real/conv_imag.weight are no windowed Fourier transform (off by {max(error):.1e})")
+        raise CheckpointError(
+            f"{STFT}conv_real/conv_imag.weight are no windowed Fourier transform (off by {max(error):.1e})"
+        )
     return window

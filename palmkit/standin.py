@@ -87,7 +87,9 @@ def _clicks(t, rng):
 
 
 def _siren(t, rng):
-    return np.sin(2 * np.pi * (rng.uniform(500, 1500) * t + rng.uniform(40, 90) * np.sin(2 * np.pi * rng.uniform(1, 4) * t)))
+    return np.sin(
+        2 * np.pi * (rng.uniform(500, 1500) * t + rng.uniform(40, 90) * np.sin(2 * np.pi * rng.uniform(1, 4) * t))
+    )
 
 
 def _rumble(t, rng):
@@ -115,5 +117,7 @@ def standin_dataset(folds=2, clips_per_class=24) -> Path:
     table = pd.DataFrame(rows, columns=["path", "classname", "fold"])
     for fold in range(1, folds + 1):
         for part, chosen in (("train", table["fold"] != fold), ("test", table["fold"] == fold)):
-            atomic_write(root / "csv_files" / f"{part}_{fold}.csv", table.loc[chosen, ["path", "classname"]].to_csv(index=False))
+            atomic_write(
+                root / "csv_files" / f"{part}_{fold}.csv", table.loc[chosen, ["path", "classname"]].to_csv(index=False)
+            )
     return root

@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 PROJECT = Path(__file__).resolve().parent.parent  # the checkout, where there is one
 
 
@@ -16,18 +18,17 @@ def cache_root() -> Path:
 
 
 def run_folder(name) -> Path:
-    """`runs/NAME` of the checkout (or of the current folder), or NAME itself if it is a path. PALMKIT_RUNS moves `runs`."""
+    """`runs/NAME` of the checkout (else of the current folder), or NAME if it is a path. PALMKIT_RUNS moves `runs`."""
     if os.sep in str(name) or Path(name).is_absolute():
         return Path(name)
     home = PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()
     return Path(os.environ.get("PALMKIT_RUNS") or home / "runs") / name
 
 
-def progress_bar(*args, **kwargs):
-    """tqdm, silenced by PALMKIT_PROGRESS=0 (committed notebooks and tests)."""
-    from tqdm.auto import tqdm
-
-    return tqdm(*args, disable=os.environ.get("PALMKIT_PROGRESS") == "0", **kwargs)
+def progress_bar(total: int, what: str, unit: str):
+    """A tqdm bar that goes when it is done; none for nothing to do, nor with PALMKIT_PROGRESS=0 (notebooks' tests)."""
+    quiet = total == 0 or os.environ.get("PALMKIT_PROGRESS") == "0"
+    return tqdm(total=total, desc=what, unit=unit, leave=False, disable=quiet)
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:

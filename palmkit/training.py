@@ -21,7 +21,9 @@ def as_tensors(method, features, labels) -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.as_tensor(labels, dtype=torch.long).to(device)
     classes = len(method.class_names)
     if features.ndim != 2 or len(features) != len(labels) or len(labels) == 0:
-        raise ValueError(f"features [n, dim] and labels [n] do not fit: {list(features.shape)} and {list(labels.shape)}")
+        raise ValueError(
+            f"features [n, dim] and labels [n] do not fit: {list(features.shape)} and {list(labels.shape)}"
+        )
     if not features.isfinite().all():
         raise ValueError("features hold NaN or infinite values")
     if labels.min() < 0 or labels.max() >= classes:
@@ -59,7 +61,9 @@ def fit(
         losses.append(loss.detach())
     losses = torch.stack(losses).tolist() if losses else []  # one transfer, not one a step
     if not np.isfinite(losses).all():
-        raise TrainingDiverged(f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}")
+        raise TrainingDiverged(
+            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}"
+        )
     return losses
 
 

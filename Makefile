@@ -1,0 +1,81 @@
+# `make reproduce` and `make test` need Python >= 3.11 and make, nothing else; the network only to install packages.
+
+PYTHON ?= python3
+# Any other VENV is an environment of the user's (conda, say): it is used as it is, and nothing is installed into it.
+VENV ?= .venv
+SHARED ?= ../shared
+
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+# With the real recordings at hand all folds of them are run; otherwise the package takes its own stand-in.
+ifneq ($(wildcard $(SHARED)/datasets/ESC10),)
+REPRODUCE ?= --checkpoint $(SHARED)/reference/tiny_pengi.pth --dataset $(SHARED)/datasets/ESC10 --fold all
+endif
+
+# Set to Agg, as on many servers, it would take the figures out of the notebooks.
+unexport MPLBACKEND
+
+# Tests get a fresh folder for runs and cache, so that nothing stale can make them green; it is removed in any case.
+FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
+	PALMKIT_RUNS="$$tmp/runs" PALMKIT_CACHE="$$tmp/cache" PALMKIT_PROGRESS=0
+
+# nbval takes the kernel of this environment, not a "python3" kernel that the user has registered elsewhere.
+PYTEST = $(PY) -m pytest -p no:cacheprovider
+NBVAL = $(wildcard notebooks) --nbval --nbval-current-env
+
+.PHONY: help env check test reproduce notebooks lab benchmark lock clean
+
+help: ## List the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 14
+
+ifeq ($(VENV),.venv)
+# The stamp holds what was installed, not a time, so a fresh checkout or a restored cache does not call pip; and where,
+# because an editable install breaks when the folder moves. It goes first and comes last: whatever was interrupted in
+# between is repaired by the next make.
+WANTED = { pwd; cat pyproject.toml requirements.lock; }
+
+env: ## Make .venv, or bring it up to requirements.lock
+	@$(WANTED) | cmp -s - $(STAMP) && $(PY) -c "" 2>/dev/null || { set -e; rm -f $(STAMP); \
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	    { echo "palmkit needs Python 3.11 or later and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
+	    { echo "'$(PYTHON)' cannot make an environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+	$(PY) -m pip install -r requirements.lock; \
+	$(PY) -m pip install --no-deps --no-build-isolation -e .; \
+	$(WANTED) > $(STAMP); }
+else
+# Not installed there, perhaps; notebooks run in their own folder and must find the package all the same.
+export PYTHONPATH := $(CURDIR)
+
+env:
+	@test -x $(PY) || { echo "There is no $(PY). Without VENV=... make creates .venv by itself." >&2; exit 1; }
+endif
+
+check: env ## Lint and the fast tests, without notebooks
+	$(PY) -m ruff check .
+	@$(FRESH) $(PYTEST) tests -m "not slow"
+
+test: env ## Lint, all tests, and all notebooks against their committed outputs
+	$(PY) -m ruff check .
+	@$(FRESH) $(PYTEST) tests $(NBVAL)
+
+reproduce: env ## Run the notebooks in order and keep what they make under runs/reproduce
+	$(PY) -m palmkit notebooks --name reproduce $(REPRODUCE)
+
+notebooks: env ## Execute the notebooks in place, to commit their outputs
+	$(PY) tests/execute_notebooks.py
+
+lab: env ## Open the notebooks in JupyterLab
+	$(PY) -m jupyter lab notebooks
+
+benchmark: env ## Measure speed
+	$(PY) benchmarks/speed.py
+
+lock: ## Resolve pyproject.toml into requirements.lock (on Linux, with network)
+	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
+	$(PYTHON) -m venv "$$tmp" && "$$tmp/bin/python" tests/lock.py
+
+clean: ## Remove the environment and what tools left behind; runs and caches of results stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	find palmkit tests notebooks benchmarks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -1,0 +1,127 @@
+"""Figures. Each function takes data and an axes (a new one by default) and returns the axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from palmkit.audio import SAMPLE_RATE
+from palmkit.results import METHOD_NAMES
+from palmkit.storage import run_folder
+
+# One colour a method, everywhere; from seaborn's palette for colour-blind readers.
+COLORS = dict(zip(METHOD_NAMES, (sns.color_palette("colorblind")[n] for n in (7, 0, 1, 2, 4)), strict=True))
+HOP_SECONDS = 320 / SAMPLE_RATE
+
+
+def _axes(ax, **size):
+    return ax if ax is not None else plt.subplots(layout="constrained", **size)[1]
+
+
+def plot_waveform(waveform, ax=None):
+    """[n] samples at 44.1 kHz over seconds."""
+    ax = _axes(ax, figsize=(7, 1.8))
+    ax.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform, linewidth=0.3, color="0.3")
+    ax.set(xlabel="time (s)", ylabel="amplitude", xlim=(0, len(waveform) / SAMPLE_RATE))
+    return ax
+
+
+def plot_log_mel(log_mel, ax=None):
+    """[frames, mel] in dB over seconds and mel band."""
+    ax = _axes(ax, figsize=(7, 2.4))
+    end = len(log_mel) * HOP_SECONDS
+    image = ax.imshow(log_mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, end, 0, log_mel.shape[1]))
+    ax.set(xlabel="time (s)", ylabel="mel band")
+    ax.figure.colorbar(image, ax=ax, label="dB")
+    return ax
+
+
+def plot_image(image, segments=4, ax=None):
+    """[size, size]: what the Swin trunk sees, time segments stacked along frequency, lines between them."""
+    ax = _axes(ax, figsize=(4, 4))
+    ax.imshow(image, origin="lower", cmap="magma")
+    step = len(image) // segments
+    for n in range(1, segments):
+        ax.axhline(n * step - 0.5, color="white", linewidth=0.8)
+    ax.set(xlabel="frame within its segment", ylabel="segment and mel band", yticks=[n * step for n in range(segments)])
+    ax.set_yticklabels([f"segment {n + 1}" for n in range(segments)])
+    return ax
+
+
+def plot_losses(rows: pd.DataFrame, ax=None):
+    """Training loss per epoch, one thin line a unit, the median of each method thick."""
+    ax = _axes(ax, figsize=(6, 3))
+    for method, group in rows.groupby("method", sort=False):
+        curves = [
+            np.array([part.mean() for part in np.array_split(np.array(row.losses), row.epochs)])
+            for row in group.itertuples()
+            if row.losses
+        ]
+        for curve in curves:
+            ax.plot(range(1, len(curve) + 1), curve, color=COLORS.get(method), alpha=0.25, linewidth=0.7)
+        if curves:
+            label = f"{METHOD_NAMES.get(method, method)} (median of {len(curves)})"
+            ax.plot(range(1, len(curves[0]) + 1), np.median(curves, 0), color=COLORS.get(method), label=label)
+    ax.set(xlabel="epoch", ylabel="loss, mean of an epoch")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_accuracy(table: pd.DataFrame, chance: dict[str, float] | None = None, ax=None):
+    """Bars of `summarise`: datasets across, methods side by side, one standard deviation over seeds as error bar."""
+    datasets, methods = list(dict.fromkeys(table["dataset"])), list(dict.fromkeys(table["method"]))
+    ax = _axes(ax, figsize=(max(5, 1.2 * len(datasets) + 2), 3.2))
+    width = 0.8 / len(methods)
+    for n, method in enumerate(methods):
+        lines = table[table["method"] == method].set_index("dataset").reindex(datasets)
+        seeds = int(lines["seeds"].max())
+        ax.bar(
+            np.arange(len(datasets)) + (n - (len(methods) - 1) / 2) * width, lines["mean"], width,
+            yerr=lines["std"] if seeds > 1 else None, capsize=3, color=COLORS.get(method, f"C{n}"),
+            label=f"{METHOD_NAMES.get(method, method)} (n={seeds})",
+        )  # fmt: skip
+    for x, dataset in enumerate(datasets):
+        if chance and dataset in chance:
+            ax.plot([x - 0.45, x + 0.45], [chance[dataset]] * 2, "k:", label="chance" if x == 0 else None)
+    ax.set(ylabel="accuracy", ylim=(0, 1), xticks=range(len(datasets)))
+    ax.set_xticklabels(datasets, rotation=30 if len(datasets) > 4 else 0)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def plot_lambdas(lambdas: pd.DataFrame, ax=None):
+    """Histogram of `lambda_frame`, initial and learned, pooled over what is in the frame."""
+    ax = _axes(ax, figsize=(6, 3))
+    edges = np.linspace(0, 1, 41)
+    ax.hist(lambdas["initial"], edges, color="0.75", label=f"initial (n={len(lambdas)})")
+    ax.hist(lambdas["learned"], edges, color=COLORS["palm"], alpha=0.7, label=f"learned (n={len(lambdas)})")
+    ax.set(xlabel=r"$\lambda$ (0: text only, 1: learned vector only)", ylabel="classes x folds x seeds", xlim=(0, 1))
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_lambdas_by_class(lambdas: pd.DataFrame, ax=None):
+    """Each class's lambdas over folds and seeds: initial in grey, learned in PALM's colour, by learned median."""
+    classes = lambdas.groupby("class_name")["learned"].median().sort_values().index
+    ax = _axes(ax, figsize=(6, max(2, 0.28 * len(classes) + 0.8)))
+    for column, color, shift in (("initial", "0.6", 0.15), ("learned", COLORS["palm"], -0.15)):
+        for y, name in enumerate(classes):
+            values = lambdas.loc[lambdas["class_name"] == name, column]
+            ax.plot(values, [y + shift] * len(values), ".", color=color, label=column if y == 0 else None)
+    ax.set(xlabel=r"$\lambda$", yticks=range(len(classes)), xlim=(0, 1))
+    ax.set_yticklabels(classes)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def save_figure(ax, run, name: str) -> Path:
+    """Keep the figure of an axes in `runs/RUN/figures` as PNG and PDF; the PNG's path."""
+    folder = run_folder(run) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix in ("pdf", "png"):
+        ax.figure.savefig(folder / f"{name}.{suffix}", dpi=150)
+    return folder / f"{name}.png"

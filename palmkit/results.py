@@ -1,0 +1,154 @@
+"""Rows to tables: mean over folds per seed, then mean and standard deviation over seeds, as in the paper."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from palmkit.storage import atomic_write, run_folder
+from palmkit.units import read_row
+
+METHOD_NAMES = {
+    "zeroshot": "Zero-shot", "coop": "COOP", "cocoop": "COCOOP", "palm": "PALM", "palm-dagger": "PALM†",
+}  # fmt: skip
+METRICS = ("accuracy", "f1", "precision", "recall", "loss")
+AVERAGE = "AVERAGE"
+
+
+def load_rows(run) -> pd.DataFrame:
+    """All rows of a run, one a unit, with every field a row has. Raises FileNotFoundError if there is none."""
+    folder = run_folder(run) / "rows"
+    rows = [row for path in sorted(folder.glob("*/*.json")) if (row := read_row(path)) is not None]
+    if not rows:
+        raise FileNotFoundError(
+            f"there are no rows in {folder}: run `python -m palmkit run --name {Path(str(run)).name}`"
+        )
+    return pd.DataFrame(rows)
+
+
+def published_rows() -> pd.DataFrame:
+    """The 350 fold and seed results of the released logs, in the columns of our rows."""
+    return pd.read_csv(Path(__file__).with_name("published") / "official_logs.csv")
+
+
+def select(rows: pd.DataFrame, **settings) -> pd.DataFrame:
+    """Rows with these settings: select(rows, shots=16, method=["palm", "coop"])."""
+    for column, wanted in settings.items():
+        rows = rows[rows[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])]
+    return rows
+
+
+SETTINGS = ("shots", "protocol", "epochs", "batch_size", "lr", "momentum", "crop", "crop_seed", "options", "weights")
+
+
+def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Rows in groups of equal settings, each with a label of what tells it from the others: "shots=4, epochs=50"."""
+    columns = [column for column in SETTINGS if column in rows and rows[column].astype(str).nunique() > 1]
+    if not columns:
+        return [("", rows)]
+    groups = rows.groupby([rows[column].astype(str) for column in columns], sort=False)
+    return [(", ".join(f"{c}={v}" for c, v in zip(columns, values, strict=True)), group) for values, group in groups]
+
+
+def summarise(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """One line a dataset and method: mean, std (over seeds, ddof 1), seeds, folds; then AVERAGE over all datasets.
+
+    Each seed counts only if it has every fold that the others have; incomplete ones are left out with a warning, and
+    AVERAGE is given only to a method that has every dataset. Rows of different settings are not mixed: ValueError.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
+    if len(groups := split_settings(rows)) > 1:
+        labels = "; ".join(label for label, _ in groups)
+        raise ValueError(f"these rows have different settings and are not averaged: {labels}. Use select(rows, ...)")
+    cells = rows.groupby(["dataset", "method", "seed"])[metric].agg(["mean", "count"]).reset_index()
+    folds = rows.groupby("dataset")["fold"].nunique(dropna=False)
+    whole = cells["count"] == cells["dataset"].map(folds)
+    for cell in cells[~whole].itertuples():
+        warnings.warn(
+            f"{cell.dataset}, {cell.method}, seed {cell.seed}: {cell.count} of {folds[cell.dataset]} folds; left out",
+            stacklevel=2,
+        )
+    cells = cells[whole]
+    everything = cells["dataset"].nunique()
+    average = cells.groupby(["method", "seed"])["mean"].agg(["mean", "count"]).reset_index()
+    average = average[average["count"] == everything].assign(dataset=AVERAGE)
+    columns = ["dataset", "method", "seed", "mean"]
+    lines = pd.concat([cells[columns], average[columns]]) if everything > 1 else cells[columns]
+    table = lines.groupby(["dataset", "method"])["mean"].agg(["mean", "std", "count"]).reset_index()
+    table = table.rename(columns={"count": "seeds"})
+    table["folds"] = table["dataset"].map(folds).astype("Int64")
+    return table.sort_values(["dataset", "method"], key=_order).reset_index(drop=True)
+
+
+def lambda_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line a learned lambda: dataset, fold, seed, class_name, initial, learned."""
+    rows = rows[rows["method"] == "palm"]
+    columns = {"class_names": "class_name", "lambdas_initial": "initial", "lambdas": "learned"}
+    frame = rows[["dataset", "fold", "seed", *columns]].explode(list(columns)).rename(columns=columns)
+    return frame.astype({"initial": float, "learned": float}).reset_index(drop=True)
+
+
+def _order(column: pd.Series) -> pd.Series:
+    """Methods as in the paper, AVERAGE last."""
+    if column.name == "method":
+        known = list(METHOD_NAMES)
+        return column.map(lambda name: f"{known.index(name):02d}" if name in known else f"99{name}")
+    return column.map(lambda name: f"~{name}" if name == AVERAGE else name)
+
+
+def wide(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
+    """The paper's form: datasets down, methods across, "mean ± std (n)" where there is more than one seed."""
+
+    def cell(line):
+        spread = f" ± {line['std']:.{digits}f}" if line["seeds"] > 1 else ""
+        return f"{line['mean']:.{digits}f}{spread} (n={line['seeds']})"
+
+    cells = table.assign(cell=table.apply(cell, axis=1)).pivot(index="dataset", columns="method", values="cell")
+    methods = sorted(cells.columns, key=lambda name: [*METHOD_NAMES].index(name) if name in METHOD_NAMES else 99)
+    cells = cells.loc[sorted(cells.index, key=lambda name: (name == AVERAGE, name)), methods].fillna("–")
+    return cells.rename(columns=METHOD_NAMES).rename_axis(columns=None)
+
+
+def compare(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
+    """Ours beside the released logs, dataset by dataset: ours, paper, difference, seeds and folds of ours.
+
+    A dataset that the paper has not, has no paper's number. The paper's AVERAGE is over its eleven datasets, so it is
+    joined only when ours is over the same.
+    """
+    ours, paper = summarise(rows, metric), summarise(published_rows(), metric)
+    if set(ours["dataset"]) - {AVERAGE} != set(paper["dataset"]) - {AVERAGE}:
+        paper = paper[paper["dataset"] != AVERAGE]
+    columns = {"mean_paper": "paper", "std_paper": "paper_std", "mean": "ours", "std": "ours_std"}
+    joined = ours.merge(paper, on=["dataset", "method"], how="left", suffixes=("", "_paper")).rename(columns=columns)
+    joined["difference"] = joined["ours"] - joined["paper"]
+    return joined[["dataset", "method", "ours", "ours_std", "paper", "paper_std", "difference", "seeds", "folds"]]
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    lines = [[table.index.name or "", *table.columns], ["---"] * (1 + len(table.columns))]
+    lines += [[index, *values] for index, values in zip(table.index, table.to_numpy(), strict=True)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    text = table.astype(str).apply(lambda column: column.str.replace("±", r"$\pm$").str.replace("–", "--"))
+    text.columns = [name.replace("†", r"$^\dagger$") for name in table.columns]
+    text.index = [str(name).replace("_", r"\_") for name in table.index]
+    return text.to_latex(column_format="l" + "c" * len(text.columns), escape=False)
+
+
+FORMATS = {"markdown": to_markdown, "latex": to_latex, "csv": lambda table: table.to_csv()}
+
+
+def write_tables(run, metric: str = "accuracy") -> list[Path]:
+    """Write `tables/results.{md,tex,csv}` of a run (one set for each group of settings); the paths."""
+    paths = []
+    for n, (label, rows) in enumerate(split_settings(load_rows(run))):
+        table = wide(summarise(rows, metric)).rename_axis(index=label or "dataset")
+        for name, suffix in (("markdown", "md"), ("latex", "tex"), ("csv", "csv")):
+            paths.append(run_folder(run) / "tables" / f"results{f'-{n + 1}' if n else ''}.{suffix}")
+            atomic_write(paths[-1], FORMATS[name](table))
+    return paths

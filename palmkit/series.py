@@ -1,0 +1,122 @@
+"""The notebooks as a batch: executed in order by papermill, beside the rows they are made of, with an index page."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+
+from palmkit import audio
+from palmkit.results import load_rows, split_settings, summarise, wide, write_tables
+from palmkit.storage import PROJECT, atomic_write, run_folder
+
+DONE, FAILED, OPEN = "done", "failed", "not run"
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook of the series raised; the message names it, its cell and its error, and where it was kept."""
+
+
+def list_notebooks(folder=None) -> list[Path]:
+    """The series, in order: notebooks/NN_name.ipynb."""
+    folder = Path(folder or PROJECT / "notebooks")
+    books = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not books:
+        raise FileNotFoundError(f"there are no notebooks in {folder}: run from a checkout, or give --notebooks FOLDER")
+    return books
+
+
+def choose_parameters(books: list[Path], parameters: dict) -> dict[Path, dict]:
+    """What each notebook gets: the given parameters that its own `parameters` cell has. ValueError if none has one."""
+    own = {book: papermill.inspect_notebook(str(book)) for book in books}
+    known = sorted({name for names in own.values() for name in names})
+    if unknown := [name for name in parameters if name not in known]:
+        raise ValueError(f"no notebook has a parameter {', '.join(unknown)}; there are {', '.join(known)}")
+    return {book: {name: value for name, value in parameters.items() if name in own[book]} for book in books}
+
+
+def run_series(run, parameters: dict, folder=None) -> Path:
+    """Execute the series into `runs/RUN/notebooks`; the path of `runs/RUN/index.html`.
+
+    A notebook that is done with the same source and parameters is not executed again. Raises NotebookFailed at the
+    first that fails; it is kept with its error, and the index says so. The sources are never written to.
+    """
+    books = list_notebooks(folder)
+    chosen = choose_parameters(books, parameters)
+    home = run_folder(run) / "notebooks"
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["PALMKIT_PROGRESS"] = "0"  # bars of a kernel would end up in the page
+    status = {book.stem: OPEN for book in books}
+    try:
+        for book in books:
+            out, seal = home / book.name, home / f".{book.stem}.json"
+            inputs = audio.digest(book.read_bytes() + json.dumps(chosen[book], sort_keys=True).encode())
+            if out.is_file() and seal.is_file() and seal.read_text() == inputs:
+                status[book.stem] = DONE
+                continue
+            seal.unlink(missing_ok=True)
+            try:
+                papermill.execute_notebook(str(book), str(out), chosen[book], kernel_name="python3", cwd=os.getcwd())
+            except PapermillExecutionError as error:
+                status[book.stem] = FAILED
+                raise NotebookFailed(
+                    f"{book.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nIt is kept, with "
+                    f"its error, as {out}. Mend the cause and start again: what is done is not run again."
+                ) from error
+            finally:
+                _write_html(out)
+            atomic_write(seal, inputs)
+            status[book.stem] = DONE
+    finally:
+        index = write_index(run, status, parameters)
+    return index
+
+
+def _write_html(book: Path) -> None:
+    if book.is_file():
+        body, _ = HTMLExporter().from_notebook_node(nbformat.read(book, as_version=4))
+        atomic_write(book.with_suffix(".html"), body)
+
+
+def write_index(run, status: dict[str, str], parameters: dict) -> Path:
+    """`runs/RUN/index.html`: the table, the settings, every notebook and every figure of the run."""
+    folder = run_folder(run)
+    title = f"palmkit: {html.escape(folder.name)}"
+    parts = [f"<h1>{title}</h1>"]
+    try:
+        rows = load_rows(run)
+        notes = " ".join(sorted({note for note in rows["note"] if note}))
+        parts += [f"<p class=note>{html.escape(notes)}</p>", "<h2>Accuracy</h2>"]
+        for label, group in split_settings(rows):
+            parts += [f"<p>{html.escape(label)}</p>", wide(summarise(group)).to_html()]
+        parts += ["<p>Mean over folds per seed, then mean ± standard deviation over n seeds. As "]
+        parts += [
+            ", ".join(f"<a href='tables/{path.name}'>{path.suffix[1:]}</a>" for path in write_tables(run)) + ".</p>"
+        ]
+    except (FileNotFoundError, ValueError) as error:
+        parts.append(f"<p class=note>No table: {html.escape(str(error))}</p>")
+    parts.append("<h2>Notebooks</h2><ol start=0>")
+    for name, state in status.items():
+        link = f"<a href='notebooks/{name}.html'>{name}</a> (<a href='notebooks/{name}.ipynb'>ipynb</a>)"
+        parts.append(f"<li>{link if state != OPEN else name}: {state}</li>")
+    parts.append("</ol><h2>Settings</h2><table>")
+    parts += [f"<tr><th>{html.escape(str(k))}<td>{html.escape(str(v))}" for k, v in parameters.items()]
+    parts.append("</table><h2>Figures</h2>")
+    for figure in sorted((folder / "figures").glob("*.png")):
+        parts.append(
+            f"<figure><img src='figures/{figure.name}' alt='{figure.stem}'><figcaption>{figure.stem} "
+            f"(<a href='figures/{figure.stem}.pdf'>pdf</a>)</figcaption></figure>"
+        )
+    style = (
+        "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td,th{padding:.2em .8em;text-align:"
+        "left;border-bottom:1px solid #ddd}table{border-collapse:collapse;border:0}img{max-width:100%}.note{color:#a40}"
+    )
+    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style>"
+    atomic_write(folder / "index.html", "\n".join([head, *parts, "</html>"]))
+    return folder / "index.html"

@@ -1,0 +1,62 @@
+"""Fixtures of all tests: the published code's tensors, and a small PENGI with its weights that every clone has."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+import pytest
+import reference
+
+# Before palmkit is imported: a test never reads or fills the user's cache and runs.
+_scratch = tempfile.mkdtemp(prefix="palmkit-tests-")
+atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
+os.environ.setdefault("PALMKIT_CACHE", os.path.join(_scratch, "cache"))
+os.environ.setdefault("PALMKIT_RUNS", os.path.join(_scratch, "runs"))
+os.environ["PALMKIT_PROGRESS"] = "0"
+
+
+@pytest.fixture(scope="session")
+def reference_dir():
+    """../shared/reference beside the project; tests that need it skip in a clone without it."""
+    if not reference.SHARED.is_dir():
+        pytest.skip("../shared/reference is not beside this project; the copy in tests/fixtures stands in for it")
+    return reference.SHARED
+
+
+@pytest.fixture(scope="session")
+def compact(tmp_path_factory):
+    """The committed copy of the reference, its checkpoint rebuilt in a temporary folder."""
+    return reference.compact(tmp_path_factory.mktemp("compact"))
+
+
+@pytest.fixture(scope="session")
+def full(reference_dir):
+    return reference.full(reference_dir)
+
+
+@pytest.fixture(scope="session", params=["compact", "full"])
+def source(request):
+    """The reference, once from the committed copy and once as it was made."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def tiny_pengi(compact):
+    """PENGI at a small size with the reference's weights; shared by all tests, so leave it as it is."""
+    from palmkit import load_pengi
+
+    return load_pengi(compact.checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def pengi(source):
+    """The model of `source`."""
+    from palmkit import load_pengi
+
+    return load_pengi(source.checkpoint, device="cpu")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if os.environ.get("PALMKIT_PARITY_REPORT") == "1":
+        terminalreporter.write_line(reference.report())

@@ -1,0 +1,32 @@
+"""Execute the notebooks in place, in order, so that their committed outputs are those of the committed code.
+
+Run by `make notebooks`. Runs and cache go to a fresh folder, and no timing is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+def execute(path: Path) -> None:
+    book = nbformat.read(path, as_version=4)
+    NotebookClient(book, kernel_name="python3", record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
+    book.metadata = {"kernelspec": book.metadata["kernelspec"], "language_info": {"name": "python"}}  # no version to drift
+    nbformat.write(book, path)
+
+
+if __name__ == "__main__":
+    chosen = [Path(name) for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    with tempfile.TemporaryDirectory() as fresh:
+        os.environ.update(PALMKIT_RUNS=f"{fresh}/runs", PALMKIT_CACHE=f"{fresh}/cache", PALMKIT_PROGRESS="0")
+        for path in chosen:
+            print(path.name, flush=True)
+            execute(path)
