@@ -10,7 +10,8 @@ STAMP := $(VENV)/.installed
 
 # With the real recordings at hand all folds of them are run; otherwise the package takes its own stand-in.
 ifneq ($(wildcard $(SHARED)/datasets/ESC10),)
-REPRODUCE ?= --checkpoint $(SHARED)/reference/tiny_pengi.pth --dataset $(SHARED)/datasets/ESC10 --fold all
+REPRODUCE ?= --checkpoint $(SHARED)/reference/tiny_pengi.pth --dataset $(SHARED)/datasets/ESC10 --fold all \
+	--note "random weights (a small network of PENGI's architecture) on real recordings: zero-shot is chance, and what few-shot methods reach is what random features give"
 endif
 
 # Set to Agg, as on many servers, it would take the figures out of the notebooks.

@@ -48,12 +48,16 @@ class AudioEncoder(nn.Module):
         self.projection = Projection(self.trunk.num_features, d_proj, dropout)
 
     def log_mel(self, waveforms):
-        """[n, samples] -> [n, frames, mel] in dB. The FFT gives what the checkpoint's convolution kernels give."""
+        """[n, samples] -> [n, frames, mel] in dB. An FFT gives what the checkpoint's convolution kernels give.
+
+        In double precision where the device has it: a float32 FFT is off by 0.03 dB in faint bands beside loud ones.
+        """
+        precise = waveforms if waveforms.device.type == "mps" else waveforms.double()
+        window = self.window.to(precise.dtype)
         spectrum = torch.stft(
-            waveforms, len(self.window), self.hop_size, window=self.window, center=True, pad_mode="reflect",
-            return_complex=True,
-        )  # fmt: skip
-        power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)  # [n, frames, bins]
+            precise, len(window), self.hop_size, window=window, center=True, pad_mode="reflect", return_complex=True
+        )
+        power = torch.view_as_real(spectrum).square().sum(-1).to(waveforms.dtype).transpose(1, 2)  # [n, frames, bins]
         return 10 * torch.log10((power @ self.mel).clamp(min=self.log_amin))
 
     def image(self, log_mel):

@@ -12,6 +12,7 @@ import json
 import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import torch
@@ -26,7 +27,6 @@ PENGI_CONFIG = {
     "note": "",  # a sentence that every output of this checkpoint should carry, say "random weights"
     "projection_dropout": 0.5,
     "audio": {
-        "n_samples": 308_700,
         "hop_size": 320,
         "log_amin": 1e-10,
         "bn_eps": 1e-5,
@@ -41,8 +41,8 @@ FIXED = {
     "projection_layer_norm_eps": 1e-5,
     "logit_scale": 100.0,
     "audio": {
-        "sampling_rate": 44_100, "window": "hann", "center": True, "pad_mode": "reflect", "power": 2.0, "log_ref": 1.0,
-        "top_db": None, "in_chans": 1, "layer_norm_eps": 1e-5, "patch_norm": True,
+        "sampling_rate": 44_100, "n_samples": 308_700, "window": "hann", "center": True, "pad_mode": "reflect",
+        "power": 2.0, "log_ref": 1.0, "top_db": None, "in_chans": 1, "layer_norm_eps": 1e-5, "patch_norm": True,
     },
     "text": {"hidden_act": "quick_gelu", "eos_id": 49_407, "bos_id": 49_406, "pad_id": 49_407},
 }  # fmt: skip
@@ -146,7 +146,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             tensors = load_file(path)
         else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is no whole PyTorch or safetensors checkpoint: {reason}") from error
@@ -239,13 +239,12 @@ def check_config(config: dict, sizes: dict, path: Path) -> None:
 def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:
     common = {"d_proj": sizes["d_proj"], "dropout": settings["projection_dropout"]}
     swin = {key.removeprefix("htsat_"): value for key, value in sizes["audio"].items()}
-    told = {key: value for key, value in settings["audio"].items() if key != "n_samples"}
     text, heads = sizes["text"], settings["text"]["num_attention_heads"]
     if text["hidden_size"] % heads:
         raise CheckpointError(
             f"text width {text['hidden_size']} is no multiple of {heads} heads; pass config= with its heads"
         )
-    return AudioEncoder(**swin, **told, **common), TextEncoder(
+    return AudioEncoder(**swin, **settings["audio"], **common), TextEncoder(
         width=text["hidden_size"], layers=text["num_hidden_layers"], hidden=text["intermediate_size"],
         positions=text["max_position_embeddings"], clip_dim=text["projection_dim"], heads=heads,
         eps=settings["text"]["layer_norm_eps"], max_tokens=settings["text"]["enc_text_len"], **common,
@@ -302,6 +301,7 @@ def fill(audio: AudioEncoder, text: TextEncoder, state: dict, path: Path) -> Non
         for key, shape in expected.items()
         if given.get(key, shape) != shape
     ]
+    problems += [f"not finite: {key}" for key in expected if key in state and not state[key].isfinite().all()]
     if problems:
         more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
         raise CheckpointError("\n  ".join([f"{path.name} does not fit PENGI's encoders:", *problems[:20], *more]))

@@ -79,9 +79,9 @@ def plan(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> list[Un
     return units
 
 
-def unit_key(unit: Unit, dataset, weights: str) -> str:
+def unit_key(unit: Unit, dataset: str, weights: str) -> str:
     """sha256 of all that a unit's result depends on; rows carry it, and one with the same key is not run again."""
-    told = {**asdict(unit), "dataset": dataset.digest(), "weights": weights}
+    told = {**asdict(unit), "dataset": dataset, "weights": weights}
     told["versions"] = [UNIT_VERSION, EMBEDDING_VERSION]
     return audio.digest(json.dumps(told, sort_keys=True).encode())
 
@@ -112,14 +112,14 @@ def run_units(units: list[Unit], pengi, run, cache=...) -> list[dict]:
     weights = pengi.digest()
     kwargs = {} if cache is ... else {"cache": cache}
     rows = []
-    opened = None  # the fold at hand and its test embeddings: units of one fold stand together
+    opened = None  # the fold at hand; units of one fold stand together and share its test embeddings
     with progress_bar(len(units), "units", "unit") as bar:
         for unit in units:
             bar.set_postfix_str(unit.name)
-            if opened is None or opened[0] != (unit.dataset, unit.fold):
-                opened = ((unit.dataset, unit.fold), load_dataset(unit.dataset, unit.fold), {})
-            _, dataset, embedded = opened
-            path = row_path(run, unit, key := unit_key(unit, dataset, weights))
+            if opened != (unit.dataset, unit.fold):
+                dataset = load_dataset(unit.dataset, unit.fold)
+                opened, digest, embedded = (unit.dataset, unit.fold), dataset.digest(), {}
+            path = row_path(run, unit, key := unit_key(unit, digest, weights))
             row = read_row(path, key)
             if row is None:
                 crop = (unit.crop, unit.crop_seed)

@@ -18,8 +18,13 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 def execute(path: Path) -> None:
     book = nbformat.read(path, as_version=4)
-    NotebookClient(book, kernel_name="python3", record_timing=False, resources={"metadata": {"path": path.parent}}).execute()
-    book.metadata = {"kernelspec": book.metadata["kernelspec"], "language_info": {"name": "python"}}  # no version to drift
+    NotebookClient(
+        book, kernel_name="python3", record_timing=False, resources={"metadata": {"path": path.parent}}
+    ).execute()
+    book.metadata = {
+        "kernelspec": book.metadata["kernelspec"],
+        "language_info": {"name": "python"},
+    }  # no version to drift
     nbformat.write(book, path)
 
 

@@ -71,6 +71,7 @@ def test_constants_without_a_config(source, stages):
     assert torch.equal(own.encode_audio(source.waves()), stages["unit"])
     table = source.tables["text_eval"]
     within(TEXT, relative(own.encode_text(source.facts["prompts"]), table["embedding_norm"]), "text, unit", source.name)
+    assert float(own.audio.log_mel(torch.zeros(1, CLIP)).min()) == -100
     assert own.audio.bn0.momentum == source.facts["config"]["audio"]["bn_momentum"]
 
 
@@ -158,6 +159,14 @@ def test_crop(compact):
     whole = torch.cat([torch.from_numpy(left.copy()), torch.from_numpy(right.copy())])
     for crop, start in {"start": 0, "center": (len(whole) - CLIP) // 2, 1234: 1234}.items():
         assert torch.equal(read_clip(path, crop=crop), whole[start : start + CLIP]), crop
+
+
+def test_last_start_is_never_drawn(tmp_path):
+    """`randrange(n - 308700)`: of a clip one sample too long, all draws give the same start."""
+    path = tmp_path / "plus1.wav"
+    soundfile.write(path, torch.linspace(-0.9, 0.9, CLIP + 1).numpy(), 44_100, subtype="FLOAT")
+    for seed in range(8):
+        assert torch.equal(read_clip(path, rng=random.Random(seed)), read_clip(path, crop=0))
 
 
 # Text.
