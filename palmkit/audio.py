@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import random
@@ -37,8 +38,14 @@ def decode(data: bytes, path) -> torch.Tensor:
     if not waveform.isfinite().all():
         raise AudioError(f"{path}: holds NaN or infinite samples")
     if rate != SAMPLE_RATE:
-        waveform = torchaudio.functional.resample(waveform, rate, SAMPLE_RATE)
+        waveform = _resampler(rate)(waveform)
     return waveform.reshape(-1)
+
+
+@functools.lru_cache(maxsize=32)
+def _resampler(rate: int):
+    """The transform, not torchaudio.functional.resample: it makes its kernel in double precision, as published."""
+    return torchaudio.transforms.Resample(rate, SAMPLE_RATE)
 
 
 def crop_clip(waveform: torch.Tensor, crop="random", rng=None) -> tuple[torch.Tensor, int]:

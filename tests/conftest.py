@@ -7,6 +7,7 @@ import tempfile
 
 import pytest
 import reference
+import torch
 
 # Before palmkit is imported: a test never reads or fills the user's cache and runs.
 _scratch = tempfile.mkdtemp(prefix="palmkit-tests-")
@@ -55,6 +56,15 @@ def pengi(source):
     from palmkit import load_pengi
 
     return load_pengi(source.checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Small tensors on a shared machine: two threads that wait for each other take five times as long as one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -90,7 +90,7 @@ def test_a_failed_notebook_is_kept_named_and_the_series_goes_on(tmp_path):
     os.chdir(tmp_path)
     try:
         with pytest.raises(
-            series.NotebookFailed, match=r"01_book.ipynb failed in cell 2: AssertionError: not mended yet"
+            series.NotebookFailed, match=r"01_book.ipynb failed in cell 3: AssertionError: not mended yet"
         ):
             series.run_series(run, {"shots": 4}, folder)
         assert "01_book</a>" in (run / "index.html").read_text() and "failed" in (run / "index.html").read_text()

@@ -11,6 +11,7 @@ from reference import FIXTURES, MEL, absolute, read_table, relative, within, wri
 
 from palmkit import ZeroShot, load_pengi, read_clip
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLIP = 308_700
 AUDIO = 1e-4  # relative, per clip
 WAVEFORM, LOSSY = 1e-6, 2e-5  # absolute; what Vorbis decodes to depends on the decoder
@@ -54,7 +55,7 @@ def test_log_mel(source, stages):
 
 def test_silence_is_the_floor(pengi):
     """10 log10(max(x, 1e-10)): the smallest power counts as -100 dB."""
-    assert torch.equal(pengi.audio.log_mel(torch.zeros(1, CLIP)), torch.full((1, 965, 64), -100.0))
+    assert absolute(pengi.audio.log_mel(torch.zeros(1, CLIP)), torch.full((1, 965, 64), -100.0)) < 1e-4
 
 
 def test_faint_band(compact, tiny_pengi):
@@ -68,10 +69,10 @@ def test_constants_without_a_config(source, stages):
     """base.pth comes without a config.json, so the package's own constants must be PENGI's; only the heads are not."""
     heads = {"text": {"num_attention_heads": source.facts["config"]["text"]["num_attention_heads"]}}
     own = load_pengi(source.checkpoint, device="cpu", config=heads)
-    assert torch.equal(own.encode_audio(source.waves()), stages["unit"])
+    assert relative(own.encode_audio(source.waves()), stages["unit"]).max() < 1e-6
     table = source.tables["text_eval"]
     within(TEXT, relative(own.encode_text(source.facts["prompts"]), table["embedding_norm"]), "text, unit", source.name)
-    assert float(own.audio.log_mel(torch.zeros(1, CLIP)).min()) == -100
+    assert float(own.audio.log_mel(torch.zeros(1, CLIP)).min()) == pytest.approx(-100)
     assert own.audio.bn0.momentum == source.facts["config"]["audio"]["bn_momentum"]
 
 
@@ -149,7 +150,8 @@ def test_read_clip(source):
         magnitude = clip.double().abs().mean() - fact["abs_sum"] / CLIP
         within(1e-6, magnitude.abs(), "waveform, mean magnitude", source.name, name)
         if fact["start_index"] is not None:
-            assert torch.equal(clip, read_clip(source.preprocess / name, crop=fact["start_index"])), name
+            same = read_clip(source.preprocess / name, crop=fact["start_index"])
+            within(limit, absolute(same, clip), "waveform, same start", source.name, name)
 
 
 def test_crop(compact):

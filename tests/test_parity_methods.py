@@ -9,10 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference import absolute, relative, scaled, within
-from sklearn.metrics import f1_score
+from sklearn.metrics import precision_recall_fscore_support
 
 from palmkit import PALM, CoCoOp, CoOp, draw_shots, evaluate, fit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = {"coop": CoOp, "cocoop": CoCoOp, "palm": PALM}
 TRAJECTORY = 1e-3  # relative
 EXACT = 1e-5  # relative, against the padded computation in float64
@@ -83,14 +84,19 @@ def test_first_gradient(source, run, name):
 
 
 def test_evaluate(run):
-    """Accuracy, macro F1 and loss follow from the published run's evaluation logits."""
+    """Accuracy, the macro averages and the mean of batch means follow from the published run's evaluation logits."""
     method, table = run
     method.load_prompt_learner(part(table, "final"))
-    expected, labels = table["eval_logits"], table["labels"]
-    scores = evaluate(method, table["features"], labels)
-    assert scores["accuracy"] == pytest.approx(float((expected.argmax(1) == labels).double().mean()), abs=1e-12)
-    assert scores["f1"] == pytest.approx(f1_score(labels, expected.argmax(1), average="macro"), abs=1e-12)
-    assert scores["loss"] == pytest.approx(float(F.cross_entropy(expected, labels)), rel=TRAJECTORY)
+    row = torch.arange(150) % 37  # two batches
+    logits, labels = table["eval_logits"][row], table["labels"][row].clone()
+    labels[::4] = 1  # classes of unequal size, and more mistakes
+    scores, guess = evaluate(method, table["features"][row], labels), logits.argmax(1)
+    precision, recall, f1, _ = precision_recall_fscore_support(labels, guess, average="macro", zero_division=0)
+    expected = dict(accuracy=float((guess == labels).double().mean()), precision=precision, recall=recall, f1=f1)
+    assert {key: scores[key] for key in expected} == pytest.approx(expected, abs=1e-12)
+    batches = zip(logits.split(128), labels.split(128), strict=True)
+    loss = torch.stack([F.cross_entropy(*batch) for batch in batches]).mean()
+    assert scores["loss"] == pytest.approx(float(loss), rel=TRAJECTORY)
 
 
 def test_state_round_trip(source, pengi, run, name):
@@ -106,9 +112,9 @@ def test_state_round_trip(source, pengi, run, name):
     fresh = METHODS[name](pengi, source.facts["class_names"], seed=9)
     with torch.no_grad():
         logits = method(table["features_unseen"])
-        assert not torch.equal(fresh(table["features_unseen"]), logits)
+        assert scaled(fresh(table["features_unseen"]), logits) > TRAJECTORY
         fresh.load_prompt_learner(method.prompt_learner_state())
-        assert torch.equal(fresh(table["features_unseen"]), logits)
+        assert scaled(fresh(table["features_unseen"]), logits) < 1e-6
 
 
 # Initial values: what torch's global generator would give, without touching it.
