@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import random
+import re
 from pathlib import Path
 
 import soundfile
@@ -29,14 +30,20 @@ def decode(data: bytes, path) -> torch.Tensor:
     if not data:
         raise AudioError(f"{path}: the file is empty (0 bytes); fetch or copy it again")
     try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        raise AudioError(f"{path}: cannot be decoded ({error}); is it an audio file, and whole?") from error
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            samples, rate, log = file.read(dtype="float32", always_2d=True), file.samplerate, file.extra_info
+    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
+        reason = getattr(error, "error_string", error)
+        raise AudioError(f"{path}: cannot be decoded ({reason}); is it an audio file, and whole?") from error
+    # libsndfile reads a cut WAV file up to its end and only logs it; sizes of 2 GB and over are streams' placeholders.
+    sizes = re.search(r"data\s*:\s*(\d+) \(should be (\d+)\)", log)
+    if sizes and 1.01 * int(sizes[2]) < int(sizes[1]) < 2**31 - 2**16:
+        raise AudioError(f"{path}: is cut short ({sizes[2]} of {sizes[1]} bytes of sound); fetch or copy it again")
     if len(samples) == 0:
-        raise AudioError(f"{path}: holds no samples (zero length)")
+        raise AudioError(f"{path}: holds no samples (zero length); fetch or copy it again, or remove its row")
     waveform = torch.from_numpy(samples.T.copy())  # [channels, n]
     if not waveform.isfinite().all():
-        raise AudioError(f"{path}: holds NaN or infinite samples")
+        raise AudioError(f"{path}: holds NaN or infinite samples; replace the file or remove its row")
     if rate != SAMPLE_RATE:
         waveform = _resampler(rate)(waveform)
     return waveform.reshape(-1)
@@ -48,7 +55,7 @@ def _resampler(rate: int):
     return torchaudio.transforms.Resample(rate, SAMPLE_RATE)
 
 
-def crop_clip(waveform: torch.Tensor, crop="random", rng=None) -> tuple[torch.Tensor, int]:
+def crop_clip(waveform: torch.Tensor, crop="random", rng=None, path="the clip") -> tuple[torch.Tensor, int]:
     """Bring [n] samples to [308700] and say where the cut began: tiled if shorter, cropped if longer.
 
     crop: "random" (start drawn by `rng.randrange(n - 308700)`, the published draw, at training and at test), "start",
@@ -59,9 +66,7 @@ def crop_clip(waveform: torch.Tensor, crop="random", rng=None) -> tuple[torch.Te
         raise ValueError(f"crop={crop!r}: use 'random', 'start', 'center' or a start in samples (int)")
     spare = waveform.numel() - CLIP_SAMPLES
     if isinstance(crop, int) and not 0 <= crop <= max(spare, 0):
-        raise ValueError(
-            f"crop={crop}: a start must lie in 0..{max(spare, 0)} for a clip of {waveform.numel()} samples"
-        )
+        raise ValueError(f"crop={crop}: a start must lie in 0..{max(spare, 0)} ({path} has {waveform.numel()} samples)")
     if spare <= 0:
         repeats = -(-CLIP_SAMPLES // waveform.numel())
         return waveform.repeat(repeats)[:CLIP_SAMPLES], 0
@@ -76,7 +81,7 @@ def read_clip(path, crop="random", rng=None) -> torch.Tensor:
 
     `crop` and `rng` as in `crop_clip`. Raises AudioError for a missing, empty, corrupt or NaN file.
     """
-    return crop_clip(decode(read_bytes(path), path), crop, rng)[0]
+    return crop_clip(decode(read_bytes(path), path), crop, rng, path)[0]
 
 
 def read_bytes(path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import re
@@ -97,36 +98,50 @@ def load_dataset(root, fold: int | None = None) -> Dataset:
     return Dataset(root.name, root, fold, class_names, *frames)
 
 
-def read_split(root: Path, csv: Path) -> pd.DataFrame:
-    """One CSV as (path, class_name), every row checked. The index is the row's number in the file (the header is 1)."""
-    if not csv.is_file():
-        raise DatasetError(f"there is no {csv}")
+def read_split(root: Path, path: Path) -> pd.DataFrame:
+    """One CSV as (path, class_name), every row checked. The index is the row's line in the file (the header is 1)."""
+    if not path.is_file():
+        raise DatasetError(f"there is no {path}")
     try:
-        frame = pd.read_csv(csv, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{csv} is no CSV table: {error}") from error
-    missing = [column for column in ("path", "classname") if column not in frame.columns]
-    if missing:
-        raise DatasetError(f"{csv} has no column {', '.join(missing)}; its columns are {list(frame.columns)}")
-    if frame.empty:
-        raise DatasetError(f"{csv} has no rows")
-    frame.index += 2
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]  # blank lines are no rows, but count as lines
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} is no CSV table in UTF-8: {error}") from error
+    if not columns:
+        raise DatasetError(f"{path} is no CSV table: it is empty")
+    if missing := [column for column in ("path", "classname") if column not in columns]:
+        raise DatasetError(f"{path} has no column {', '.join(missing)}; its columns are {columns}")
+    if not rows:
+        raise DatasetError(f"{path} has no rows")
     first: dict[str, int] = {}
-    for row, path, class_name in zip(frame.index, frame["path"], frame["classname"], strict=True):
-        where = f"{csv}, row {row}"
-        if not class_name.strip():
-            raise DatasetError(f"{where}: the class name is empty")
-        if not path.strip():
-            raise DatasetError(f"{where}: the path is empty")
-        if os.path.isabs(path) or os.path.normpath(path).startswith(".."):  # links inside the folder may point anywhere
-            raise DatasetError(f"{where}: {path} leaves the dataset's folder")
-        if first.setdefault(path, row) != row:
-            raise DatasetError(f"{where}: {path} stands in row {first[path]} already")
-        if not (root / path).is_file():
-            raise DatasetError(f"{where}: there is no file {root / path}")
-    frame = pd.DataFrame({"path": [str(root / path) for path in frame["path"]], "class_name": frame["classname"]})
-    frame.attrs["csv"] = str(csv)
+    for line, row in rows:
+        if problem := _row_problem(root, row, line, first):
+            raise DatasetError(f"{path}, row {line}: {problem}")
+    clips = [(str(root / row["path"]), row["classname"]) for _, row in rows]
+    frame = pd.DataFrame(clips, columns=["path", "class_name"], index=[line for line, _ in rows])
+    frame.attrs["csv"] = str(path)
     return frame
+
+
+def _row_problem(root: Path, row: dict, line: int, first: dict[str, int]) -> str | None:
+    """What is wrong with a row, or None; `first` keeps each path's first line."""
+    if None in row:
+        return "it has more fields than the header; put names with a comma in quotes"
+    clip = row["path"] or ""
+    if not (row["classname"] or "").strip():
+        return "the class name is empty"
+    if not clip.strip():
+        return "the path is empty"
+    plain = os.path.normpath(clip)
+    if os.path.isabs(clip) or plain.split(os.sep)[0] == "..":  # links inside the folder may point anywhere
+        return f"{clip} leaves the dataset's folder"
+    if first.setdefault(plain, line) != line:
+        return f"{clip} stands in row {first[plain]} already"
+    if not (root / clip).is_file():
+        return f"there is no file {root / clip}"
+    return None
 
 
 def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFrame:

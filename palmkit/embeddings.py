@@ -49,8 +49,8 @@ def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16
     """
     frame = clips if isinstance(clips, pd.DataFrame) else pd.DataFrame({"path": [str(path) for path in clips]})
     paths = [str(path) for path in frame["path"]]
-    if not paths:
-        raise ValueError("there are no clips to embed")
+    if not paths or batch_size < 1:
+        raise ValueError(f"there are no clips to embed, or batch_size={batch_size} is none")
     folder = None if cache is None else (cache_root() if cache is DEFAULT else Path(cache)) / "embeddings"
     store = _Store(folder, _provenance(pengi, crop, crop_seed))
     workers = workers or min(8, os.cpu_count() or 1)
@@ -109,24 +109,38 @@ def _read(item, crop, crop_seed):
     number, path = item
     data = audio.read_bytes(path)
     sha = audio.digest(data)
-    waveform, offset = audio.crop_clip(audio.decode(data, path), crop, random.Random(f"{crop_seed}:{sha}"))
+    waveform, offset = audio.crop_clip(audio.decode(data, path), crop, random.Random(f"{crop_seed}:{sha}"), path)
     return number, waveform, offset, sha
 
 
 def _batches(pool, function, items, batch_size):
-    """Results of function(item) in order, in lists of batch_size, at most four batches read ahead."""
+    """Results of function(item) in order, in lists of batch_size, at most four batches read ahead.
+
+    What was read before an item that raises is handed out before the error.
+    """
     items = iter(items)
     ahead = deque(pool.submit(function, item) for item in itertools.islice(items, 4 * batch_size))
     while ahead:
-        batch = [ahead.popleft().result() for _ in range(min(batch_size, len(ahead)))]
+        batch, error = [], None
+        while ahead and len(batch) < batch_size and error is None:
+            future = ahead.popleft()
+            error = future.exception()
+            batch += [] if error else [future.result()]
         ahead.extend(pool.submit(function, item) for item in itertools.islice(items, len(batch)))
-        yield batch
+        if batch:
+            yield batch
+        if error:
+            raise error
 
 
 def _located(error, frame) -> str:
     """The message with the CSV row of the file it is about."""
     rows = [row for row, path in frame["path"].items() if str(error).startswith(f"{path}:")]
     return f"{error} (row {rows[0]} of {frame.attrs['csv']})" if rows and "csv" in frame.attrs else str(error)
+
+
+def _content(feature, offset) -> str:
+    return audio.digest(f"{offset} {feature.dtype} {list(feature.shape)}".encode() + feature.numpy().tobytes())
 
 
 class _Store:
@@ -149,7 +163,7 @@ class _Store:
         try:
             with safe_open(path, "pt") as file:
                 metadata, feature = file.metadata() or {}, file.get_tensor("feature")
-            if metadata.get("key") != key or metadata.get("sha256") != audio.digest(feature.numpy().tobytes()):
+            if metadata.get("key") != key or metadata.get("sha256") != _content(feature, metadata.get("offset")):
                 raise ValueError("its content belongs to another key or was changed")
             return feature, int(metadata["offset"])
         except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -160,7 +174,7 @@ class _Store:
         if self.folder is None:
             return
         key, place = self.place(sha)
-        metadata = {"key": key, "sha256": audio.digest(feature.numpy().tobytes()), "offset": str(offset)}
+        metadata = {"key": key, "offset": str(offset), "sha256": _content(feature, offset)}
         sidecar = {**self.provenance, "audio": sha, "offset": offset, "file": Path(path).name, "dim": len(feature)}
         atomic_write(place.with_suffix(".json"), json.dumps(sidecar, indent=1))
         atomic_write(place, save({"feature": feature.contiguous()}, metadata))

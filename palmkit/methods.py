@@ -30,7 +30,9 @@ class Method(nn.Module):
 
     def __init__(self, pengi, class_names):
         super().__init__()
-        self.class_names = list(class_names)
+        if isinstance(class_names, str):
+            raise TypeError(f"class_names must be a list of names, not the string {class_names!r}")
+        self.class_names = [str(name) for name in class_names]
         if len(self.class_names) < 2:
             raise ValueError(f"a classifier needs two classes or more, not {self.class_names}")
         if len(set(self.class_names)) < len(self.class_names) or not all(

@@ -20,9 +20,10 @@ def as_tensors(method, features, labels) -> tuple[torch.Tensor, torch.Tensor]:
     features = torch.as_tensor(features, dtype=torch.float32).to(device)
     labels = torch.as_tensor(labels, dtype=torch.long).to(device)
     classes = len(method.class_names)
-    if features.ndim != 2 or len(features) != len(labels) or len(labels) == 0:
+    dim = method.pengi.dim
+    if features.ndim != 2 or features.shape[1] != dim or labels.shape != features.shape[:1] or len(labels) == 0:
         raise ValueError(
-            f"features [n, dim] and labels [n] do not fit: {list(features.shape)} and {list(labels.shape)}"
+            f"features [n, {dim}] and labels [n] do not fit: {list(features.shape)} and {list(labels.shape)}"
         )
     if not features.isfinite().all():
         raise ValueError("features hold NaN or infinite values")
