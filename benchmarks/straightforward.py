@@ -24,7 +24,7 @@ def projection(state, prefix, x):
 
 
 class Text:
-    """CLIP's text transformer: padded embeddings [n, 40, width], `<|endoftext|>` at eot [n] -> unit embeddings [n, dim]."""
+    """CLIP's text transformer: padded embeddings [n, 40, width], `<|endoftext|>` at eot [n] -> unit [n, dim]."""
 
     def __init__(self, state, heads, layers):
         self.state, self.heads, self.layers = state, heads, layers
@@ -121,6 +121,9 @@ class Audio:
         x = x.permute(0, 1, 3, 2).reshape(len(x), 1, x.shape[3], 4, self.size)  # [n, 1, mel, segment, frame]
         return x.permute(0, 1, 3, 2, 4).reshape(len(x), 1, self.size, self.size)
 
+    def latent(self, image):
+        return self.trunk.forward_features(image).flatten(1, 2).mean(1)
+
     def __call__(self, waveforms):
-        latent = self.trunk.forward_features(self.image(self.log_mel(waveforms))).flatten(1, 2).mean(1)
+        latent = self.latent(self.image(self.log_mel(waveforms)))
         return projection(self.state, "audio_encoder.projection.", latent)
