@@ -19,7 +19,7 @@ unexport MPLBACKEND
 
 # Tests get a fresh folder for runs and cache, so that nothing stale can make them green; it is removed in any case.
 FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
-	PALMKIT_RUNS="$$tmp/runs" PALMKIT_CACHE="$$tmp/cache" PALMKIT_PROGRESS=0
+	PALMKIT_RUNS="$$tmp/runs" PALMKIT_CACHE="$$tmp/cache" PALMKIT_PROGRESS=0 OMP_NUM_THREADS=1
 
 # nbval takes the kernel of this environment, not a "python3" kernel that the user has registered elsewhere.
 PYTEST = $(PY) -m pytest -p no:cacheprovider

@@ -166,9 +166,9 @@ def learner_rows(pengi: Pengi, stopwatch: Stopwatch, names: list[str], batch: in
         ours = METHODS[key](pengi, names)
         plain = Learner(ours)
         clips = batch
-        if key == "cocoop":  # the straightforward one's memory grows by the clip: take a quarter of what is free
+        if key == "cocoop":  # the straightforward one's memory grows by the clip: take a sixth of what is free
             one = stopwatch.peak_memory(train_step(plain, ours, features[:1], labels[:1]))
-            clips = min(batch, max(1, int(free_memory(pengi.device) / 4 / max(one, 1))))
+            clips = min(batch, max(1, int(free_memory(pengi.device) / 6 / max(one, 1))))
         few, few_labels = features[:clips], labels[:clips]
         with torch.no_grad():
             tokens, plain.text.tokens = dict(palmkit=count_tokens(pengi, partial(ours, features))), 0

@@ -34,6 +34,18 @@ PENGI_CONFIG = {
     },
     "text": {"num_attention_heads": 8, "layer_norm_eps": 1e-5, "enc_text_len": 40},
 }
+# What its tensors tell.
+PENGI_SIZES = {
+    "d_proj": 1024,
+    "audio": {
+        "n_fft": 1024, "mel_bins": 64, "patch_size": 4, "embed_dim": 96, "depths": [2, 2, 6, 2],
+        "num_heads": [4, 8, 16, 32], "htsat_window_size": 8, "mlp_ratio": 4.0, "qkv_bias": True,
+    },
+    "text": {
+        "vocab_size": 49_408, "hidden_size": 512, "max_position_embeddings": 77, "intermediate_size": 2048,
+        "num_hidden_layers": 12, "projection_dim": 512,
+    },
+}  # fmt: skip
 # What this code does and a config must not contradict.
 FIXED = {
     "projection_layer_norm_eps": 1e-5,
@@ -118,12 +130,14 @@ def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
         config = read_config(path) if config is None else config
         sizes, settings = read_sizes(state), merge_config(config)
         check_config(config, sizes, path)
+        if not (told := "num_attention_heads" in config.get("text", {})):
+            check_whole(sizes)
         with torch.random.fork_rng(devices=[]):  # modules draw initial values that are thrown away
             audio, text = build(sizes, settings)
         fill(audio, text, state, path)
     except CheckpointError as error:
         raise error if path.name in str(error) else CheckpointError(f"{path.name}: {error}") from error
-    if sizes["text"]["hidden_size"] != 512 and "num_attention_heads" not in config.get("text", {}):
+    if sizes != PENGI_SIZES and not told:
         warnings.warn(
             f"{path.name} is not of PENGI's size: {settings['text']['num_attention_heads']} text heads are assumed, "
             "for no config tells; put a config.json beside it or pass config=",
@@ -261,6 +275,15 @@ def check_config(config: dict, sizes: dict, path: Path) -> None:
         raise CheckpointError(
             f"{TEXT}base.embeddings.token_embedding.weight has {rows} rows; CLIP's vocabulary has {VOCABULARY}"
         )
+
+
+def check_whole(sizes: dict) -> None:
+    """Raise if a checkpoint of PENGI's widths has other depths: nothing else tells that a last layer is missing."""
+    if (sizes["audio"]["embed_dim"], sizes["text"]["hidden_size"]) != (96, 512):
+        return
+    for encoder, depth in (("audio", "depths"), ("text", "num_hidden_layers")):
+        if (found := sizes[encoder][depth]) != (true := PENGI_SIZES[encoder][depth]):
+            raise CheckpointError(f"layers of the {encoder} encoder are missing: {depth} is {found}, PENGI has {true}")
 
 
 def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:

@@ -16,22 +16,11 @@ import torch
 import torchaudio
 from safetensors.torch import save
 
-from palmkit.pengi import PENGI_CONFIG, build, checkpoint_state
+from palmkit.pengi import PENGI_CONFIG, PENGI_SIZES, build, checkpoint_state
 from palmkit.storage import atomic_write, cache_root
 
 VERSION = 1
 NOTE = "stand-in: random weights and synthetic clips; not PENGI's numbers"
-PENGI_SIZES = {
-    "d_proj": 1024,
-    "audio": {
-        "n_fft": 1024, "mel_bins": 64, "patch_size": 4, "embed_dim": 96, "depths": [2, 2, 6, 2],
-        "num_heads": [4, 8, 16, 32], "htsat_window_size": 8, "mlp_ratio": 4.0, "qkv_bias": True,
-    },
-    "text": {
-        "vocab_size": 49_408, "hidden_size": 512, "max_position_embeddings": 77, "intermediate_size": 2048,
-        "num_hidden_layers": 12, "projection_dim": 512,
-    },
-}  # fmt: skip
 SMALL_SIZES = {
     "d_proj": 64,
     "audio": PENGI_SIZES["audio"] | {"embed_dim": 16, "depths": [2, 2, 2, 2], "num_heads": [1, 2, 4, 8]},

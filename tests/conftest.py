@@ -15,6 +15,7 @@ atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
 os.environ.setdefault("PALMKIT_CACHE", os.path.join(_scratch, "cache"))
 os.environ.setdefault("PALMKIT_RUNS", os.path.join(_scratch, "runs"))
 os.environ["PALMKIT_PROGRESS"] = "0"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of many tests on few cores only wait
 
 
 @pytest.fixture(scope="session")

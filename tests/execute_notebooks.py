@@ -32,6 +32,7 @@ if __name__ == "__main__":
     chosen = [Path(name) for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     with tempfile.TemporaryDirectory() as fresh:
         os.environ.update(PALMKIT_RUNS=f"{fresh}/runs", PALMKIT_CACHE=f"{fresh}/cache", PALMKIT_PROGRESS="0")
+        os.environ["OMP_NUM_THREADS"] = "1"  # as in `make test`: sums in the same order
         for path in chosen:
             print(path.name, flush=True)
             execute(path)

@@ -38,7 +38,9 @@ def main() -> None:
     project = config["project"]
     # Setuptools is locked too, so that the package itself installs offline, without build isolation.
     requirements = [
-        *config["build-system"]["requires"], *project["dependencies"], *project["optional-dependencies"]["test"]
+        *config["build-system"]["requires"],
+        *project["dependencies"],
+        *project["optional-dependencies"]["test"],
     ]
     # The oldest Python decides, to the patch release: Debian 12 has 3.11.2, and there are packages that ask for 3.11.5.
     versions = resolve(requirements, project["requires-python"].removeprefix(">=") + ".0")

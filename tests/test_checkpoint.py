@@ -16,16 +16,18 @@ from palmkit import CheckpointError, embed, load_pengi, read_clip
 from palmkit.pengi import (
     HTSAT,
     MEL,
+    PENGI_SIZES,
     STFT,
     build,
     check_config,
+    check_whole,
     checkpoint_state,
     fill,
     merge_config,
     read_sizes,
     stft_kernels,
 )
-from palmkit.standin import PENGI_SIZES, SMALL_SIZES, standin_checkpoint
+from palmkit.standin import SMALL_SIZES, standin_checkpoint
 
 HEADS = {"text": {"num_attention_heads": 4}}
 SIZES = {
@@ -263,11 +265,11 @@ def test_each_missing_tensor_is_named(state):
 
 
 def test_each_misshapen_tensor_is_named(state):
-    """One more along each axis; an axis more; an axis less."""
+    """One more along each axis; an axis more, in front; an axis less."""
     unnamed = {}
     for key, tensor in state.items():
         changed = {f"axis {axis} + 1": grown(tensor, axis) for axis in range(tensor.ndim)}
-        changed |= {"an axis more, in front": tensor[None], "an axis more, behind": tensor[..., None]}
+        changed["an axis more"] = tensor[None]
         if tensor.ndim:
             changed["an axis less"] = tensor.select(0, 0)
         for what, other in changed.items():
@@ -407,11 +409,23 @@ def scrambled(real, imag):
         lambda real, imag: (real, torch.zeros_like(imag)),
         lambda real, imag: (real, 1.01 * imag),
         lambda real, imag: (real + 0.01 * torch.randn(real.shape), imag),
+        lambda real, imag: (real + 3e-4 * torch.randn(real.shape).sign(), imag),
         lambda real, imag: (real.roll(1, 0), imag.roll(1, 0)),
         lambda real, imag: (-real, imag),
         scrambled,
     ],
-    ids=["noise", "swapped", "flipped", "no imag", "imag scaled", "real noisy", "rolled", "negative", "scrambled"],
+    ids=[
+        "noise",
+        "swapped",
+        "flipped",
+        "no imag",
+        "imag scaled",
+        "real noisy",
+        "real hardly noisy",
+        "rolled",
+        "negative",
+        "scrambled",
+    ],
 )
 def test_kernels_that_are_no_fourier_transform(change, state, tmp_path):
     """Learned or broken kernels must not be replaced by an FFT in silence. (-real, imag) is one, of the window -w; what
@@ -578,14 +592,22 @@ def test_config_file_that_is_none(content, state, tmp_path):
     assert str(tmp_path / "config.json") in refused(path)
 
 
+@pytest.mark.parametrize("config", [[1, 2], "config.json", {"text": 3}])
+def test_given_config_that_is_none(config, state, tmp_path):
+    message = refused(save(tmp_path, state), config=config)
+    assert "config" in message and "`audio` and `text`" in message and "tiny.pth" in message
+
+
 def test_given_config_wins_over_the_one_beside(state, tmp_path):
     path = save(tmp_path, state, config={"note": "beside", **HEADS})
     assert load_pengi(path, device="cpu").note == "beside"
     assert load_pengi(path, device="cpu", config={"note": "given", **HEADS}).note == "given"
 
 
-def test_missing_config_warns_where_the_size_is_not_pengi_s(state, tmp_path):
-    path = save(tmp_path, state, config=None)
+@pytest.mark.parametrize("config", [None, {"note": "of something else"}])
+def test_missing_heads_warn_where_the_size_is_not_pengi_s(config, state, tmp_path):
+    """Without a config, or with one that does not tell them."""
+    path = save(tmp_path, state, config=config)
     with pytest.warns(UserWarning, match="8 text heads.*config") as told:
         load_pengi(path, device="cpu")
     assert path.name in str(told[0].message)
@@ -639,3 +661,12 @@ def test_a_loaded_checkpoint_embeds(state, tmp_path, compact):
     path = compact.preprocess / "j_44k_stereo_4s.flac"
     got = embed(pengi, [path], cache=None, crop="start").features
     assert (got - pengi.encode_audio(read_clip(path, crop="start")[None])).abs().max() < 1e-6
+
+
+def test_a_missing_last_layer_of_pengi_itself_is_noticed():
+    """base.pth comes without a config, and a shallower network is a network too."""
+    for encoder, shallower in (("audio", {"depths": [2, 2, 6]}), ("text", {"num_hidden_layers": 11})):
+        sizes = PENGI_SIZES | {encoder: PENGI_SIZES[encoder] | shallower}
+        with pytest.raises(CheckpointError, match=f"layers of the {encoder} encoder are missing"):
+            check_whole(sizes)
+    check_whole(PENGI_SIZES)

@@ -155,7 +155,7 @@ def test_read_clip(source):
 
 
 def test_crop(compact):
-    """"start", "center" and a number of samples, on a stereo file that needs no resampling."""
+    """ "start", "center" and a number of samples, on a stereo file that needs no resampling."""
     path = compact.preprocess / "j_44k_stereo_4s.flac"
     left, right = soundfile.read(path, dtype="float32", always_2d=True)[0].T
     whole = torch.cat([torch.from_numpy(left.copy()), torch.from_numpy(right.copy())])
