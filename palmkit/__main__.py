@@ -109,6 +109,8 @@ def _notebooks(arguments) -> None:
     from palmkit.series import choose_parameters, list_notebooks, run_series
 
     given = {key: _literal(value) for key, value in arguments.parameters}
+    if "run" in given:
+        raise ValueError("name the run by --name, not by -p run")
     parameters = {**_choices(arguments), "run": arguments.name, **given}
     choose_parameters(list_notebooks(arguments.notebooks), parameters)  # before an hour of work, not after it
     _run_units(arguments.name, parameters)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from palmkit.methods import UNLEARNED
 from palmkit.storage import atomic_write, run_folder
-from palmkit.units import read_row
+from palmkit.units import TRAINED, read_row
 
 METHOD_NAMES = {
     "zeroshot": "Zero-shot", "coop": "COOP", "cocoop": "COCOOP", "palm": "PALM", "palm-dagger": "PALM†",
@@ -44,12 +45,20 @@ SETTINGS = ("shots", "protocol", "epochs", "batch_size", "lr", "momentum", "crop
 
 
 def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Rows in groups of equal settings, each with a label of what tells it from the others: "shots=4, epochs=50"."""
-    columns = [column for column in SETTINGS if column in rows and rows[column].astype(str).nunique() > 1]
-    if not columns:
-        return [("", rows)]
-    groups = rows.groupby([rows[column].astype(str) for column in columns], sort=False)
-    return [(", ".join(f"{c}={v}" for c, v in zip(columns, values, strict=True)), group) for values, group in groups]
+    """Rows in groups of equal settings, each with a label of what tells it from the others: "shots=4, epochs=50".
+
+    Rows of a method that learns nothing have no settings of training and stand in every group that they fit otherwise.
+    """
+    keys = rows.reindex(columns=list(SETTINGS)).astype(str)
+    keys.loc[rows["method"].isin(UNLEARNED), list(TRAINED)] = "any"
+    keys = keys[[column for column in SETTINGS if keys.loc[keys[column] != "any", column].nunique() > 1]]
+    groups, placed = [], pd.Series(False, rows.index)
+    for values in keys.drop_duplicates().sort_values(list(keys), key=lambda c: c == "any").to_numpy():
+        fits = ((keys == values) | (keys == "any")).all(axis=1)
+        if not (placed | ~fits).all():
+            groups.append((", ".join(f"{c}={v}" for c, v in zip(keys, values, strict=True)), rows[fits]))
+            placed |= fits
+    return groups
 
 
 def summarise(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:

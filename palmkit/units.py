@@ -21,6 +21,8 @@ from palmkit.storage import atomic_write, progress_bar, run_folder
 from palmkit.training import fit, predict, score
 
 UNIT_VERSION = 1  # raise it when a unit's result changes for other reasons than its settings
+TRAINED = ("shots", "epochs", "batch_size", "lr", "momentum")  # settings that a method which learns nothing has not
+UNTRAINED = {"shots": 0, "epochs": 0}
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
 PACKAGES = ("torch", "torchaudio", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "soundfile")
 
@@ -68,7 +70,7 @@ def plan(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> list[Un
             there = "no folds" if known == [None] else f"folds {known}"
             raise ValueError(f"{dataset_root(dataset).name} has {there}; there is no fold {sorted(unknown)}")
         units += [
-            Unit(method, str(dataset), fold, seed, **settings)
+            Unit(method, str(dataset), fold, seed, **(settings | (UNTRAINED if method in UNLEARNED else {})))
             for fold in chosen
             for seed in seeds
             for method in methods
@@ -136,7 +138,6 @@ def run_units(units: list[Unit], pengi, run, cache=...) -> list[dict]:
 
 def run_unit(unit: Unit, pengi, dataset, test, **cache) -> tuple[dict, dict]:
     """One unit: its row, and its tensors (test logits and labels, and what was learned as `prompt.*`)."""
-    train = draw_shots(dataset.train, unit.shots, unit.seed)
     clock = [time.perf_counter()]
     method = METHODS[unit.method](pengi, dataset.class_names, seed=unit.seed, **unit.options)
     learns = any(parameter.requires_grad for parameter in method.parameters())
@@ -151,6 +152,7 @@ def run_unit(unit: Unit, pengi, dataset, test, **cache) -> tuple[dict, dict]:
         row["lambdas_initial"] = method.lambdas.tolist()
     losses = []
     if learns:
+        train = draw_shots(dataset.train, unit.shots, unit.seed)
         support = embed(pengi, train, crop=unit.crop, crop_seed=unit.crop_seed, **cache)
         row["clips"] = [dataset.relative(path) for path in support.paths]
         row["clip_offsets"] = support.offsets
@@ -162,7 +164,7 @@ def run_unit(unit: Unit, pengi, dataset, test, **cache) -> tuple[dict, dict]:
     clock.append(time.perf_counter())
     row |= score(logits, test.labels)
     row |= {
-        "n_train": len(train) if learns else 0,
+        "n_train": len(row.get("clips", [])),
         "n_test": len(test.labels),
         "losses": losses,
         "test_offsets": test.offsets if any(test.offsets) else 0,

@@ -46,7 +46,8 @@ def count_runs(monkeypatch):
 def test_plan_is_the_papers_grid(dataset):
     grid = units.plan("all", [dataset])
     assert len(grid) == 2 * (3 * 3 + 1)  # two folds; three learned methods with three seeds; zero-shot once
-    first = grid[0]
+    zero_shot, first = grid[:2]
+    assert (zero_shot.method, zero_shot.shots, zero_shot.epochs) == ("zeroshot", 0, 0)
     assert (first.shots, first.epochs, first.batch_size, first.lr, first.momentum) == (16, 50, 16, 0.05, 0.9)
     assert (first.crop, first.protocol) == ("random", "frozen")
 
@@ -191,6 +192,17 @@ def test_settings_are_never_averaged():
     with pytest.raises(ValueError, match="different settings and are not averaged: shots=16; shots=4"):
         results.summarise(rows)
     assert results.summarise(results.select(rows, shots=4))["mean"].tolist() == [0.9]
+
+
+def test_zero_shot_has_no_shots_and_stands_in_every_table(dataset, run, tiny_pengi):
+    for shots in (1, 2):
+        units.run_units(units.plan(["zeroshot", "palm"], [dataset], seeds=[0], shots=shots, epochs=1), tiny_pengi, run)
+    rows = results.load_rows(run)
+    assert len(rows) == 2 + 2 * 2  # two folds; zero-shot was not run again for the other shots
+    groups = dict(results.split_settings(rows))
+    assert sorted(groups) == ["shots=1", "shots=2"]
+    assert all(set(results.summarise(group)["method"]) == {"zeroshot", "palm"} for group in groups.values())
+    assert len(results.write_tables(run)) == 6
 
 
 def test_the_logs_give_the_published_averages():
