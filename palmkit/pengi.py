@@ -63,6 +63,7 @@ UNUSED = re.compile(
 )
 HTSAT = "audio_encoder.base.htsat."
 STFT = HTSAT + "spectrogram_extractor.stft."
+STFT_KERNELS = (STFT + "conv_real.weight", STFT + "conv_imag.weight")
 MEL = HTSAT + "logmel_extractor.melW"
 TEXT = "caption_encoder."
 
@@ -128,7 +129,11 @@ def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
     try:
         state = read_checkpoint(path)
         config = read_config(path) if config is None else config
-        sizes, settings = read_sizes(state), merge_config(config)
+        settings = merge_config(config)
+        if config.get("audio", {}).get("stft") == "computed" and MEL in state:  # 4 MB that a small file need not carry
+            bins = len(state[MEL])
+            state = dict(zip(STFT_KERNELS, stft_kernels(torch.hann_window(2 * bins - 2), bins), strict=True)) | state
+        sizes = read_sizes(state)
         check_config(config, sizes, path)
         if not (told := "num_attention_heads" in config.get("text", {})):
             check_whole(sizes)
@@ -322,8 +327,8 @@ def checkpoint_state(audio: AudioEncoder, text: TextEncoder) -> dict[str, torch.
     """The two encoders in the checkpoint's own names: what `fill` reads."""
     state = {checkpoint_key(f"audio.{k}"): v for k, v in audio.state_dict().items() if k not in ("window", "mel")}
     state |= {checkpoint_key(f"text.{k}"): v for k, v in text.state_dict().items()}
-    real, imag = stft_kernels(audio.window, len(audio.mel))
-    return state | {MEL: audio.mel, STFT + "conv_real.weight": real, STFT + "conv_imag.weight": imag}
+    kernels = stft_kernels(audio.window, len(audio.mel))
+    return state | {MEL: audio.mel, **dict(zip(STFT_KERNELS, kernels, strict=True))}
 
 
 def stft_kernels(window: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -340,7 +345,7 @@ def fill(audio: AudioEncoder, text: TextEncoder, state: dict, path: Path) -> Non
         **{f"text.{k}": v for k, v in text.state_dict().items()},
     }
     n_fft, bins = len(audio.window), len(audio.mel)
-    stft = dict.fromkeys((STFT + "conv_real.weight", STFT + "conv_imag.weight"), [bins, 1, n_fft])
+    stft = dict.fromkeys(STFT_KERNELS, [bins, 1, n_fft])
     expected = {checkpoint_key(k): list(v.shape) for k, v in own.items() if k not in ("audio.window", "audio.mel")}
     expected |= {**stft, MEL: list(audio.mel.shape)}
     given = {key: list(tensor.shape) for key, tensor in state.items() if not UNUSED.search(key)}

@@ -670,3 +670,10 @@ def test_a_missing_last_layer_of_pengi_itself_is_noticed():
         with pytest.raises(CheckpointError, match=f"layers of the {encoder} encoder are missing"):
             check_whole(sizes)
     check_whole(PENGI_SIZES)
+
+
+def test_a_config_may_spare_the_stft_kernels(state, digest, tmp_path):
+    """They follow from the window; without that word they are missing, and named."""
+    without = {key: tensor for key, tensor in state.items() if not key.startswith(STFT)}
+    assert load(tmp_path, without, config=HEADS | {"audio": {"stft": "computed"}}).digest() == digest
+    assert STFT in refused(save(tmp_path, without))
