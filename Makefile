@@ -14,6 +14,9 @@ REPRODUCE ?= --checkpoint $(SHARED)/reference/tiny_pengi.pth --dataset $(SHARED)
 	--note "random weights (a small network of PENGI's architecture) on real recordings: zero-shot is chance, and what few-shot methods reach is what random features give"
 endif
 
+# Waiting threads sleep instead of spinning: nothing lost on free cores, very much gained on shared ones.
+export OMP_WAIT_POLICY ?= passive
+
 # Set to Agg, as on many servers, it would take the figures out of the notebooks.
 unexport MPLBACKEND
 

@@ -94,7 +94,7 @@ def write_index(run, status: dict[str, str], parameters: dict) -> Path:
         notes = " ".join(sorted({note for note in rows["note"] if note}))
         parts += [f"<p class=note>{html.escape(notes)}</p>", "<h2>Accuracy</h2>"]
         for label, group in split_settings(rows):
-            parts += [f"<p>{html.escape(label)}</p>", wide(summarise(group)).to_html()]
+            parts += [f"<p>{html.escape(label)}</p>", wide(summarise(group)).rename_axis(None).to_html(border=0)]
         parts += ["<p>Mean over folds per seed, then mean ± standard deviation over n seeds. As "]
         parts += [
             ", ".join(f"<a href='tables/{path.name}'>{path.suffix[1:]}</a>" for path in write_tables(run)) + ".</p>"
