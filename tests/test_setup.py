@@ -46,7 +46,11 @@ def test_ci_run_is_executable():
 
 @pytest.mark.parametrize(
     "requirement",
-    [*CONFIG["build-system"]["requires"], *PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]],
+    [
+        *CONFIG["build-system"]["requires"],
+        *PROJECT["dependencies"],
+        *(line for lines in PROJECT["optional-dependencies"].values() for line in lines),
+    ],
 )
 def test_range_admits_the_locked_version(requirement):
     wanted = Requirement(requirement)

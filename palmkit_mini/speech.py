@@ -1,0 +1,184 @@
+"""Speech by espeak-ng (formant synthesis): sentences in twelve languages, moods, spoken digits.
+
+The library comes with the wheel `espeakng-loader` and speaks in a process of its own (`espeak_server`). Voices and
+sentences of training and of tasks are different ones.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import struct
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from scipy import signal
+
+from palmkit_mini import espeak_server
+from palmkit_mini.dsp import SAMPLE_RATE, band, low_pass, noise, peak, place
+
+VOICES = {  # espeak-ng's variants, by domain and sex
+    "train": {
+        "man": ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "Denis", "Gene", "Mike", "john", "paul", "ed"),
+        "woman": ("f1", "f2", "f3", "f4", "f5", "Alicia", "steph", "aunty"),
+    },
+    "task": {
+        "man": ("Alex", "Andy", "Diogo", "Lee", "Marco", "Mario", "Michael", "robert", "travis"),
+        "woman": ("Andrea", "Annie", "anika", "belinda", "linda"),
+    },
+}
+WHISPERS = ("whisper", "whisperf")
+LANGUAGES = {  # espeak-ng's names of the language
+    "English": ("en-us", "en"),
+    "French": ("fr",),
+    "German": ("de",),
+    "Spanish": ("es", "es-419"),
+    "Italian": ("it",),
+    "Russian": ("ru",),
+    "Mandarin": ("cmn",),
+    "Hindi": ("hi",),
+    "Polish": ("pl",),
+    "Portuguese": ("pt", "pt-br"),
+    "Turkish": ("tr",),
+    "Finnish": ("fi",),
+}
+SENTENCES = {  # of training, of tasks
+    "English": ("the weather is nice today and we are going to walk along the river with our friends before dinner",
+                "my sister bought a new bicycle last summer but she still takes the early train to the office"),
+    "French": ("le temps est beau aujourd'hui et nous allons marcher le long de la rivière avec nos amis",
+               "ma sœur a acheté un nouveau vélo l'été dernier mais elle prend toujours le premier train"),
+    "German": ("das wetter ist heute schön und wir gehen vor dem abendessen mit unseren freunden am fluss spazieren",
+               "meine schwester hat letzten sommer ein neues fahrrad gekauft aber sie nimmt immer noch den frühen zug"),
+    "Spanish": ("hoy hace buen tiempo y vamos a caminar por la orilla del río con nuestros amigos antes de la cena",
+                "mi hermana compró una bicicleta nueva el verano pasado pero todavía toma el primer tren a la oficina"),
+    "Italian": ("oggi il tempo è bello e andiamo a camminare lungo il fiume con i nostri amici prima di cena",
+                "mia sorella ha comprato una bicicletta nuova l'estate scorsa ma prende ancora il primo treno"),
+    "Russian": ("сегодня хорошая погода и мы идём гулять вдоль реки с нашими друзьями перед ужином",
+                "моя сестра прошлым летом купила новый велосипед но она всё ещё ездит на работу ранним поездом"),
+    "Mandarin": ("今天 天气 很好 我们 晚饭 前 和 朋友 一起 沿着 河边 散步 孩子 想 看 船",
+                 "我 姐姐 去年 夏天 买了 一辆 新 自行车 但是 她 还是 坐 早班 火车 去 办公室"),
+    "Hindi": ("आज मौसम अच्छा है और हम रात के खाने से पहले अपने दोस्तों के साथ नदी के किनारे चलने जा रहे हैं",
+              "मेरी बहन ने पिछली गर्मियों में नई साइकिल खरीदी लेकिन वह अब भी सुबह की रेलगाड़ी से दफ्तर जाती है"),
+    "Polish": ("dzisiaj jest ładna pogoda i przed kolacją idziemy z przyjaciółmi na spacer wzdłuż rzeki",
+               "moja siostra kupiła zeszłego lata nowy rower ale nadal jeździ do biura wczesnym pociągiem"),
+    "Portuguese": ("hoje o tempo está bom e vamos caminhar ao longo do rio com os nossos amigos antes do jantar",
+                   "a minha irmã comprou uma bicicleta nova no verão passado mas ainda vai de comboio"),
+    "Turkish": ("bugün hava güzel ve akşam yemeğinden önce arkadaşlarımızla nehir boyunca yürüyeceğiz",
+                "kız kardeşim geçen yaz yeni bir bisiklet aldı ama hâlâ ofise sabah treniyle gidiyor"),
+    "Finnish": ("tänään on kaunis sää ja kävelemme ystävien kanssa joen rannalla ennen illallista",
+                "siskoni osti viime kesänä uuden polkupyörän mutta hän menee yhä toimistoon aikaisella junalla"),
+}  # fmt: skip
+DIGITS = {
+    "English": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    "Spanish": ("cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"),
+}
+MOODS = {  # words a minute, pitch and its range (espeak-ng: 0 to 99), spectral tilt in dB, hoarseness, loudness in dB
+    "angry": dict(rate=(185, 245), pitch=(45, 75), range=(75, 99), tilt=(4, 9), drive=(2.0, 5.0), shake=(0, 0)),
+    "happy": dict(rate=(165, 215), pitch=(65, 95), range=(80, 99), tilt=(1, 4), drive=(0, 0), shake=(0, 0)),
+    "sad": dict(rate=(90, 130), pitch=(10, 40), range=(5, 25), tilt=(-12, -5), drive=(0, 0), shake=(0, 0)),
+    "neutral": dict(rate=(145, 175), pitch=(35, 60), range=(35, 55), tilt=(-2, 1), drive=(0, 0), shake=(0, 0)),
+    "fearful": dict(rate=(175, 230), pitch=(70, 99), range=(20, 50), tilt=(-2, 2), drive=(0, 0), shake=(0.2, 0.5)),
+}
+
+
+class Speaker:
+    """The server process, started at the first word."""
+
+    def __init__(self):
+        try:
+            import espeakng_loader
+        except ImportError as error:
+            raise ImportError("speech comes from espeak-ng: pip install espeakng-loader") from error
+        paths = [espeakng_loader.get_library_path(), str(espeakng_loader.get_data_path())]
+        command = [sys.executable, str(Path(espeak_server.__file__)), *paths]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        atexit.register(self.process.terminate)
+
+    def say(self, text: str, voice: str, **parameters) -> np.ndarray:
+        """[samples] at 44.1 kHz (nothing above 11 kHz). Raises RuntimeError if espeak-ng stays silent."""
+        request = json.dumps(dict(text=text, voice=voice, **parameters)) + "\n"
+        self.process.stdin.write(request.encode())
+        self.process.stdin.flush()
+        header = self.process.stdout.read(8)
+        data = self.process.stdout.read(struct.unpack("<q", header)[0]) if len(header) == 8 else b""
+        if not data:
+            raise RuntimeError(f"espeak-ng said nothing for {text!r} with the voice {voice!r}")
+        samples = np.frombuffer(data, "<i2") / 32_768
+        return signal.resample_poly(samples, SAMPLE_RATE // espeak_server.SAMPLE_RATE, 1)
+
+
+@cache
+def speaker() -> Speaker:
+    return Speaker()
+
+
+def utter(draw, text: str, language: str, sex: str | None = None, voice: str | None = None, **parameters) -> np.ndarray:
+    """A text in a language, by a voice of the domain; sex None: either. Silence around it is cut off."""
+    sex = sex or draw.pick(["man", "woman"])
+    variant = voice or draw.pick(VOICES[draw.domain.name][sex])
+    settings = dict(rate=draw.log("rate", 110, 245), pitch=draw.uniform("pitch", 15, 85))
+    settings |= dict(range=draw.uniform("range", 15, 95)) | parameters
+    draw.parameters |= {"voice": variant} | settings
+    sound = speaker().say(text, f"{draw.pick(LANGUAGES[language])}+{variant}", **settings)
+    loud = np.flatnonzero(np.abs(sound) > 0.01 * np.abs(sound).max())
+    return sound[loud[0] : loud[-1] + 1]
+
+
+def sentence(draw, language: str) -> str:
+    """A run of words of the domain's sentence, now and then shuffled."""
+    words = SENTENCES[language][0 if draw.domain.name == "train" else 1].split()
+    start = draw.count(0, max(len(words) - 7, 0))
+    chosen = words[start:] + words[:start] if draw.chance(0.5) else words[start:]
+    return " ".join(draw.rng.permutation(chosen)) if draw.chance(0.25) else " ".join(chosen)
+
+
+def speaking(draw, language: str, sex: str | None = None):
+    """A sentence in a language."""
+    x = np.zeros(draw.n)
+    place(x, utter(draw, sentence(draw, language), language, sex), draw.vary(0, 0.4))
+    return x
+
+
+def mood(draw, name: str, language: str | None = None):
+    """Speech with a mood, as far as rate, pitch, its range, brightness, hoarseness and trembling carry it."""
+    given = MOODS[name]
+    language = language or draw.pick(["English", "French", "Spanish", "Italian", "Polish", "Portuguese"])
+    prosody = {key: draw.uniform(key, *given[key]) for key in ("rate", "pitch", "range")}
+    sound = peak(utter(draw, sentence(draw, language), language, **prosody))
+    bright = band(sound, 1500, 6000, 1)
+    sound = sound + (10 ** (draw.uniform("tilt", *given["tilt"]) / 20) - 1) * bright
+    if given["drive"][1]:
+        sound = np.tanh(draw.uniform("drive", *given["drive"]) * sound)
+    if given["shake"][1]:
+        t = np.arange(len(sound)) / SAMPLE_RATE
+        sound = sound * (1 + draw.uniform("shake", *given["shake"]) * np.sin(2 * np.pi * draw.vary(6, 10) * t))
+    x = np.zeros(draw.n)
+    place(x, sound, draw.vary(0, 0.3))
+    return x
+
+
+def whispering(draw):
+    """A whispered sentence: espeak-ng's breathy variants, without their last trace of voice."""
+    language = draw.pick(["English", "French", "German", "Spanish", "Italian"])
+    sound = utter(draw, sentence(draw, language), language, voice=draw.pick(WHISPERS))
+    x = np.zeros(draw.n)
+    place(x, peak(sound - low_pass(sound, 300)), draw.vary(0, 0.4))
+    return x
+
+
+def word(draw, text: str, language: str):
+    """One word alone, as in sets of spoken digits: shorter than a clip (readers tile it); half are telephone-like."""
+    sound = peak(utter(draw, text, language))
+    if draw.chance(0.5):
+        sound = low_pass(sound, draw.vary(3200, 4200), 6)
+    pauses = [np.zeros(int(draw.vary(0, 0.15) * SAMPLE_RATE)) for _ in range(2)]
+    return np.concatenate([pauses[0], sound, pauses[1]]) + 0.001 * noise(draw.rng, sum(map(len, pauses)) + len(sound))
+
+
+def sneeze_word(draw):
+    """A sneeze as it is spelt, spoken: 'achoo!'."""
+    text = draw.pick(["achoo!", "hatchoo!", "atchoum!", "hachoo!", "ah choo!"])
+    return peak(utter(draw, text, "English", range=draw.vary(20, 99)))
