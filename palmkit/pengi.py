@@ -88,7 +88,8 @@ class Pengi:
                 f"encode_audio takes waveforms [n, samples], not a tensor of shape {list(waveforms.shape)}"
             )
         with torch.inference_mode():
-            embedding = F.normalize(self.audio.eval()(waveforms.to(self.device)), dim=-1)
+            parts = self.audio.eval().parts(waveforms.to(self.device), 4)
+            embedding = F.normalize(torch.cat([self.audio(part) for part in parts]), dim=-1)
         return embedding.clone()  # outside inference mode: a plain tensor that autograd accepts as an input
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
