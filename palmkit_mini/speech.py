@@ -95,7 +95,11 @@ class Speaker:
         paths = [espeakng_loader.get_library_path(), str(espeakng_loader.get_data_path())]
         command = [sys.executable, str(Path(espeak_server.__file__)), *paths]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        atexit.register(self.process.terminate)
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.communicate()  # closes the pipes and waits
 
     def say(self, text: str, voice: str, **parameters) -> np.ndarray:
         """[samples] at 44.1 kHz (nothing above 11 kHz). Raises RuntimeError if espeak-ng stays silent."""
