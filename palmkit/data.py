@@ -63,7 +63,7 @@ def list_folds(root) -> list[int | None]:
     folds = sorted(
         int(m[1]) for p in root.glob("csv_files/train_*.csv") if (m := re.fullmatch(r"train_(\d+)\.csv", p.name))
     )
-    return list(folds) or [None]
+    return folds or [None]
 
 
 def load_dataset(root, fold: int | None = None) -> Dataset:
@@ -74,12 +74,11 @@ def load_dataset(root, fold: int | None = None) -> Dataset:
     """
     root = dataset_root(root)
     folds = list_folds(root)
-    if fold is not None or folds == [None]:
-        suffix = "" if fold is None else f"_{fold}"
-        folders = [root / "csv_files", root] if fold is None else [root / "csv_files"]
-        found = [folder for folder in folders if (folder / f"train{suffix}.csv").is_file()]
     if fold is None and folds != [None]:
         raise DatasetError(f"{root.name} has folds {folds}: say which, fold=1 for example")
+    suffix = "" if fold is None else f"_{fold}"
+    folders = [root / "csv_files", root] if fold is None else [root / "csv_files"]
+    found = [folder for folder in folders if (folder / f"train{suffix}.csv").is_file()]
     if not found:
         known = f"it has folds {folds}" if folds != [None] else "it has no folds"
         raise DatasetError(f"{root.name}: there is no {folders[0].name}/train{suffix}.csv (fold={fold}; {known})")
