@@ -30,7 +30,7 @@ from straightforward import Audio, Learner
 from palmkit.audio import CLIP_SAMPLES, SAMPLE_RATE, decode
 from palmkit.methods import METHODS
 from palmkit.pengi import PENGI_CONFIG, Pengi
-from palmkit.standin import random_encoders
+from palmkit_mini.untrained import random_encoders
 
 ESC50 = [
     "airplane", "breathing", "brushing teeth", "can opening", "car horn", "cat", "chainsaw", "chirping birds",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from palmkit.methods import PALM, CoCoOp
 from palmkit.pengi import HTSAT, MEL, STFT, TEXT, checkpoint_state
-from palmkit.standin import random_encoders
+from palmkit_mini.untrained import random_encoders
 
 
 def projection(state, prefix, x):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import os
 import sys
 
@@ -50,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--format", default="markdown", choices=("markdown", "latex", "csv"))
     table.add_argument("--metric", default="accuracy", choices=("accuracy", "f1", "precision", "recall", "loss"))
     table.set_defaults(command=_table)
+
+    fetch = commands.add_parser("fetch", help="fetch a dataset into the folder PALMKIT_DATA")
+    fetch.add_argument("dataset", choices=("ESC10",), help="400 real recordings, CC0 or CC-BY (80 MB)")
+    fetch.set_defaults(command=_fetch)
     return parser
 
 
@@ -59,26 +64,32 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
                             help=f"{what} (default: {default})", **more)  # fmt: skip
 
     parser.add_argument("--name", default="run", metavar="RUN", help="rows go to runs/RUN (default: %(default)s)")
-    parser.add_argument("--checkpoint", default="standin", metavar="NAME|FILE", help="default: %(default)s")
-    several("--dataset", "datasets", "standin", "folders, or names in the folder PALMKIT_DATA")
+    parser.add_argument("--checkpoint", default="mini", metavar="NAME|FILE", help="default: %(default)s")
+    several("--dataset", "datasets", "default", "folders, names in PALMKIT_DATA, or default: those generated")
     several("--method", "methods", "all", "zeroshot, coop, cocoop, palm, palm-dagger, or all: the paper's four")
-    several("--fold", "folds", "all", "fold numbers, or all")
+    several("--fold", "folds", "all", "fold numbers, first, or all")
     several("--seed", "seeds", "0 1 2", "seeds of draw, initial values and shuffling", type=int)
     parser.add_argument("--shots", type=int, default=16, help="clips a class, -1 for all (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--crop", default="random", help="random, start or center (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="the first fold and the first seed only")
     parser.add_argument("--note", default="", help="a sentence that every output of this run carries")
 
 
 def _choices(arguments) -> dict:
+    from palmkit_mini.tasks import DEFAULT_TASKS
+
     choices = {name: getattr(arguments, name) for name in CHOICES}
-    defaults = {"datasets": ["standin"], "methods": "all", "folds": "all", "seeds": [0, 1, 2]}
+    quick = {"folds": ["first"], "seeds": [0]} if arguments.quick else {}
+    defaults = {"datasets": ["default"], "methods": ["all"], "folds": ["all"], "seeds": [0, 1, 2]} | quick
     choices |= {name: choices[name] or default for name, default in defaults.items()}
-    if choices["folds"] in (["all"], "all"):
-        choices["folds"] = "all"
+    named = [[*DEFAULT_TASKS] if name == "default" else [name] for name in choices["datasets"]]
+    choices["datasets"] = [name for names in named for name in names]
+    if choices["folds"] in (["all"], ["first"]):
+        (choices["folds"],) = choices["folds"]
     elif not all(fold.isdigit() for fold in choices["folds"]):
-        raise ValueError(f"--fold takes numbers or all, not {' '.join(choices['folds'])}")
+        raise ValueError(f"--fold takes numbers, first or all, not {' '.join(choices['folds'])}")
     else:
         choices["folds"] = [int(fold) for fold in choices["folds"]]
     if choices["methods"] == ["all"]:
@@ -86,7 +97,7 @@ def _choices(arguments) -> dict:
     return choices
 
 
-def _run_units(name: str, choices: dict) -> None:
+def _run_units(name: str, choices: dict):
     from palmkit.pengi import load_pengi
     from palmkit.units import plan, run_units
 
@@ -97,7 +108,8 @@ def _run_units(name: str, choices: dict) -> None:
     print(f"{len(units)} units on {pengi.device}, rows in {run_folder(name) / 'rows'}", file=sys.stderr)
     if pengi.note:
         print(f"Note: {pengi.note}", file=sys.stderr)
-    run_units(units, pengi, name)
+    run_units(units, pengi, name, told=functools.partial(print, "To do:", file=sys.stderr))
+    return pengi
 
 
 def _run(arguments) -> None:
@@ -107,14 +119,15 @@ def _run(arguments) -> None:
 
 def _notebooks(arguments) -> None:
     from palmkit.series import choose_parameters, list_notebooks, run_series
+    from palmkit.workers import count_jobs
 
     given = {key: _literal(value) for key, value in arguments.parameters}
     if "run" in given:
         raise ValueError("name the run by --name, not by -p run")
     parameters = {**_choices(arguments), "run": arguments.name, **given}
     choose_parameters(list_notebooks(arguments.notebooks), parameters)  # before an hour of work, not after it
-    _run_units(arguments.name, parameters)
-    print(f"Open {run_series(arguments.name, parameters, arguments.notebooks)}")
+    pengi = _run_units(arguments.name, parameters)
+    print(f"Open {run_series(arguments.name, parameters, arguments.notebooks, count_jobs(pengi))}")
 
 
 def _literal(text: str):
@@ -123,6 +136,12 @@ def _literal(text: str):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _fetch(arguments) -> None:
+    from palmkit.fetch import fetch_esc10
+
+    print(fetch_esc10())
 
 
 def _table(arguments) -> None:

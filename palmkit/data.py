@@ -43,18 +43,27 @@ class Dataset:
 
 
 def dataset_root(dataset) -> Path:
-    """The folder of a dataset given as a path, or as a name in the folder that PALMKIT_DATA tells."""
-    if dataset == "standin":
-        from palmkit.standin import standin_dataset
-
-        return standin_dataset()
+    """The folder of a dataset given as a path, as a name in the folder that PALMKIT_DATA tells, or as the name of a
+    generated one, which is made if it is not there yet."""
     root = Path(dataset).expanduser()
-    named = Path(os.environ.get("PALMKIT_DATA", "data")).expanduser() / root
+    named = data_root() / root
     if not root.is_dir() and named.is_dir():
         return named
     if not root.is_dir():
-        raise DatasetError(f"there is no dataset folder {dataset}, nor {named} (PALMKIT_DATA tells where datasets are)")
+        from palmkit_mini.tasks import TASKS, build_task
+
+        if str(dataset) in TASKS:
+            return build_task(str(dataset))
+        raise DatasetError(
+            f"there is no dataset folder {dataset}, nor {named} (PALMKIT_DATA tells where datasets are); generated "
+            f"ones are {', '.join(TASKS)}"
+        )
     return root
+
+
+def data_root() -> Path:
+    """Where datasets are looked for by name: PALMKIT_DATA, or `data` in the current folder."""
+    return Path(os.environ.get("PALMKIT_DATA") or "data").expanduser()
 
 
 def list_folds(root) -> list[int | None]:
@@ -64,6 +73,19 @@ def list_folds(root) -> list[int | None]:
         int(m[1]) for p in root.glob("csv_files/train_*.csv") if (m := re.fullmatch(r"train_(\d+)\.csv", p.name))
     )
     return folds or [None]
+
+
+def choose_folds(dataset, folds="all") -> list[int | None]:
+    """The folds of a dataset that "all", "first" or a list of numbers means; None is a single split."""
+    known = list_folds(dataset)
+    if folds == "all":
+        return known
+    if folds == "first":
+        return known[:1]
+    if unknown := {int(fold) for fold in folds} - set(known):
+        there = "no folds" if known == [None] else f"folds {known}"
+        raise ValueError(f"{dataset_root(dataset).name} has {there}; there is no fold {sorted(unknown)}")
+    return [int(fold) for fold in folds]
 
 
 def load_dataset(root, fold: int | None = None) -> Dataset:

@@ -98,28 +98,38 @@ class TextBlock(nn.Module):
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
-    def forward(self, x, prefix=None):
+    def split(self, y):
+        """[b, c, s, width] -> [b, c, heads, s, d]."""
+        return y.unflatten(3, (self.heads, -1)).transpose(2, 3)
+
+    def keys_and_values(self, x):
+        """What others attend to: keys and values of x [b, c, s, width], both [b, c, heads, s, d]."""
+        y = self.layer_norm1(x)
+        return self.split(self.k_proj(y)), self.split(self.v_proj(y))
+
+    def forward(self, x, prefix=None, at=None):
         """x [b, c, s, width] after prefix keys and values [b, heads, p, d] -> new x, and x's own keys and values.
 
         The c sequences of one b share its prefix, so the prefix is never copied: its scores are one product with all
-        c * s queries, joined with the sequence's own scores before the softmax. The result is exact.
+        queries, joined with the sequence's own scores before the softmax. The result is exact. at [c]: only the new x
+        of one position of each sequence is wanted, [b, c, 1, width].
         """
-        b, c, s, width = x.shape
-        y = self.layer_norm1(x)
-        split = (b, c, s, self.heads, width // self.heads)
-        q, k, v = (project(y).view(split).transpose(2, 3) for project in (self.q_proj, self.k_proj, self.v_proj))
-        q = q * q.shape[-1] ** -0.5  # [b, c, heads, s, d]
-        future = torch.ones(s, s, dtype=torch.bool, device=x.device).triu(1)
-        scores = (q @ k.transpose(-1, -2)).masked_fill(future, float("-inf"))  # [b, c, heads, s, s]
+        k, v = self.keys_and_values(x)
+        future = torch.ones(x.shape[2], x.shape[2], dtype=torch.bool, device=x.device).triu(1)
+        if at is not None:
+            x, future = x[:, torch.arange(len(at), device=x.device), at][:, :, None], future[at][:, None, None]
+        q = self.split(self.q_proj(self.layer_norm1(x)))
+        q = q * q.shape[-1] ** -0.5  # [b, c, heads, q, d]
+        scores = (q @ k.transpose(-1, -2)).masked_fill(future, float("-inf"))  # [b, c, heads, q, s]
         if prefix is None:
             out = scores.softmax(-1) @ v
         else:
             keys, values = prefix
-            p = keys.shape[2]
-            flat = q.transpose(1, 2).flatten(2, 3) @ keys.transpose(-1, -2)  # [b, heads, c * s, p]
-            weights = torch.cat([flat.unflatten(2, (c, s)).transpose(1, 2), scores], -1).softmax(-1)
-            shared = weights[..., :p].transpose(1, 2).flatten(2, 3) @ values  # [b, heads, c * s, d]
-            out = weights[..., p:] @ v + shared.unflatten(2, (c, s)).transpose(1, 2)
+            p, queries = keys.shape[2], (x.shape[1], x.shape[2])
+            flat = q.transpose(1, 2).flatten(2, 3) @ keys.transpose(-1, -2)  # [b, heads, c * q, p]
+            weights = torch.cat([flat.unflatten(2, queries).transpose(1, 2), scores], -1).softmax(-1)
+            shared = weights[..., :p].transpose(1, 2).flatten(2, 3) @ values  # [b, heads, c * q, d]
+            out = weights[..., p:] @ v + shared.unflatten(2, queries).transpose(1, 2)
         x = x + self.out_proj(out.transpose(2, 3).flatten(3))
         y = self.fc1(self.layer_norm2(x))
         return x + self.fc2(y * torch.sigmoid(1.702 * y)), (k, v)  # QuickGELU
@@ -147,19 +157,21 @@ class TextEncoder(nn.Module):
         """Token embeddings [b, p, width] at positions 0..p-1 -> each layer's keys and values [b, heads, p, d]."""
         x = (x + self.position_embedding.weight[: x.shape[1]])[:, None]
         keys_and_values = []
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x, (k, v) = layer(x)
             keys_and_values.append((k[:, 0], v[:, 0]))
-        return keys_and_values
+        k, v = self.layers[-1].keys_and_values(x)  # nothing else of the last layer is looked at
+        return [*keys_and_values, (k[:, 0], v[:, 0])]
 
     def follow(self, x, eot, prefix=None):
         """Token embeddings [b, c, s, width] after a prefix, `<|endoftext|>` at eot [c] -> [b, c, d_proj]."""
         start = 0 if prefix is None else prefix[0][0].shape[2]
+        prefixes = [None] * len(self.layers) if prefix is None else prefix
         x = x + self.position_embedding.weight[start : start + x.shape[2]]
-        for index, layer in enumerate(self.layers):
-            x, _ = layer(x, None if prefix is None else prefix[index])
-        x = x[:, torch.arange(len(eot), device=x.device), eot]  # [b, c, width]
-        return self.projection(self.clip_text_projection(self.final_layer_norm(x)))
+        for layer, before in zip(self.layers[:-1], prefixes, strict=False):
+            x, _ = layer(x, before)
+        x, _ = self.layers[-1](x, prefixes[-1], at=eot)  # of the last layer, only what stands at <|endoftext|>
+        return self.projection(self.clip_text_projection(self.final_layer_norm(x[:, :, 0])))
 
     def forward(self, ids, mask):
         """Ids and mask [n, 40] of `tokenize` -> [n, d_proj], not normalised."""

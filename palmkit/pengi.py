@@ -66,6 +66,7 @@ STFT = HTSAT + "spectrogram_extractor.stft."
 STFT_KERNELS = (STFT + "conv_real.weight", STFT + "conv_imag.weight")
 MEL = HTSAT + "logmel_extractor.melW"
 TEXT = "caption_encoder."
+MINI = Path(__file__).with_name("mini") / "mini.safetensors"  # its model card is beside it
 
 
 class CheckpointError(ValueError):
@@ -116,17 +117,13 @@ class Pengi:
 def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
     """Load PENGI's encoders from a checkpoint in `base.pth`'s layout or a safetensors file.
 
-    checkpoint: a path, or "standin" (a small one with random weights, generated). Keys may have
-        the prefix `module.`; decoder keys are ignored.
+    checkpoint: a path, or "mini": mini-PENGI, which comes with the kit. Keys may have the prefix `module.`; decoder
+        keys are ignored.
     device: "auto" is CUDA if there is one.
     config: a dict, or None for a `config.json` beside the checkpoint if there is one, else PENGI's own values.
     Raises CheckpointError naming each missing, unexpected or misshapen tensor.
     """
-    if checkpoint == "standin":
-        from palmkit.standin import standin_checkpoint
-
-        checkpoint = standin_checkpoint()
-    path = Path(checkpoint).expanduser()
+    path = MINI if checkpoint == "mini" else Path(checkpoint).expanduser()
     try:
         state = read_checkpoint(path)
         config = read_config(path) if config is None else config

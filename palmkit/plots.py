@@ -15,7 +15,6 @@ from palmkit.storage import run_folder
 
 # One colour a method, everywhere; from seaborn's palette for colour-blind readers.
 COLORS = dict(zip(METHOD_NAMES, (sns.color_palette("colorblind")[n] for n in (7, 0, 1, 2, 4)), strict=True))
-HOP_SECONDS = 320 / SAMPLE_RATE
 
 
 def _axes(ax, **size):
@@ -30,20 +29,21 @@ def plot_waveform(waveform, ax=None):
     return ax
 
 
-def plot_log_mel(log_mel, ax=None):
-    """[frames, mel] in dB over seconds and mel band."""
+def plot_log_mel(log_mel, ax=None, hop=320, colorbar=True, **limits):
+    """[frames, mel] in dB over seconds and mel band. hop: samples from frame to frame; limits: vmin, vmax in dB."""
     ax = _axes(ax, figsize=(7, 2.4))
-    end = len(log_mel) * HOP_SECONDS
-    image = ax.imshow(log_mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, end, 0, log_mel.shape[1]))
+    extent = (0, len(log_mel) * hop / SAMPLE_RATE, 0, log_mel.shape[1])
+    image = ax.imshow(log_mel.T, origin="lower", aspect="auto", cmap="magma", extent=extent, **limits)
     ax.set(xlabel="time (s)", ylabel="mel band")
-    ax.figure.colorbar(image, ax=ax, label="dB")
+    if colorbar:
+        ax.figure.colorbar(image, ax=ax, label="dB")
     return ax
 
 
 def plot_image(image, segments=4, ax=None):
     """[size, size]: what the Swin trunk sees, time segments stacked along frequency, lines between them."""
     ax = _axes(ax, figsize=(4, 4))
-    ax.imshow(image, origin="lower", cmap="magma")
+    ax.imshow(image, origin="lower", cmap="magma", interpolation="nearest")
     step = len(image) // segments
     for n in range(1, segments):
         ax.axhline(n * step - 0.5, color="white", linewidth=0.8)

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import joblib
 import nbformat
 import papermill
 from nbconvert import HTMLExporter
@@ -14,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from palmkit import audio
 from palmkit.results import load_rows, split_settings, summarise, wide, write_tables
-from palmkit.storage import PROJECT, atomic_write, run_folder
+from palmkit.storage import PROJECT, atomic_write, progress_bar, run_folder
 
 DONE, FAILED, OPEN = "done", "failed", "not run"
 
@@ -41,41 +42,61 @@ def choose_parameters(books: list[Path], parameters: dict) -> dict[Path, dict]:
     return {book: {name: value for name, value in parameters.items() if name in own[book]} for book in books}
 
 
-def run_series(run, parameters: dict, folder=None) -> Path:
-    """Execute the series into `runs/RUN/notebooks`; the path of `runs/RUN/index.html`.
+def run_series(run, parameters: dict, folder=None, jobs: int = 1) -> Path:
+    """Execute the series into `runs/RUN/notebooks`, `jobs` notebooks at a time; the path of `runs/RUN/index.html`.
 
     A notebook that is done with the same source and parameters is not executed again. Raises NotebookFailed at the
     first that fails; it is kept with its error, and the index says so. The sources are never written to.
     """
     books = list_notebooks(folder)
     chosen = choose_parameters(books, parameters)
-    home = run_folder(run) / "notebooks"
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ["PALMKIT_PROGRESS"] = "0"  # bars of a kernel would end up in the page
+    (run_folder(run) / "notebooks").mkdir(parents=True, exist_ok=True)
     status = {book.stem: OPEN for book in books}
-    try:
-        for book in books:
-            out, seal = home / book.name, home / f".{book.stem}.json"
-            inputs = audio.digest(book.read_bytes() + json.dumps(chosen[book], sort_keys=True).encode())
-            if out.is_file() and seal.is_file() and seal.read_text() == inputs:
-                status[book.stem] = DONE
-                continue
-            seal.unlink(missing_ok=True)
-            try:
-                papermill.execute_notebook(str(book), str(out), chosen[book], kernel_name="python3", cwd=os.getcwd())
-            except PapermillExecutionError as error:
-                status[book.stem] = FAILED
-                raise NotebookFailed(
-                    f"{book.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nIt is kept, with "
-                    f"its error, as {out}. Mend the cause and start again: what is done is not run again."
-                ) from error
-            finally:
-                _write_html(out)
-            atomic_write(seal, inputs)
+    bar = progress_bar(len(books), "notebooks", "notebook")
+    os.environ["PALMKIT_PROGRESS"] = "0"  # bars of a kernel would end up in the page
+
+    failures = []
+
+    def execute(book):
+        if failures:
+            return  # nothing is begun after a failure
+        try:
+            _execute(book, run_folder(run) / "notebooks", chosen[book])
             status[book.stem] = DONE
+        except NotebookFailed as error:
+            status[book.stem] = FAILED
+            failures.append(error)
+        bar.update()
+
+    try:
+        joblib.Parallel(jobs, backend="threading")(joblib.delayed(execute)(book) for book in books)
     finally:
+        bar.close()
         index = write_index(run, status, parameters)
+    if failures:
+        raise failures[0]
     return index
+
+
+def _execute(book: Path, home: Path, parameters: dict) -> None:
+    """Execute one notebook into `home`, beside its HTML page, unless that is done already."""
+    out, seal = home / book.name, home / f".{book.stem}.json"
+    inputs = audio.digest(book.read_bytes() + json.dumps(parameters, sort_keys=True).encode())
+    if out.is_file() and seal.is_file() and seal.read_text() == inputs:
+        return
+    seal.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(book), str(out), parameters, kernel_name="python3", cwd=os.getcwd(), progress_bar=False
+        )
+    except PapermillExecutionError as error:
+        raise NotebookFailed(
+            f"{book.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nIt is kept, with "
+            f"its error, as {out}. Mend the cause and start again: what is done is not run again."
+        ) from error
+    finally:
+        _write_html(out)
+    atomic_write(seal, inputs)
 
 
 def _write_html(book: Path) -> None:

@@ -25,10 +25,10 @@ def run_folder(name) -> Path:
     return Path(os.environ.get("PALMKIT_RUNS") or home / "runs") / name
 
 
-def progress_bar(total: int, what: str, unit: str):
+def progress_bar(total: float, what: str, unit: str, **options):
     """A tqdm bar that goes when it is done; none for nothing to do, nor with PALMKIT_PROGRESS=0 (notebooks' tests)."""
     quiet = total == 0 or os.environ.get("PALMKIT_PROGRESS") == "0"
-    return tqdm(total=total, desc=what, unit=unit, leave=False, disable=quiet)
+    return tqdm(total=total, desc=what, unit=unit, leave=False, disable=quiet, **options)
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import platform
 import time
@@ -11,14 +12,16 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
 from safetensors.torch import save
 
 from palmkit import audio
-from palmkit.data import dataset_root, draw_shots, list_folds, load_dataset
-from palmkit.embeddings import EMBEDDING_VERSION, embed
+from palmkit.data import Dataset, choose_folds, draw_shots, load_dataset
+from palmkit.embeddings import EMBEDDING_VERSION, Embeddings, embed
 from palmkit.methods import METHODS, UNLEARNED
 from palmkit.storage import atomic_write, progress_bar, run_folder
 from palmkit.training import fit, predict, score
+from palmkit.workers import Clock, count_jobs, in_parallel, minutes
 
 UNIT_VERSION = 1  # raise it when a unit's result changes for other reasons than its settings
 TRAINED = ("shots", "epochs", "batch_size", "lr", "momentum")  # settings that a method which learns nothing has not
@@ -57,21 +60,16 @@ class Unit:
 
 
 def plan(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> list[Unit]:
-    """The grid's units. folds: "all" or numbers; methods: names or "all" (the paper's four).
+    """The grid's units. folds: "all", "first" or numbers; methods: names or "all" (the paper's four).
 
     A method that learns nothing runs with the first seed only, as in the paper. Raises before anything is run.
     """
-    methods = PAPER_METHODS if methods in ("all", ["all"], ("all",)) else methods
+    methods = PAPER_METHODS if methods == "all" else methods
     units = []
     for dataset in datasets:
-        known = list_folds(dataset)
-        chosen = known if folds in ("all", ["all"], ("all",), None) else [int(fold) for fold in folds]
-        if unknown := set(chosen) - set(known):
-            there = "no folds" if known == [None] else f"folds {known}"
-            raise ValueError(f"{dataset_root(dataset).name} has {there}; there is no fold {sorted(unknown)}")
         units += [
             Unit(method, str(dataset), fold, seed, **(settings | (UNTRAINED if method in UNLEARNED else {})))
-            for fold in chosen
+            for fold in choose_folds(dataset, folds)
             for seed in seeds
             for method in methods
             if method not in UNLEARNED or seed == seeds[0]
@@ -109,38 +107,84 @@ def read_row(path: Path, key: str | None = None) -> dict | None:
     return None
 
 
-def run_units(units: list[Unit], pengi, run, cache=...) -> list[dict]:
-    """Run the units that `runs/RUN` has no row of; all rows, in the units' order. One progress bar over units."""
+@dataclass(frozen=True)
+class Job:
+    """A unit with all that is needed to run it, and where its row belongs."""
+
+    unit: Unit
+    dataset: Dataset
+    drawn: pd.DataFrame | None  # the training clips; None where nothing is learned
+    key: str
+    path: Path
+
+
+def run_units(units: list[Unit], pengi, run, cache=..., told=None) -> list[dict]:
+    """Run the units that `runs/RUN` has no row of; all rows, in the units' order.
+
+    Clips are embedded first; then units run, several at a time on a CPU (see `workers`), behind one progress bar.
+    told: called with a sentence on what is about to be done and how long it will take, measured on this machine.
+    """
+    jobs = prepare(units, pengi, run)
+    missing = {job.path: job for job in jobs if read_row(job.path, job.key) is None}
+    if missing:
+        _run_missing([*missing.values()], pengi, {} if cache is ... else {"cache": cache}, told)
+    return [read_row(job.path, job.key) for job in jobs]
+
+
+def prepare(units: list[Unit], pengi, run) -> list[Job]:
+    """Each unit with its fold, its draw and its key. A fold is read once, and drawn from once a seed."""
     weights = pengi.digest()
-    kwargs = {} if cache is ... else {"cache": cache}
-    rows = []
-    opened = None  # the fold at hand; units of one fold stand together and share its test embeddings
-    with progress_bar(len(units), "units", "unit") as bar:
-        for unit in units:
-            bar.set_postfix_str(unit.name)
-            if opened != (unit.dataset, unit.fold):
-                dataset = load_dataset(unit.dataset, unit.fold)
-                opened, digest, embedded = (unit.dataset, unit.fold), dataset.digest(), {}
-            path = row_path(run, unit, key := unit_key(unit, digest, weights))
-            row = read_row(path, key)
-            if row is None:
-                crop = (unit.crop, unit.crop_seed)
-                if crop not in embedded:
-                    embedded[crop] = embed(pengi, dataset.test, crop=unit.crop, crop_seed=unit.crop_seed, **kwargs)
-                row, tensors = run_unit(unit, pengi, dataset, embedded[crop], **kwargs)
-                row |= {"key": key, "weights": weights}
-                atomic_write(path.with_suffix(".safetensors"), save(tensors))
-                atomic_write(path, json.dumps(row, indent=1))  # last: a row that is there is complete
-            rows.append(row)
-            bar.update()
-    return rows
+    load = functools.cache(lambda *fold: (dataset := load_dataset(*fold), dataset.digest()))
+    draw = functools.cache(lambda dataset, fold, *draw: draw_shots(load(dataset, fold)[0].train, *draw))
+    jobs = []
+    for unit in units:
+        dataset, digest = load(unit.dataset, unit.fold)
+        drawn = None if unit.method in UNLEARNED else draw(unit.dataset, unit.fold, unit.shots, unit.seed)
+        key = unit_key(unit, digest, weights)
+        jobs.append(Job(unit, dataset, drawn, key, row_path(run, unit, key)))
+    return jobs
 
 
-def run_unit(unit: Unit, pengi, dataset, test, **cache) -> tuple[dict, dict]:
-    """One unit: its row, and its tensors (test logits and labels, and what was learned as `prompt.*`)."""
+def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
+    clock, processes, weights = Clock(pengi), min(count_jobs(pengi), len(jobs)), pengi.digest()
+    seconds = [clock.unit(job.unit, job.dataset.class_names, len(_clips(job)), len(job.dataset.test)) for job in jobs]
+    if told:
+        clips = len({path for job in jobs for path in [*job.dataset.test["path"], *_clips(job)]})
+        told(
+            f"{len(jobs)} units, {processes} at a time: {minutes(sum(seconds) / processes)}, after at most "
+            f"{minutes(clips * clock.clip())} for embedding {clips} clips"
+        )
+    embedded = functools.cache(lambda n, crop, seed: embed(pengi, frames[n], crop=crop, crop_seed=seed, **cache))
+    frames = {id(frame): frame for job in jobs for frame in (job.dataset.test, job.drawn) if frame is not None}
+
+    def call(job):
+        test, drawn = (None if f is None else embedded(id(f), job.unit.crop, job.unit.crop_seed)
+                       for f in (job.dataset.test, job.drawn))  # fmt: skip
+        return job.unit, pengi, job.dataset, test, drawn
+
+    calls = [call(job) for job in jobs]
+    # A unit of one method takes a hundred times as long as one of another, so the bar counts seconds of work.
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
+    with progress_bar(sum(seconds), f"{len(jobs)} units", "s", bar_format=form) as bar:
+        for n, (row, tensors) in in_parallel(run_unit, calls, processes):
+            row |= {"key": jobs[n].key, "weights": weights}
+            atomic_write(jobs[n].path.with_suffix(".safetensors"), save(tensors))
+            atomic_write(jobs[n].path, json.dumps(row, indent=1))  # last: a row that is there is complete
+            bar.set_postfix_str(jobs[n].unit.name)
+            bar.update(seconds[n])
+
+
+def _clips(job: Job) -> list[str]:
+    return [] if job.drawn is None else list(job.drawn["path"])
+
+
+def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Embeddings | None) -> tuple[dict, dict]:
+    """One unit: its row, and its tensors (test logits and labels, and what was learned as `prompt.*`).
+
+    test, support: the embedded test clips, and the embedded draw where the method learns.
+    """
     clock = [time.perf_counter()]
     method = METHODS[unit.method](pengi, dataset.class_names, seed=unit.seed, **unit.options)
-    learns = any(parameter.requires_grad for parameter in method.parameters())
     row = {
         **asdict(unit),
         "dataset": dataset.name,
@@ -151,12 +195,10 @@ def run_unit(unit: Unit, pengi, dataset, test, **cache) -> tuple[dict, dict]:
     if hasattr(method, "lambdas"):
         row["lambdas_initial"] = method.lambdas.tolist()
     losses = []
-    if learns:
-        train = draw_shots(dataset.train, unit.shots, unit.seed)
-        support = embed(pengi, train, crop=unit.crop, crop_seed=unit.crop_seed, **cache)
+    clock.append(time.perf_counter())
+    if support is not None:
         row["clips"] = [dataset.relative(path) for path in support.paths]
         row["clip_offsets"] = support.offsets
-        clock.append(time.perf_counter())
         settings = {name: getattr(unit, name) for name in ("epochs", "batch_size", "lr", "momentum", "seed")}
         losses = fit(method, support.features, support.labels, **settings)
     clock.append(time.perf_counter())
@@ -168,9 +210,7 @@ def run_unit(unit: Unit, pengi, dataset, test, **cache) -> tuple[dict, dict]:
         "n_test": len(test.labels),
         "losses": losses,
         "test_offsets": test.offsets if any(test.offsets) else 0,
-        "seconds": dict(
-            zip(("prepare", "fit", "test") if learns else ("prepare", "test"), _differences(clock), strict=True)
-        ),
+        "seconds": dict(zip(("prepare", "fit", "test"), _differences(clock), strict=True)),
         "device": str(pengi.device),
         "versions": {package: version(package) for package in PACKAGES} | {"python": platform.python_version()},
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -28,7 +28,7 @@ N_FFT, MELS = 1024, 64
 SOURCES = ("numpy", "scipy", "pretty_midi", "espeakng-loader")  # packages whose version may change a clip
 CODE = (  # files that decide what a clip is, beside those in sounds/ (domain.py counts by the domain's values)
     *("clips.py", "concepts.py", "draw.py", "dsp.py", "espeak_server.py", "finish.py", "music.py", "scenes.py"),
-    *("soundfont.py", "speech.py"),
+    *("sentences.py", "soundfont.py", "speech.py"),
 )
 
 

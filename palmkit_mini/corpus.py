@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import io
 import json
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 
 from palmkit.storage import atomic_write, progress_bar
 from palmkit_mini.clips import HOP, SECONDS, draw_clip, log_mel, make_clip, recipe
@@ -55,13 +54,9 @@ def build_corpus(root, seed: int = 0, scale: float = 1.0, hop: int = HOP, proces
     atomic_write(path, json.dumps(settings, indent=1))
     missing = [k for k in range(-(-len(table) // SHARD)) if not shard_path(root, k).is_file()]
     with progress_bar(len(missing) * SHARD, "corpus", "clip") as bar:
-        if processes == 1:
-            for shard in missing:
-                bar.update(write_shard(root, shard))
-        else:
-            with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-                for done in as_completed([pool.submit(write_shard, root, shard) for shard in missing]):
-                    bar.update(done.result())
+        jobs = (delayed(write_shard)(root, shard) for shard in missing)
+        for done in Parallel(processes, return_as="generator_unordered")(jobs):
+            bar.update(done)
     return Corpus(root)
 
 

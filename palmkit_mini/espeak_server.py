@@ -8,6 +8,7 @@ espeak-ng costs one utterance. Protocol: a line of JSON in; a length (8 bytes) a
 import ctypes
 import json
 import os
+import signal
 import struct
 import sys
 
@@ -65,4 +66,5 @@ def serve(espeak) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted notebook closes the pipe; no need to complain
     serve(start(*sys.argv[1:3]))

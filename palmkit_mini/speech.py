@@ -19,6 +19,7 @@ from scipy import signal
 
 from palmkit_mini import espeak_server
 from palmkit_mini.dsp import SAMPLE_RATE, band, low_pass, noise, peak, place
+from palmkit_mini.sentences import SENTENCES
 
 VOICES = {  # espeak-ng's variants, by domain and sex
     "train": {
@@ -45,32 +46,6 @@ LANGUAGES = {  # espeak-ng's names of the language
     "Turkish": ("tr",),
     "Finnish": ("fi",),
 }
-SENTENCES = {  # of training, of tasks
-    "English": ("the weather is nice today and we are going to walk along the river with our friends before dinner",
-                "my sister bought a new bicycle last summer but she still takes the early train to the office"),
-    "French": ("le temps est beau aujourd'hui et nous allons marcher le long de la rivière avec nos amis",
-               "ma sœur a acheté un nouveau vélo l'été dernier mais elle prend toujours le premier train"),
-    "German": ("das wetter ist heute schön und wir gehen vor dem abendessen mit unseren freunden am fluss spazieren",
-               "meine schwester hat letzten sommer ein neues fahrrad gekauft aber sie nimmt immer noch den frühen zug"),
-    "Spanish": ("hoy hace buen tiempo y vamos a caminar por la orilla del río con nuestros amigos antes de la cena",
-                "mi hermana compró una bicicleta nueva el verano pasado pero todavía toma el primer tren a la oficina"),
-    "Italian": ("oggi il tempo è bello e andiamo a camminare lungo il fiume con i nostri amici prima di cena",
-                "mia sorella ha comprato una bicicletta nuova l'estate scorsa ma prende ancora il primo treno"),
-    "Russian": ("сегодня хорошая погода и мы идём гулять вдоль реки с нашими друзьями перед ужином",
-                "моя сестра прошлым летом купила новый велосипед но она всё ещё ездит на работу ранним поездом"),
-    "Mandarin": ("今天 天气 很好 我们 晚饭 前 和 朋友 一起 沿着 河边 散步 孩子 想 看 船",
-                 "我 姐姐 去年 夏天 买了 一辆 新 自行车 但是 她 还是 坐 早班 火车 去 办公室"),
-    "Hindi": ("आज मौसम अच्छा है और हम रात के खाने से पहले अपने दोस्तों के साथ नदी के किनारे चलने जा रहे हैं",
-              "मेरी बहन ने पिछली गर्मियों में नई साइकिल खरीदी लेकिन वह अब भी सुबह की रेलगाड़ी से दफ्तर जाती है"),
-    "Polish": ("dzisiaj jest ładna pogoda i przed kolacją idziemy z przyjaciółmi na spacer wzdłuż rzeki",
-               "moja siostra kupiła zeszłego lata nowy rower ale nadal jeździ do biura wczesnym pociągiem"),
-    "Portuguese": ("hoje o tempo está bom e vamos caminhar ao longo do rio com os nossos amigos antes do jantar",
-                   "a minha irmã comprou uma bicicleta nova no verão passado mas ainda vai de comboio"),
-    "Turkish": ("bugün hava güzel ve akşam yemeğinden önce arkadaşlarımızla nehir boyunca yürüyeceğiz",
-                "kız kardeşim geçen yaz yeni bir bisiklet aldı ama hâlâ ofise sabah treniyle gidiyor"),
-    "Finnish": ("tänään on kaunis sää ja kävelemme ystävien kanssa joen rannalla ennen illallista",
-                "siskoni osti viime kesänä uuden polkupyörän mutta hän menee yhä toimistoon aikaisella junalla"),
-}  # fmt: skip
 DIGITS = {
     "English": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "Spanish": ("cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"),
@@ -101,17 +76,21 @@ class Speaker:
         self.process.terminate()
         self.process.communicate()  # closes the pipes and waits
 
-    def say(self, text: str, voice: str, **parameters) -> np.ndarray:
+    def say(self, text: str, voice: str, pitch: float = 50, **parameters) -> np.ndarray:
         """[samples] at 44.1 kHz (nothing above 11 kHz). Raises RuntimeError if espeak-ng stays silent."""
-        request = json.dumps(dict(text=text, voice=voice, **parameters)) + "\n"
-        self.process.stdin.write(request.encode())
+        for higher in (0, 15, 30, 45):  # espeak-ng crashes on some low voices of wide range; higher, it does not
+            data = self.ask(dict(text=text, voice=voice, pitch=pitch + higher, **parameters))
+            if data:
+                samples = np.frombuffer(data, "<i2") / 32_768
+                return signal.resample_poly(samples, SAMPLE_RATE // espeak_server.SAMPLE_RATE, 1)
+        raise RuntimeError(f"espeak-ng said nothing for {text!r} with the voice {voice!r}")
+
+    def ask(self, request: dict) -> bytes:
+        """One request to the server; nothing if espeak-ng crashed over it."""
+        self.process.stdin.write((json.dumps(request) + "\n").encode())
         self.process.stdin.flush()
         header = self.process.stdout.read(8)
-        data = self.process.stdout.read(struct.unpack("<q", header)[0]) if len(header) == 8 else b""
-        if not data:
-            raise RuntimeError(f"espeak-ng said nothing for {text!r} with the voice {voice!r}")
-        samples = np.frombuffer(data, "<i2") / 32_768
-        return signal.resample_poly(samples, SAMPLE_RATE // espeak_server.SAMPLE_RATE, 1)
+        return self.process.stdout.read(struct.unpack("<q", header)[0]) if len(header) == 8 else b""
 
 
 @cache
@@ -132,8 +111,8 @@ def utter(draw, text: str, language: str, sex: str | None = None, voice: str | N
 
 
 def sentence(draw, language: str) -> str:
-    """A run of words of the domain's sentence, now and then shuffled."""
-    words = SENTENCES[language][0 if draw.domain.name == "train" else 1].split()
+    """A run of words of one of the domain's sentences, now and then shuffled."""
+    words = draw.pick(SENTENCES[language][0 if draw.domain.name == "train" else 1]).split()
     start = draw.count(0, max(len(words) - 7, 0))
     chosen = words[start:] + words[:start] if draw.chance(0.5) else words[start:]
     return " ".join(draw.rng.permutation(chosen)) if draw.chance(0.25) else " ".join(chosen)

@@ -12,14 +12,13 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from joblib import Parallel, delayed
 from scipy import signal
 
 from palmkit.storage import atomic_write, cache_root, progress_bar
@@ -43,11 +42,13 @@ class TaskError(ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset to be made. classes: label and the generator of its clips. seconds: shortest and longest clip."""
+    """A dataset to be made. classes: label and the generator of its clips. seconds: shortest and longest clip. A task
+    that has no folds is split once, as five of the paper's datasets are: it is tested on what would be fold 1."""
 
     kind: str
     classes: dict[str, Callable[[Draw], np.ndarray]]
     seconds: tuple[float, float]
+    folds: bool = True
 
 
 def of_concepts(*keys: str, **labels: str) -> dict:
@@ -71,7 +72,7 @@ SOUND_EVENTS = (
     *("siren", "church bells"),
 )
 TASKS: dict[str, Task] = {
-    "SoundEvents": Task("sound event", of_concepts(*SOUND_EVENTS), (2.0, 3.0)),
+    "SoundEvents": Task("sound event", of_concepts(*SOUND_EVENTS), (2.0, 3.0), folds=False),
     "Instruments": Task(
         "instrument", of_concepts("bass", "brass", "flute", "guitar", "piano", "organ", "reed", "string"), (2.0, 3.0)
     ),
@@ -106,7 +107,7 @@ TASKS: dict[str, Task] = {
     ),
     "UnseenConcepts": Task("held out of the corpus", of_concepts(*sorted(HELD_OUT)), (2.0, 3.0)),
 }
-DEFAULT_TASKS = ("SoundEvents", "Instruments", "Scenes", "VocalSounds", "Languages", "MusicStyles")
+DEFAULT_TASKS = ("SoundEvents", "Instruments", "Scenes", "VocalSounds", "MusicStyles", "GermanEmotions")
 
 
 def task_clip(task: str, label: str, index: int, seed: int = SEED) -> np.ndarray:
@@ -131,13 +132,8 @@ def build_tasks(names=DEFAULT_TASKS, root=None, processes: int = 2) -> list[Path
     missing = [name for name in names if not is_built(root / name)]
     jobs = [(root / name, name, label) for name in missing for label in TASKS[name].classes]
     with progress_bar(len(jobs) * CLIPS_PER_CLASS, "default datasets", "clip") as bar:
-        if processes == 1:
-            for job in jobs:
-                bar.update(write_class(*job))
-        elif jobs:
-            with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-                for done in as_completed([pool.submit(write_class, *job) for job in jobs]):
-                    bar.update(done.result())
+        for done in Parallel(processes, return_as="generator_unordered")(delayed(write_class)(*job) for job in jobs):
+            bar.update(done)
     for name in missing:
         write_tables(root / name, name)
     return [root / name for name in names]
@@ -177,13 +173,14 @@ def write_class(folder: Path, task: str, label: str) -> int:
 
 
 def write_tables(folder: Path, task: str) -> None:
-    """The folds' CSVs (path, classname), and then what the folder was made by."""
-    for fold in range(1, FOLDS + 1):
+    """The CSVs of the folds or of the one split (path, classname), and then what the folder was made by."""
+    for fold in range(1, FOLDS + 1) if TASKS[task].folds else [1]:
         tables = {"train": ["path,classname"], "test": ["path,classname"]}
         for label in TASKS[task].classes:
             for index in range(CLIPS_PER_CLASS):
                 part = "test" if index % FOLDS + 1 == fold else "train"
                 tables[part].append(f"{clip_path(label, index)},{label}")
         for part, lines in tables.items():
-            atomic_write(folder / "csv_files" / f"{part}_{fold}.csv", "\n".join(lines) + "\n")
+            name = f"csv_files/{part}_{fold}.csv" if TASKS[task].folds else f"{part}.csv"
+            atomic_write(folder / name, "\n".join(lines) + "\n")
     atomic_write(folder / "provenance.json", json.dumps(provenance(), indent=1))

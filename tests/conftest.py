@@ -18,6 +18,12 @@ os.environ["PALMKIT_PROGRESS"] = "0"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of many tests on few cores only wait
 
 
+@pytest.fixture(autouse=True)
+def one_job(monkeypatch):
+    """Units run here, where a test can watch; several processes have tests of their own. (Not nbval's notebooks.)"""
+    monkeypatch.setenv("PALMKIT_JOBS", "1")
+
+
 @pytest.fixture(scope="session")
 def reference_dir():
     """../shared/reference beside the project; tests that need it skip in a clone without it."""

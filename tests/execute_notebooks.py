@@ -29,7 +29,8 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    chosen = [Path(name) for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    series = [*sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), *sorted(NOTEBOOKS.glob("appendix/*.ipynb"))]
+    chosen = [Path(name) for name in sys.argv[1:]] or series
     with tempfile.TemporaryDirectory() as fresh:
         os.environ.update(PALMKIT_RUNS=f"{fresh}/runs", PALMKIT_CACHE=f"{fresh}/cache", PALMKIT_PROGRESS="0")
         os.environ["OMP_NUM_THREADS"] = "1"  # as in `make test`: sums in the same order

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from palmkit.standin import random_encoders
 from palmkit_mini import clips, music, scenes, soundfont, speech
 from palmkit_mini.captions import TEMPLATES, captions
 from palmkit_mini.clips import draw_clip, log_mel, make_clip, recipe, tile_frames
 from palmkit_mini.concepts import CONCEPTS, HELD_OUT, SOUNDS, TRAINING
 from palmkit_mini.domain import TASK, TRAIN
 from palmkit_mini.draw import Draw
+from palmkit_mini.untrained import random_encoders
 
 ONE_OF_EACH_KIND = ("dog", "forest", "guitar", "jazz music", "angry speech", "a woman speaking French", "siete")
 
@@ -136,7 +136,8 @@ def test_instruments_of_tasks_are_never_recordings_of_training():
 def test_voices_and_sentences_of_tasks_are_other_ones():
     for sex in ("man", "woman"):
         assert set(speech.VOICES["train"][sex]).isdisjoint(speech.VOICES["task"][sex])
-    assert all(trained != task for trained, task in speech.SENTENCES.values())
+    assert all(not set(trained) & set(task) for trained, task in speech.SENTENCES.values())
+    assert all(len(trained) == 5 and len(task) == 2 for trained, task in speech.SENTENCES.values())
     assert speech.LANGUAGES.keys() == speech.SENTENCES.keys() and len(speech.LANGUAGES) == 12
     assert set(music.KITS["train"]).isdisjoint(music.KITS["task"])
 

@@ -90,10 +90,28 @@ def test_a_task_is_made_once_and_another_version_is_refused(tmp_path, monkeypatc
         tasks.build_task("Nothing", tmp_path)
 
 
+def test_a_task_without_folds_is_one_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "CLIPS_PER_CLASS", 2)
+    folder = tasks.build_task("SoundEvents", tmp_path, processes=1)
+    assert list_folds(folder) == [None]
+    dataset = load_dataset(folder)
+    assert len(dataset.class_names) == len(dataset.train) == len(dataset.test) == 20
+    assert set(dataset.train["path"]).isdisjoint(dataset.test["path"])
+
+
+@pytest.mark.slow
+def test_several_processes_make_the_same_clips(tmp_path):
+    folders = [tasks.build_task("GermanEmotions", tmp_path / str(n), processes=n) for n in (1, 2)]
+    clips = [sorted((folder / "audios").iterdir()) for folder in folders]
+    assert [path.name for path in clips[0]] == [path.name for path in clips[1]] and len(clips[0]) == 160
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*clips, strict=True))
+
+
 def test_the_default_tasks_are_of_several_kinds():
     default = [tasks.TASKS[name] for name in tasks.DEFAULT_TASKS]
     assert len({task.kind for task in default}) >= 5
     assert max(len(task.classes) for task in default) >= 20
-    assert "English" not in tasks.TASKS["Languages"].classes
+    assert "GermanEmotions" in tasks.DEFAULT_TASKS  # speech that is not English
+    assert {task.folds for task in default} == {True, False}  # both published layouts
     assert 1500 <= tasks.CLIPS_PER_CLASS * sum(len(task.classes) for task in default) <= 2100
     assert set(tasks.TASKS["UnseenConcepts"].classes) == HELD_OUT

@@ -23,7 +23,9 @@ FILES = [
     ".ci/run", ".gitignore", "palmkit/__init__.py", "palmkit/__main__.py", "tests/execute_notebooks.py",
     "benchmarks/speed.py",
 ]  # fmt: skip
-TARGETS = ["help", "env", "check", "test", "reproduce", "notebooks", "lab", "benchmark", "lock", "clean"]
+TARGETS = [
+    *("help", "env", "check", "test", "reproduce", "quick", "mini", "notebooks", "lab", "benchmark", "lock", "clean")
+]
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -31,6 +33,7 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
     """Run make without what an outer make, which may have started these tests, hands down."""
     ours = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHON", "VENV", "SHARED", "REPRODUCE"}
+    ours |= {"ESC10", "SEED", "PALMKIT_DATA"}
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -122,18 +125,19 @@ def test_help_lists_every_target():
 @needs_make
 def test_reproduce_takes_the_real_recordings_when_they_are_there(tmp_path):
     (tmp_path / "datasets" / "ESC10").mkdir(parents=True)
-    command = make("--dry-run", "reproduce", f"SHARED={tmp_path}").stdout.splitlines()[-1]
-    assert command.startswith(
-        ".venv/bin/python -m palmkit notebooks --name reproduce "
-        f"--checkpoint {tmp_path}/reference/tiny_pengi.pth --dataset {tmp_path}/datasets/ESC10 --fold all"
-    )
-    assert '--note "random weights' in command  # these are nobody's results, and every output has to say so
+    begin = ".venv/bin/python -m palmkit notebooks --name"
+    for target, more in (("reproduce", ""), ("quick", " --quick")):
+        command = make("--dry-run", target, f"SHARED={tmp_path}").stdout.splitlines()[-1]
+        assert command == f"{begin} {target} --dataset default {tmp_path}/datasets/ESC10{more}"
+    command = make("--dry-run", "mini", f"SHARED={tmp_path}").stdout.splitlines()[-1]
+    assert command.endswith(f" -m palmkit_mini --seed 0 --esc10 {tmp_path}/datasets/ESC10")
 
 
 @needs_make
-def test_reproduce_needs_no_recordings(tmp_path):
+def test_reproduce_needs_no_recordings_and_says_so(tmp_path):
     command = make("--dry-run", "reproduce", f"SHARED={tmp_path}").stdout.splitlines()[-1]
-    assert command.rstrip() == ".venv/bin/python -m palmkit notebooks --name reproduce"
+    assert command.rstrip() == ".venv/bin/python -m palmkit notebooks --name reproduce --dataset default"
+    assert "left out" in make("no-esc10", f"SHARED={tmp_path}").stderr
 
 
 FAKE_PYTHON = """\

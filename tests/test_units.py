@@ -9,8 +9,9 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from palmkit import results, units
+from palmkit import results, units, workers
 from palmkit.__main__ import main
+from palmkit_mini.tasks import DEFAULT_TASKS
 
 GRID = dict(seeds=[0, 1], shots=2, epochs=2)
 
@@ -254,7 +255,7 @@ def test_command_line(dataset, tiny_pengi, compact, tmp_path, monkeypatch, capsy
     "command, message",
     [
         (["run", "--method", "magic"], "there is no method 'magic'"),
-        (["run", "--fold", "one"], "--fold takes numbers or all, not one"),
+        (["run", "--fold", "one"], "--fold takes numbers, first or all, not one"),
         (["run", "--dataset", "nowhere"], "there is no dataset folder nowhere"),
         (["run", "--checkpoint", "nowhere.pth"], "there is no checkpoint nowhere.pth"),
         (["table", "nothing"], "there are no rows in"),
@@ -272,3 +273,61 @@ def test_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])
     assert stop.value.code == 0 and "usage: python -m palmkit" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_several_processes_write_the_same_rows(dataset, tmp_path, tiny_pengi, monkeypatch):
+    """What a unit gives does not depend on how many run beside it, nor on which is done first."""
+    grid, told = units.plan("all", [dataset], **GRID), []
+    one = units.run_units(grid, tiny_pengi, tmp_path / "runs" / "one", told=told.append)
+    monkeypatch.setenv("PALMKIT_JOBS", "2")
+    two = units.run_units(grid, tiny_pengi, tmp_path / "runs" / "two", told=told.append)
+    for a, b in zip(one, two, strict=True):
+        assert (a["key"], a["method"], a["fold"], a["seed"]) == (b["key"], b["method"], b["fold"], b["seed"])
+        assert a["losses"] == b["losses"] and a["accuracy"] == b["accuracy"]
+    assert told[0].startswith("14 units, 1 at a time: about") and told[1].startswith("14 units, 2 at a time: about")
+    units.run_units(grid, tiny_pengi, tmp_path / "runs" / "two", told=told.append)
+    assert len(told) == 2  # nothing to do, nothing to say
+
+
+def test_estimates_grow_with_the_work(dataset, tiny_pengi):
+    clock = workers.Clock(tiny_pengi)
+    (short,), (long,) = (units.plan(["coop"], [dataset], [1], [0], epochs=epochs) for epochs in (1, 100))
+    names = ["bell", "dog", "rain"]
+    one, hundred = clock.unit(short, names, 48, 10), clock.unit(long, names, 48, 10)
+    assert 0 < one < hundred and hundred > 20 * (hundred - one) / 99
+    assert len(clock.known) == 1  # measured once a kind
+    assert clock.clip() > 0
+
+
+@pytest.mark.parametrize("seconds, text", [(0.1, "1 s"), (40, "40 s"), (400, "7 min"), (9000, "2.5 h")])
+def test_durations_as_one_says_them(seconds, text):
+    assert workers.minutes(seconds) == f"about {text}"
+
+
+def test_jobs(tiny_pengi, monkeypatch):
+    monkeypatch.setenv("PALMKIT_JOBS", "3")
+    assert workers.count_jobs(tiny_pengi) == 3
+    monkeypatch.setenv("PALMKIT_JOBS", "many")
+    with pytest.raises(ValueError, match="PALMKIT_JOBS=many: use a number of processes"):
+        workers.count_jobs(tiny_pengi)
+    monkeypatch.delenv("PALMKIT_JOBS")
+    assert workers.count_jobs(tiny_pengi) >= 1  # small: one a core
+    monkeypatch.setattr(workers, "SMALL", 1)
+    assert workers.count_jobs(tiny_pengi) == 1  # a large model's steps use all cores by themselves
+
+
+def test_first_fold_and_quick(dataset, monkeypatch):
+    assert {unit.fold for unit in units.plan("all", [dataset], "first")} == {1}
+    with pytest.raises(ValueError, match=r"has folds \[1, 2\]; there is no fold \[3\]"):
+        units.plan("all", [dataset], [3])
+    given = {}
+    monkeypatch.setattr("palmkit.__main__._run_units", lambda name, choices: given.update(choices))
+    monkeypatch.setattr("palmkit.__main__._table", lambda *_: None)
+    assert main(["run", "--quick", "--dataset", "default", str(dataset)]) == 0
+    assert (given["folds"], given["seeds"], given["methods"]) == ("first", [0], "all")
+    assert given["datasets"] == [*DEFAULT_TASKS, str(dataset)]
+    assert main(["run"]) == 0
+    assert (given["folds"], given["seeds"], given["datasets"]) == ("all", [0, 1, 2], [*DEFAULT_TASKS])
+    assert main(["run", "--quick", "--seed", "4", "--fold", "2"]) == 0  # what is said goes before what is quick
+    assert (given["folds"], given["seeds"]) == ([2], [4])

@@ -1,0 +1,85 @@
+"""How units are spread over a machine's cores, and how long they will take: measured, not guessed."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import joblib
+import torch
+
+from palmkit.audio import CLIP_SAMPLES
+from palmkit.methods import METHODS
+from palmkit.training import fit, predict
+
+SMALL = 128  # width of a text encoder whose steps are too short to be shared by several cores
+
+
+def count_jobs(pengi) -> int:
+    """Units to run at a time: PALMKIT_JOBS; else one a core for a small model on a CPU, one for all others."""
+    if given := os.environ.get("PALMKIT_JOBS"):
+        if not given.isdigit() or given == "0":
+            raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
+        return int(given)
+    return joblib.cpu_count() if pengi.device.type == "cpu" and pengi.text.width <= SMALL else 1
+
+
+def in_parallel(function, calls: list[tuple], jobs: int):
+    """(n, function(*calls[n])) as they get done. One job runs here, more in processes of one thread each."""
+    numbered = (joblib.delayed(_numbered)(function, n, call) for n, call in enumerate(calls))
+    return joblib.Parallel(jobs, return_as="generator_unordered")(numbered)
+
+
+def _numbered(function, n, call):
+    return n, function(*call)
+
+
+class Clock:
+    """Seconds that units will take on this machine, from a few steps of each kind on random features."""
+
+    def __init__(self, pengi):
+        self.pengi, self.known = pengi, {}
+
+    def unit(self, unit, class_names, n_train: int, n_test: int) -> float:
+        """Seconds to fit and test a unit on one core (on the device, if it has one)."""
+        kind = (unit.method, repr(unit.options), tuple(class_names), unit.batch_size)
+        if kind not in self.known:
+            self.known[kind] = self.measure(unit, class_names)
+        prepare, step, test = self.known[kind]
+        return prepare + step * unit.epochs * -(-n_train // unit.batch_size) + test * n_test
+
+    def measure(self, unit, class_names) -> tuple[float, float, float]:
+        """Seconds to build a method, of one step, and of one test clip."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1 if count_jobs(self.pengi) > 1 else threads)
+        try:
+            start = time.perf_counter()
+            method = METHODS[unit.method](self.pengi, class_names, seed=0, **unit.options)
+            built = time.perf_counter()
+            features = torch.randn(max(unit.batch_size, 16), self.pengi.dim)
+            labels = torch.arange(len(features)) % len(class_names)
+            steps = [range(unit.batch_size)]
+            fit(method, features, labels, batches=steps)  # the first is slower
+            before = time.perf_counter()
+            fit(method, features, labels, batches=steps * 2)
+            fitted = time.perf_counter()
+            predict(method, features)
+            done = time.perf_counter()
+        finally:
+            torch.set_num_threads(threads)
+        return built - start, (fitted - before) / 2, (done - fitted) / len(features)
+
+    def clip(self) -> float:
+        """Seconds to embed one clip, decoding apart."""
+        waveforms = torch.randn(4, CLIP_SAMPLES) / 10
+        self.pengi.encode_audio(waveforms)
+        start = time.perf_counter()
+        self.pengi.encode_audio(waveforms)
+        return (time.perf_counter() - start) / len(waveforms)
+
+
+def minutes(seconds: float) -> str:
+    """A duration as one says it: "about 40 s", "about 7 min", "about 3.5 h"."""
+    if seconds < 100:
+        return f"about {max(round(seconds), 1)} s"
+    return f"about {round(seconds / 60)} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
