@@ -9,16 +9,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from palmkit import ZeroShot, embed, evaluate, list_folds, load_dataset, load_pengi
 from palmkit.pengi import MINI
+from palmkit_mini import __main__ as making
 from palmkit_mini import card, controls, figures, pretrain, steady
-from palmkit_mini.__main__ import publish
 from palmkit_mini.clips import recipe
+from palmkit_mini.concepts import TRAINING
 from palmkit_mini.domain import TRAIN
 from palmkit_mini.tasks import DEFAULT_TASKS, TASKS
 
@@ -157,11 +160,11 @@ def test_publishing_another_seed_changes_the_card_only(tmp_path):
         OWN.assign(training_seed=seed).to_csv(folder / "figures.csv", index=False)
         for name in ("mini.safetensors", "config.json", "log.json"):
             (folder / name).write_bytes((MINI.parent / name).read_bytes() if seed == 0 else b"another")
-    publish(tmp_path / "work", tmp_path / "out")
+    making.publish(tmp_path / "work", tmp_path / "out")
     assert (tmp_path / "out" / "mini.safetensors").read_bytes() == MINI.read_bytes()
     text = (tmp_path / "out" / "MODEL_CARD.md").read_text()
     assert "Another training seed" in text and "training seed 1" in text
-    publish(tmp_path / "nothing", tmp_path / "none")
+    making.publish(tmp_path / "nothing", tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
@@ -185,3 +188,31 @@ def test_log_tells_how_it_was_trained():
     assert steadied["losses"][-1] < 0.1 * steadied["losses"][0]
     assert told["log"][-1]["step"] == pretrain.RECIPE["steps"]
     assert told["log"][-1]["contrast"] < 0.5 * told["log"][0]["contrast"]
+
+
+@pytest.mark.slow
+def test_the_whole_making_from_corpus_to_card(tmp_path, monkeypatch):
+    """`make mini` on noise, with one step and figures known before: each stage hands on what the next one needs."""
+    log_mels = np.random.default_rng(0).normal(-40, 15, (140, 690, 64)).astype(np.float16)
+    settings = {"seed": 0, "scale": 0.01, "recipe": "noise"}
+    corpus = SimpleNamespace(
+        concepts=list(TRAINING)[:70], concept_ids=np.arange(140) % 70, shards={0: log_mels}, settings=settings
+    )
+
+    def measured(folder, seed, esc10):
+        assert esc10 is None and load_pengi(folder / "mini.safetensors", "cpu").dim == 256
+        OWN.assign(training_seed=seed).to_csv(folder / "figures.csv", index=False)
+
+    monkeypatch.setattr(making, "build_corpus", lambda root: corpus)
+    monkeypatch.setattr(making, "build_tasks", lambda names: None)
+    monkeypatch.setattr(making, "measure", measured)
+    monkeypatch.setitem(steady.STEADY, "steps", 2)
+    for seed in ("1", "0"):
+        arguments = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"), "--seed", seed, "--steps", "1"]
+        monkeypatch.setattr(sys, "argv", ["palmkit_mini", *arguments])
+        making.main()
+        assert (tmp_path / "out").exists() == (seed == "0")  # nothing is published before the shipped one is there
+    text = (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert "`noise`" in text and "training seed 1" in text
+    made = load_pengi(tmp_path / "out" / "mini.safetensors", device="cpu")
+    assert "mini-PENGI" in made.note and made.digest() != load_pengi("mini", device="cpu").digest()
