@@ -24,7 +24,7 @@ from safetensors.torch import save
 from palmkit import audio
 from palmkit.storage import atomic_write, cache_root, progress_bar
 
-EMBEDDING_VERSION = 1  # raise it with every change of audio.py or encoders.py that changes an embedding
+EMBEDDING_VERSION = 2  # raise it with every change of audio.py or encoders.py that changes an embedding
 DEFAULT = object()
 
 

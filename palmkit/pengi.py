@@ -88,9 +88,12 @@ class Pengi:
             raise ValueError(
                 f"encode_audio takes waveforms [n, samples], not a tensor of shape {list(waveforms.shape)}"
             )
+        n = len(waveforms)
+        if self.device.type == "cpu":  # always in fours: a clip's last bits must not hang on how many are beside it
+            waveforms = F.pad(waveforms, (0, 0, 0, -n % 4))
         with torch.inference_mode():
             parts = self.audio.eval().parts(waveforms.to(self.device), 4)
-            embedding = F.normalize(torch.cat([self.audio(part) for part in parts]), dim=-1)
+            embedding = F.normalize(torch.cat([self.audio(part) for part in parts])[:n], dim=-1)
         return embedding.clone()  # outside inference mode: a plain tensor that autograd accepts as an input
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
