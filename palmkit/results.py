@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from palmkit.methods import UNLEARNED
+from palmkit.published import published_rows
 from palmkit.storage import atomic_write, run_folder
 from palmkit.units import TRAINED, read_row
 
@@ -27,11 +28,6 @@ def load_rows(run) -> pd.DataFrame:
             f"there are no rows in {folder}: run `python -m palmkit run --name {Path(str(run)).name}`"
         )
     return pd.DataFrame(rows)
-
-
-def published_rows() -> pd.DataFrame:
-    """The 350 fold and seed results of the released logs, in the columns of our rows."""
-    return pd.read_csv(Path(__file__).with_name("published") / "official_logs.csv")
 
 
 def select(rows: pd.DataFrame, **settings) -> pd.DataFrame:
