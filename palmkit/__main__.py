@@ -52,6 +52,20 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--metric", default="accuracy", choices=("accuracy", "f1", "precision", "recall", "loss"))
     table.set_defaults(command=_table)
 
+    check = commands.add_parser("check", help="look datasets over: tables, counts, leakage, every audio file")
+    check.add_argument("datasets", nargs="+", metavar="DATASET", help="folders, or names in PALMKIT_DATA")
+    check.add_argument("--shots", type=int, default=16, help="clips a class that training will draw (default: 16)")
+    check.add_argument("--tables-only", action="store_true", help="do not open the audio files")
+    check.set_defaults(command=_check)
+
+    own = commands.add_parser("own", help="make a dataset of a folder of class folders, or of a CSV")
+    own.add_argument("path", help="the folder, or a CSV with the columns path and classname")
+    own.add_argument("--folds", type=int, default=5, help="1: a single split (default: %(default)s)")
+    own.add_argument("--groups", help="column, or regular expression on paths, of what must not be torn apart")
+    own.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    own.add_argument("--root", help="where the tables go (default: the cache)")
+    own.set_defaults(command=_own)
+
     fetch = commands.add_parser("fetch", help="fetch a dataset into the folder PALMKIT_DATA")
     fetch.add_argument("dataset", choices=("ESC10",), help="400 real recordings, CC0 or CC-BY (80 MB)")
     fetch.set_defaults(command=_fetch)
@@ -136,6 +150,29 @@ def _literal(text: str):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def _check(arguments) -> None:
+    from palmkit.check import check_dataset
+    from palmkit.results import to_markdown
+
+    bad = []
+    for dataset in arguments.datasets:
+        check = check_dataset(dataset, arguments.shots, not arguments.tables_only)
+        print(f"# {check.name}\n\n{to_markdown(check.folds.astype(object).fillna('').set_index('fold'))}\n")
+        if not arguments.tables_only:
+            print(f"{to_markdown(check.glance().set_index('files'))}\n")
+        findings = check.findings.set_index("severity")
+        print(f"{to_markdown(findings)}\n" if len(findings) else "Nothing was found to be wrong.\n")
+        bad += [] if check.ok else [check.name]
+    if bad:
+        raise ValueError(f"{', '.join(bad)} cannot be used as it is: see the errors above")
+
+
+def _own(arguments) -> None:
+    from palmkit.own import own_dataset
+
+    print(own_dataset(arguments.path, arguments.folds, arguments.groups, arguments.seed, arguments.root))
 
 
 def _fetch(arguments) -> None:

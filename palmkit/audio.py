@@ -27,6 +27,12 @@ def decode(data: bytes, path) -> torch.Tensor:
     Channels are concatenated in time, not mixed: the published code does so (`reshape(-1)` of [channels, n]), and a
     stereo file therefore becomes twice as long. `path` is only for messages. Raises AudioError.
     """
+    waveform, rate = read_samples(data, path)
+    return (waveform if rate == SAMPLE_RATE else _resampler(rate)(waveform)).reshape(-1)
+
+
+def read_samples(data: bytes, path) -> tuple[torch.Tensor, int]:
+    """A file's bytes as float32 [channels, n] in [-1, 1], and the file's own sample rate. Raises AudioError."""
     if not data:
         raise AudioError(f"{path}: the file is empty (0 bytes); fetch or copy it again")
     try:
@@ -44,9 +50,7 @@ def decode(data: bytes, path) -> torch.Tensor:
     waveform = torch.from_numpy(samples.T.copy())  # [channels, n]
     if not waveform.isfinite().all():
         raise AudioError(f"{path}: holds NaN or infinite samples; replace the file or remove its row")
-    if rate != SAMPLE_RATE:
-        waveform = _resampler(rate)(waveform)
-    return waveform.reshape(-1)
+    return waveform, rate
 
 
 @functools.lru_cache(maxsize=32)

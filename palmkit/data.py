@@ -44,11 +44,17 @@ class Dataset:
 
 def dataset_root(dataset) -> Path:
     """The folder of a dataset given as a path, as a name in the folder that PALMKIT_DATA tells, or as the name of a
-    generated one, which is made if it is not there yet."""
+    generated one, which is made if it is not there yet. A folder of class folders, or a CSV, is split by `own_dataset`.
+    """
     root = Path(dataset).expanduser()
     named = data_root() / root
-    if not root.is_dir() and named.is_dir():
-        return named
+    if not root.exists() and named.exists():
+        root = named
+    if root.exists():
+        from palmkit.own import is_own, own_dataset
+
+        if is_own(root):
+            return own_dataset(root)
     if not root.is_dir():
         from palmkit_mini.tasks import TASKS, build_task
 
@@ -89,7 +95,7 @@ def choose_folds(dataset, folds="all") -> list[int | None]:
 
 
 def load_dataset(root, fold: int | None = None) -> Dataset:
-    """Read a dataset folder: `train.csv` and `test.csv` (also in `csv_files/`), or `csv_files/train_K.csv` for fold K.
+    """Read a dataset folder: `train.csv` and `test.csv` (else in `csv_files/`), or `csv_files/train_K.csv` for fold K.
 
     root: a folder, or a name in the folder PALMKIT_DATA. Columns `path` (relative to the folder) and `classname`.
     Class names are sorted; labels count them. Raises DatasetError, naming file and row.
@@ -98,13 +104,11 @@ def load_dataset(root, fold: int | None = None) -> Dataset:
     folds = list_folds(root)
     if fold is None and folds != [None]:
         raise DatasetError(f"{root.name} has folds {folds}: say which, fold=1 for example")
-    suffix = "" if fold is None else f"_{fold}"
-    folders = [root / "csv_files", root] if fold is None else [root / "csv_files"]
-    found = [folder for folder in folders if (folder / f"train{suffix}.csv").is_file()]
-    if not found:
+    folder, suffix = split_folder(root, fold)
+    if not (folder / f"train{suffix}.csv").is_file():
         known = f"it has folds {folds}" if folds != [None] else "it has no folds"
-        raise DatasetError(f"{root.name}: there is no {folders[0].name}/train{suffix}.csv (fold={fold}; {known})")
-    frames = [read_split(root, found[0] / f"{part}{suffix}.csv") for part in ("train", "test")]
+        raise DatasetError(f"{root.name}: there is no {folder.name}/train{suffix}.csv (fold={fold}; {known})")
+    frames = [read_split(root, folder / f"{part}{suffix}.csv") for part in ("train", "test")]
     train_classes, test_classes = (set(frame["class_name"]) for frame in frames)
     if train_classes != test_classes:
         raise DatasetError(
@@ -114,13 +118,46 @@ def load_dataset(root, fold: int | None = None) -> Dataset:
     class_names = sorted(train_classes)
     if len(class_names) < 2:
         raise DatasetError(f"{root.name}: a classification task needs two classes or more, not {class_names}")
+    if same := alike(class_names):
+        raise DatasetError(
+            f"{root.name}, fold {fold}: the class names {' and '.join(map(repr, same[0]))} differ in case or spaces "
+            "only; the text encoder reads them alike, so give one class one spelling in the CSVs"
+        )
     for frame in frames:
         frame["label"] = frame["class_name"].map({name: label for label, name in enumerate(class_names)})
     return Dataset(root.name, root, fold, class_names, *frames)
 
 
+def split_folder(root: Path, fold: int | None) -> tuple[Path, str]:
+    """Where the tables of a fold are, and what follows "train" and "test" in their names.
+
+    A split in csv_files/ was added to the published repositories later; where both are, the paper's is above it.
+    """
+    above = fold is None and (root / "train.csv").is_file()
+    return root if above else root / "csv_files", "" if fold is None else f"_{fold}"
+
+
+def alike(class_names) -> list[tuple[str, ...]]:
+    """Names that CLIP's tokenizer reads alike, for it folds case and spaces."""
+    groups: dict[str, list[str]] = {}
+    for name in class_names:
+        groups.setdefault(" ".join(name.lower().split()), []).append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
 def read_split(root: Path, path: Path) -> pd.DataFrame:
     """One CSV as (path, class_name), every row checked. The index is the row's line in the file (the header is 1)."""
+    rows = read_table(path)
+    if problem := next(row_problems(root, rows), None):
+        raise DatasetError(f"{path}, row {problem[0]}: {problem[1]}")
+    clips = [(str(root / row["path"]), row["classname"]) for _, row in rows]
+    frame = pd.DataFrame(clips, columns=["path", "class_name"], index=[line for line, _ in rows])
+    frame.attrs["csv"] = str(path)
+    return frame
+
+
+def read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV with the columns `path` and `classname`, each with its line; their values are not looked at."""
     if not path.is_file():
         raise DatasetError(f"there is no {path}")
     try:
@@ -136,14 +173,15 @@ def read_split(root: Path, path: Path) -> pd.DataFrame:
         raise DatasetError(f"{path} has no column {', '.join(missing)}; its columns are {columns}")
     if not rows:
         raise DatasetError(f"{path} has no rows")
+    return rows
+
+
+def row_problems(root: Path, rows):
+    """(line, what is wrong with it) of each bad row of `read_table`."""
     first: dict[str, int] = {}
     for line, row in rows:
         if problem := _row_problem(root, row, line, first):
-            raise DatasetError(f"{path}, row {line}: {problem}")
-    clips = [(str(root / row["path"]), row["classname"]) for _, row in rows]
-    frame = pd.DataFrame(clips, columns=["path", "class_name"], index=[line for line, _ in rows])
-    frame.attrs["csv"] = str(path)
-    return frame
+            yield line, problem
 
 
 def _row_problem(root: Path, row: dict, line: int, first: dict[str, int]) -> str | None:

@@ -65,14 +65,14 @@ def test_folds(tmp_path):
 
 def test_classes_are_sorted_as_python_sorts(tmp_path):
     """By code point: capitals first, digits as characters; the order of the rows does not matter."""
-    names = ["zebra", "Zebra", "10", "9", "élan", "a b", "a"]
+    names = ["zebra", "Yak", "10", "9", "élan", "a b", "a"]
     root = make(tmp_path, [("audios/a1.wav", names[0])])
     rows = []
     for n, name in enumerate(names):
         (root / f"audios/{n}.wav").touch()
         rows.append((f"audios/{n}.wav", name))
     dataset = load_dataset(make(tmp_path, rows, rows))
-    assert dataset.class_names == ["10", "9", "Zebra", "a", "a b", "zebra", "élan"] == sorted(names)
+    assert dataset.class_names == ["10", "9", "Yak", "a", "a b", "zebra", "élan"] == sorted(names)
     assert [dataset.class_names[label] for label in dataset.train["label"]] == names
     assert dataset.train["label"].dtype.kind == "i"
 
