@@ -37,6 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run units and write a row of each to runs/RUN/rows")
     _add_choices(run)
+    run.add_argument("--dry-run", action="store_true", help="only tell what there is to do and what it takes here")
     run.set_defaults(command=_run)
 
     books = commands.add_parser("notebooks", help="run the units and then the notebooks on them, by papermill")
@@ -78,7 +79,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
                             help=f"{what} (default: {default})", **more)  # fmt: skip
 
     parser.add_argument("--name", default="run", metavar="RUN", help="rows go to runs/RUN (default: %(default)s)")
-    parser.add_argument("--checkpoint", default="mini", metavar="NAME|FILE", help="default: %(default)s")
+    parser.add_argument("--profile", default="default", choices=("default", "quick", "paper"),
+                        help="quick: first fold and seed; paper: the published grid, planned first")  # fmt: skip
+    parser.add_argument("--checkpoint", metavar="NAME|FILE", help="default: mini; with --profile paper: pengi")
     several("--dataset", "datasets", "default", "folders, names in PALMKIT_DATA, or default: those generated")
     several("--method", "methods", "all", "zeroshot, coop, cocoop, palm, palm-dagger, or all: the paper's four")
     several("--fold", "folds", "all", "fold numbers, first, or all")
@@ -87,37 +90,65 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--crop", default="random", help="random, start or center (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="the first fold and the first seed only")
+    parser.add_argument("--quick", dest="profile", action="store_const", const="quick", help="--profile quick")
     parser.add_argument("--note", default="", help="a sentence that every output of this run carries")
 
 
 def _choices(arguments) -> dict:
+    """What is to be run: what was said, and the profile's word where nothing was."""
+    from palmkit.planning import PROFILES
     from palmkit_mini.tasks import DEFAULT_TASKS
 
     choices = {name: getattr(arguments, name) for name in CHOICES}
-    quick = {"folds": ["first"], "seeds": [0]} if arguments.quick else {}
-    defaults = {"datasets": ["default"], "methods": ["all"], "folds": ["all"], "seeds": [0, 1, 2]} | quick
-    choices |= {name: choices[name] or default for name, default in defaults.items()}
+    choices |= {name: choices[name] or default for name, default in PROFILES[arguments.profile].items()}
     named = [[*DEFAULT_TASKS] if name == "default" else [name] for name in choices["datasets"]]
     choices["datasets"] = [name for names in named for name in names]
     if choices["folds"] in (["all"], ["first"]):
         (choices["folds"],) = choices["folds"]
-    elif not all(fold.isdigit() for fold in choices["folds"]):
-        raise ValueError(f"--fold takes numbers, first or all, not {' '.join(choices['folds'])}")
-    else:
+    elif isinstance(choices["folds"], list):
+        if not all(fold.isdigit() for fold in choices["folds"]):
+            raise ValueError(f"--fold takes numbers, first or all, not {' '.join(choices['folds'])}")
         choices["folds"] = [int(fold) for fold in choices["folds"]]
     if choices["methods"] == ["all"]:
         choices["methods"] = "all"
     return choices
 
 
+GRID = ("datasets", "methods", "folds", "seeds", "shots", "epochs", "crop")
+
+
+def _tell_plan(name: str, choices: dict) -> dict:
+    """Print what there is to do and what it takes; the choices without datasets that are not at hand."""
+    from palmkit.pengi import load_pengi
+    from palmkit.planning import check_disk, fetch_note, like_pengi, make_plan
+
+    problem = None
+    try:
+        pengi = load_pengi(choices["checkpoint"], choices["device"])
+    except FileNotFoundError as error:
+        if choices["checkpoint"] != "pengi":
+            raise
+        problem, pengi = error, like_pengi(choices["device"])
+        print("PENGI's checkpoint is not at hand: planned with random weights of its size.", file=sys.stderr)
+    print("Running a few steps of each kind, to know what they take ...", file=sys.stderr)
+    told = make_plan(pengi, name, **{key: choices[key] for key in GRID})
+    print(told, file=sys.stderr)
+    if told.absent:
+        print(fetch_note(told.absent), file=sys.stderr)
+    if problem:
+        raise problem
+    if len(told.absent) == len(choices["datasets"]):
+        raise ValueError("none of these datasets is at hand: fetch one first")
+    check_disk(told.disk, name)
+    return choices | {"datasets": [name for name in choices["datasets"] if name not in told.absent]}
+
+
 def _run_units(name: str, choices: dict):
     from palmkit.pengi import load_pengi
     from palmkit.units import plan, run_units
 
-    settings = {setting: choices[setting] for setting in ("shots", "epochs", "crop")}
-    units = plan(choices["methods"], choices["datasets"], choices["folds"], choices["seeds"], **settings)
-    pengi = load_pengi(choices["checkpoint"], choices["device"])
+    pengi = load_pengi(choices["checkpoint"], choices["device"])  # first: datasets may have to be generated
+    units = plan(**{key: choices[key] for key in GRID})
     pengi.note = choices["note"] or pengi.note
     print(f"{len(units)} units on {pengi.device}, rows in {run_folder(name) / 'rows'}", file=sys.stderr)
     if pengi.note:
@@ -127,7 +158,12 @@ def _run_units(name: str, choices: dict):
 
 
 def _run(arguments) -> None:
-    _run_units(arguments.name, _choices(arguments))
+    choices = _choices(arguments)
+    if arguments.profile == "paper" or arguments.dry_run:
+        choices = _tell_plan(arguments.name, choices)
+    if arguments.dry_run:
+        return
+    _run_units(arguments.name, choices)
     _table(argparse.Namespace(run=arguments.name, format="markdown", metric="accuracy"))
 
 
@@ -140,6 +176,8 @@ def _notebooks(arguments) -> None:
         raise ValueError("name the run by --name, not by -p run")
     parameters = {**_choices(arguments), "run": arguments.name, **given}
     choose_parameters(list_notebooks(arguments.notebooks), parameters)  # before an hour of work, not after it
+    if arguments.profile == "paper":
+        parameters = _tell_plan(arguments.name, parameters)
     pengi = _run_units(arguments.name, parameters)
     print(f"Open {run_series(arguments.name, parameters, arguments.notebooks, count_jobs(pengi))}")
 

@@ -186,9 +186,7 @@ def _check_facts(fold, parts: dict, facts, found: _Findings) -> None:
 
 def _published_test(fold, facts) -> int | None:
     """Test clips of a fold in the published logs; None if they have no such fold."""
-    if not facts or (fold is None) != (facts.folds == 1):
-        return None
-    return dict(zip([None] if fold is None else range(1, facts.folds + 1), facts.test_clips, strict=True)).get(fold)
+    return dict(zip(facts.fold_numbers, facts.test_clips, strict=True)).get(fold) if facts else None
 
 
 def _listen(root: Path, paths: list[str], found: _Findings) -> pd.DataFrame:

@@ -37,11 +37,18 @@ class Embeddings:
     paths: list[str]
     offsets: list[int]
 
+    def of(self, frame: pd.DataFrame) -> Embeddings:
+        """Those of a frame's clips, in its order and with its labels."""
+        places = {path: n for n, path in enumerate(self.paths)}
+        rows = [places[str(path)] for path in frame["path"]]
+        labels = torch.tensor(list(frame["label"]), dtype=torch.long)
+        return Embeddings(self.features[rows], labels, [self.paths[n] for n in rows], [self.offsets[n] for n in rows])
+
 
 def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16, workers=None) -> Embeddings:
     """Embed clips, reading from the cache what is there and computing only what is missing.
 
-    clips: a DataFrame (path, label) of `load_dataset` or `draw_shots`, or a list of paths.
+    clips: a DataFrame (path, label) of `load_dataset`, `draw_shots` or `once`, or a list of paths.
     cache: a folder; default PALMKIT_CACHE or ~/.cache/palmkit; None keeps nothing.
     crop: as in `read_clip`; a random start is drawn from a generator seeded by `crop_seed` and the file's content, so a
     run repeats. Files are decoded in `workers` threads while the model encodes.
@@ -76,6 +83,12 @@ def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16
     features = torch.stack([found[n][0] for n in range(len(paths))])
     labels = torch.tensor(list(frame["label"]) if "label" in frame else [-1] * len(paths), dtype=torch.long)
     return Embeddings(features, labels, paths, [found[n][1] for n in range(len(paths))])
+
+
+def once(frames) -> pd.DataFrame:
+    """The clips of several frames, each once, with the CSV and row that first names it."""
+    told = [frame[["path"]].assign(row=frame.index, csv=frame.attrs.get("csv")) for frame in frames]
+    return pd.concat(told, ignore_index=True).drop_duplicates("path", ignore_index=True)
 
 
 def file_digest(path) -> str:
@@ -135,8 +148,11 @@ def _batches(pool, function, items, batch_size):
 
 def _located(error, frame) -> str:
     """The message with the CSV row of the file it is about."""
-    rows = [row for row, path in frame["path"].items() if str(error).startswith(f"{path}:")]
-    return f"{error} (row {rows[0]} of {frame.attrs['csv']})" if rows and "csv" in frame.attrs else str(error)
+    told = frame if "csv" in frame else frame.assign(row=frame.index, csv=frame.attrs.get("csv"))
+    for clip in told.itertuples():
+        if str(error).startswith(f"{clip.path}:") and clip.csv:
+            return f"{error} (row {clip.row} of {clip.csv})"
+    return str(error)
 
 
 def _content(feature, offset) -> str:

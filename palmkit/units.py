@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from palmkit import audio
 from palmkit.data import Dataset, choose_folds, draw_shots, load_dataset
-from palmkit.embeddings import EMBEDDING_VERSION, Embeddings, embed
+from palmkit.embeddings import EMBEDDING_VERSION, Embeddings, embed, once
 from palmkit.methods import METHODS, UNLEARNED
 from palmkit.storage import atomic_write, progress_bar, run_folder
 from palmkit.training import fit, predict, score
@@ -49,8 +49,7 @@ class Unit:
     options: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            raise ValueError(f"there is no method {self.method!r}; there are {', '.join(METHODS)}")
+        check_methods([self.method])
         if self.protocol != "frozen":
             raise ValueError(f"there is no protocol {self.protocol!r}; there is: frozen")
 
@@ -59,24 +58,37 @@ class Unit:
         return f"{self.method} on {Path(self.dataset).name}, fold {self.fold}, seed {self.seed}"
 
 
+def check_methods(methods) -> None:
+    if unknown := [method for method in methods if method not in METHODS]:
+        raise ValueError(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+
+
 def plan(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> list[Unit]:
     """The grid's units. folds: "all", "first" or numbers; methods: names or "all" (the paper's four).
 
     A method that learns nothing runs with the first seed only, as in the paper. Raises before anything is run.
     """
     methods = PAPER_METHODS if methods == "all" else methods
-    units = []
-    for dataset in datasets:
-        units += [
-            Unit(method, str(dataset), fold, seed, **(settings | (UNTRAINED if method in UNLEARNED else {})))
-            for fold in choose_folds(dataset, folds)
-            for seed in seeds
-            for method in methods
-            if method not in UNLEARNED or seed == seeds[0]
-        ]
+    check_methods(methods)  # before datasets, which may have to be generated
+    units = [
+        unit
+        for dataset in datasets
+        for unit in grid(methods, str(dataset), choose_folds(dataset, folds), seeds, **settings)
+    ]
     if not units:
         raise ValueError("nothing to run: name at least one method, dataset and seed")
     return units
+
+
+def grid(methods, dataset: str, folds, seeds, **settings) -> list[Unit]:
+    """One dataset's units, of these very folds."""
+    return [
+        Unit(method, dataset, fold, seed, **(settings | (UNTRAINED if method in UNLEARNED else {})))
+        for fold in folds
+        for seed in seeds
+        for method in (PAPER_METHODS if methods == "all" else methods)
+        if method not in UNLEARNED or seed == seeds[0]
+    ]
 
 
 def unit_key(unit: Unit, dataset: str, weights: str) -> str:
@@ -117,6 +129,11 @@ class Job:
     key: str
     path: Path
 
+    @property
+    def frames(self):
+        """The clips to test on and to learn from."""
+        return self.dataset.test, self.drawn
+
 
 def run_units(units: list[Unit], pengi, run, cache=..., told=None) -> list[dict]:
     """Run the units that `runs/RUN` has no row of; all rows, in the units' order.
@@ -154,15 +171,8 @@ def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
             f"{len(jobs)} units, {processes} at a time: {minutes(sum(seconds) / processes)}, after at most "
             f"{minutes(clips * clock.clip())} for embedding {clips} clips"
         )
-    embedded = functools.cache(lambda n, crop, seed: embed(pengi, frames[n], crop=crop, crop_seed=seed, **cache))
-    frames = {id(frame): frame for job in jobs for frame in (job.dataset.test, job.drawn) if frame is not None}
-
-    def call(job):
-        test, drawn = (None if f is None else embedded(id(f), job.unit.crop, job.unit.crop_seed)
-                       for f in (job.dataset.test, job.drawn))  # fmt: skip
-        return job.unit, pengi, job.dataset, test, drawn
-
-    calls = [call(job) for job in jobs]
+    embedded = _embed_all(jobs, pengi, cache)
+    calls = [(job.unit, pengi, job.dataset, *(embedded(job, frame) for frame in job.frames)) for job in jobs]
     # A unit of one method takes a hundred times as long as one of another, so the bar counts seconds of work.
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
     with progress_bar(sum(seconds), f"{len(jobs)} units", "s", bar_format=form) as bar:
@@ -176,6 +186,20 @@ def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
 
 def _clips(job: Job) -> list[str]:
     return [] if job.drawn is None else list(job.drawn["path"])
+
+
+def _embed_all(jobs: list[Job], pengi, cache: dict):
+    """A function that gives a job's frame as Embeddings. A clip is encoded once, in however many folds and draws."""
+    frames: dict[tuple, dict] = {}
+    for job in jobs:
+        crop = (job.unit.crop, job.unit.crop_seed)
+        frames.setdefault(crop, {}).update({id(frame): frame for frame in job.frames if frame is not None})
+    found = {
+        (crop, seed): embed(pengi, once(those.values()), crop=crop, crop_seed=seed, **cache)
+        for (crop, seed), those in frames.items()
+    }
+    known = {(crop, n): found[crop].of(frame) for crop, those in frames.items() for n, frame in those.items()}
+    return lambda job, frame: None if frame is None else known[(job.unit.crop, job.unit.crop_seed), id(frame)]
 
 
 def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Embeddings | None) -> tuple[dict, dict]:

@@ -29,6 +29,11 @@ class DatasetFacts:
     test_clips: tuple[int, ...]  # of each fold, from the logs
     train_clips: tuple[int, ...]  # of each fold, derived from the test clips where folds partition the data; else empty
 
+    @property
+    def fold_numbers(self) -> list[int | None]:
+        """As `list_folds` gives them."""
+        return [None] if self.folds == 1 else [*range(1, self.folds + 1)]
+
 
 @functools.cache
 def paper_datasets() -> dict[str, DatasetFacts]:
@@ -36,8 +41,14 @@ def paper_datasets() -> dict[str, DatasetFacts]:
     rows = pd.read_csv(FOLDER / "datasets.csv", dtype=str, keep_default_na=False)
     return {
         row.dataset: DatasetFacts(
-            row.dataset, row.repo, row.task, row.size, int(row.folds), tuple(row.class_names.split("|")),
-            tuple(map(int, row.test_clips.split(";"))), tuple(map(int, filter(None, row.train_clips.split(";")))),
+            row.dataset,
+            row.repo,
+            row.task,
+            row.size,
+            int(row.folds),
+            tuple(row.class_names.split("|")),
+            tuple(map(int, row.test_clips.split(";"))),
+            tuple(map(int, filter(None, row.train_clips.split(";")))),
         )  # fmt: skip
         for row in rows.itertuples()
     }
