@@ -30,16 +30,10 @@ from straightforward import Audio, Learner
 from palmkit.audio import CLIP_SAMPLES, SAMPLE_RATE, decode
 from palmkit.methods import METHODS
 from palmkit.pengi import PENGI_CONFIG, Pengi
+from palmkit.published import paper_datasets
 from palmkit_mini.untrained import random_encoders
 
-ESC50 = [
-    "airplane", "breathing", "brushing teeth", "can opening", "car horn", "cat", "chainsaw", "chirping birds",
-    "church bells", "clapping", "clock alarm", "clock tick", "coughing", "cow", "crackling fire", "crickets", "crow",
-    "crying baby", "dog", "door wood creaks", "door wood knock", "drinking sipping", "engine", "fireworks", "footsteps",
-    "frog", "glass breaking", "hand saw", "helicopter", "hen", "insects", "keyboard typing", "laughing", "mouse click",
-    "pig", "pouring water", "rain", "rooster", "sea waves", "sheep", "siren", "sneezing", "snoring", "thunderstorm",
-    "toilet flush", "train", "vacuum cleaner", "washing machine", "water drops", "wind",
-]  # fmt: skip
+ESC50 = list(paper_datasets()["ESC50"].class_names)
 TOLERANCE = 1e-4  # of logits and embeddings, relative to the largest
 MIB = 2**20
 NOTES = """

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from palmkit.data import DatasetError, choose_folds, dataset_root
-from palmkit.pengi import PENGI_CONFIG, PENGI_SIZES, Pengi, build
+from palmkit.pengi import PENGI_CONFIG, Pengi
 from palmkit.published import paper_datasets
 from palmkit.storage import cache_root, run_folder
 from palmkit.units import Unit, grid, prepare, read_row
@@ -155,10 +155,9 @@ def like_pengi(device="auto") -> Pengi:
     """A network of PENGI's size with random weights, to know what PENGI costs before its checkpoint is there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        audio, text = build(PENGI_SIZES, PENGI_CONFIG)
-    return Pengi(audio, text, PENGI_CONFIG | {"note": "random weights"}, torch.device(device))
+    from palmkit_mini.untrained import random_encoders
+
+    return Pengi(*random_encoders(), PENGI_CONFIG | {"note": "random weights"}, torch.device(device))
 
 
 def fetch_note(absent: list[str]) -> str:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 
+from palmkit.pengi import checkpoint_state
+from palmkit.planning import like_pengi
 from palmkit.published import paper_datasets
 
 ZIPPED = ("NS-Instruments", "VocalSound")  # published as one zip that holds a folder of the dataset's name
@@ -79,3 +82,13 @@ def make_repository(folder: Path, name: str, **options) -> Path:
         root.mkdir()
         (folder / f".{name}.zip").rename(root / f"{name}.zip")
     return root
+
+
+def make_checkpoint(path: Path) -> Path:
+    """A checkpoint in base.pth's layout and of its size (but for the decoder), with random weights."""
+    pengi = like_pengi("cpu")
+    state = {f"module.{key}": tensor for key, tensor in checkpoint_state(pengi.audio, pengi.text).items()}
+    state["module.caption_decoder.gpt.bias"] = torch.zeros(4)  # there, and not for us
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": state}, path)
+    return path
