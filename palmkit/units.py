@@ -163,12 +163,13 @@ def prepare(units: list[Unit], pengi, run) -> list[Job]:
 
 
 def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
-    clock, processes, weights = Clock(pengi), min(count_jobs(pengi), len(jobs)), pengi.digest()
+    clock, processes, weights = Clock(pengi), count_jobs(pengi), pengi.digest()
     seconds = [clock.unit(job.unit, job.dataset.class_names, len(_clips(job)), len(job.dataset.test)) for job in jobs]
     if told:
         clips = len({path for job in jobs for path in [*job.dataset.test["path"], *_clips(job)]})
+        longest = max([*seconds, sum(seconds) / processes])
         told(
-            f"{len(jobs)} units, {processes} at a time: {minutes(sum(seconds) / processes)}, after at most "
+            f"{len(jobs)} units, {processes} at a time: {minutes(longest)}, after at most "
             f"{minutes(clips * clock.clip())} for embedding {clips} clips"
         )
     embedded = _embed_all(jobs, pengi, cache)
@@ -176,7 +177,7 @@ def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
     # A unit of one method takes a hundred times as long as one of another, so the bar counts seconds of work.
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
     with progress_bar(sum(seconds), f"{len(jobs)} units", "s", bar_format=form) as bar:
-        for n, (row, tensors) in in_parallel(run_unit, calls, processes):
+        for n, (row, tensors) in in_parallel(run_unit, calls, seconds, processes):
             row |= {"key": jobs[n].key, "weights": weights}
             atomic_write(jobs[n].path.with_suffix(".safetensors"), save(tensors))
             atomic_write(jobs[n].path, json.dumps(row, indent=1))  # last: a row that is there is complete
