@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from palmkit.methods import UNLEARNED
-from palmkit.published import paper_datasets, published_rows, without_swapped_folds
+from palmkit.published import SWAPPED_FOLDS, paper_datasets, published_rows, without_swapped_folds
 from palmkit.statistics import difference_margin
 from palmkit.storage import atomic_write, run_folder
 from palmkit.units import TRAINED, Unit, read_row
@@ -173,18 +173,28 @@ def judge(rows: pd.DataFrame, swapped_folds: bool = True) -> pd.DataFrame:
         reasons = [_hindrance(*(select(side, dataset=name, method=line.method) for side in (rows, logs)))
                    for name in cells["dataset"]]  # fmt: skip
         reason = next(filter(None, reasons), "" if line.paper >= 0 else "the paper's mean is over other datasets")
-        verdict = "not comparable" if reason else _verdict(abs(line.difference), margin, whole)
-        lines.append(line._asdict() | {"margin": margin, "verdict": verdict, "reason": reason})
+        found = "not comparable" if reason else verdict(line.difference, margin, whole)
+        lines.append(line._asdict() | {"margin": margin, "verdict": found, "reason": reason})
     numbers = ["ours", "paper", "difference", "margin", "seeds", "paper_seeds"]
     return pd.DataFrame(lines)[["dataset", "method", *numbers, "verdict", "reason"]].astype({"paper_seeds": "Int64"})
 
 
-def _verdict(distance: float, margin: float, whole: bool) -> str:
+def verdict(difference: float, margin: float, whole: bool = True) -> str:
+    """The rule of `judge` for a mean over the eleven datasets (whole), or for one dataset's difference."""
     if not whole:
-        return "no spread" if np.isnan(margin) else "within noise" if distance <= margin else "outside noise"
-    if distance > margin:
+        return "no spread" if np.isnan(margin) else "within noise" if abs(difference) <= margin else "outside noise"
+    if abs(difference) > margin:
         return "not reproduced"
-    return "reproduced" if distance + margin <= REPRODUCED_WITHIN else "undecided"
+    return "reproduced" if abs(difference) + margin <= REPRODUCED_WITHIN else "undecided"
+
+
+def verdict_table(rows: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
+    """`judge` as text for a page; twice where TUT2017 is among the datasets, with its swapped folds and without."""
+    table = judge(rows)
+    if set(rows["dataset"]) & set(SWAPPED_FOLDS):
+        table = pd.concat({"all folds": table, "TUT2017: fold 1 only": judge(rows, swapped_folds=False)})
+    table = table.map(lambda value: format(value, f".{digits}f") if isinstance(value, float) else str(value))
+    return table.replace({"nan": "–", "<NA>": "–"})
 
 
 def _hindrance(ours: pd.DataFrame, logs: pd.DataFrame) -> str:
