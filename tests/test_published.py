@@ -280,3 +280,20 @@ class TestNotComparable:
         rows = as_run(logs).assign(method=logs["method"].replace("palm", "palm-dagger"))
         assert verdicts(rows)[0]["palm-dagger"] == "not comparable"
         assert verdicts(rows)[1]["palm-dagger"] == "the logs have no palm-dagger on Beijing-Opera"
+
+
+class TestVerdictTable:
+    def test_tut2017_stands_there_twice(self, logs):
+        table = results.verdict_table(as_run(logs))
+        assert [len(part) for _, part in table.groupby(level=0, sort=False)] == [48, 48]
+        cells = table.reset_index(level=0, names="how").query("dataset == 'TUT2017' and method == 'palm'")
+        assert dict(zip(cells["how"], cells["ours"], strict=True)) == {
+            "all folds": "0.79",
+            "TUT2017: fold 1 only": "0.71",
+        }
+
+    def test_what_is_missing_is_a_dash(self, logs):
+        mine = as_run(logs[logs["dataset"] == "ESC50"]).assign(dataset="Mine")
+        table = results.verdict_table(mine, digits=3).set_index("method")
+        assert not isinstance(table.index, pd.MultiIndex) and len(table) == 4
+        assert table.loc["palm", ["ours", "paper", "margin", "paper_seeds"]].tolist() == ["0.959", "–", "–", "–"]
