@@ -3,6 +3,7 @@
 from palmkit.audio import AudioError, read_clip
 from palmkit.data import Dataset, DatasetError, draw_shots, list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
+from palmkit.fetch import FetchError, fetch
 from palmkit.methods import METHODS, PALM, CoCoOp, CoOp, Method, ZeroShot
 from palmkit.pengi import CheckpointError, Pengi, load_pengi
 from palmkit.training import TrainingDiverged, evaluate, fit, predict
@@ -10,6 +11,6 @@ from palmkit.training import TrainingDiverged, evaluate, fit, predict
 __version__ = "0.1.0"
 __all__ = [
     "METHODS", "PALM", "AudioError", "CheckpointError", "CoCoOp", "CoOp", "Dataset", "DatasetError", "Embeddings",
-    "Method", "Pengi", "TrainingDiverged", "ZeroShot", "draw_shots", "embed", "evaluate", "fit", "list_folds",
-    "load_dataset", "load_pengi", "predict", "read_clip",
+    "FetchError", "Method", "Pengi", "TrainingDiverged", "ZeroShot", "draw_shots", "embed", "evaluate", "fetch", "fit",
+    "list_folds", "load_dataset", "load_pengi", "predict", "read_clip",
 ]  # fmt: skip
