@@ -58,7 +58,7 @@ def dataset_root(dataset) -> Path:
             return build_task(str(dataset))
         raise DatasetError(
             f"there is no dataset folder {dataset}, nor {named} (PALMKIT_DATA tells where datasets are); generated "
-            f"ones are {', '.join(TASKS)}"
+            f"ones are {', '.join(TASKS)}, and published ones come by `python -m palmkit fetch NAME`"
         )
     return root
 

@@ -227,7 +227,6 @@ def _download(row: dict, upstream: Upstream, place: Path, files: Path, told) -> 
     told(f"{place.name}: {len(to_come)} of {len(upstream.files)} files, {said}, from {row['source']} into {place}")
     _leave_room(size + sum(file.bytes or 0 for file in upstream.zips), place.name)  # zips: packed, and as much unpacked
     download(upstream, files)
-    shutil.rmtree(files / ".cache", ignore_errors=True)  # huggingface_hub's notes
     hashed = hash_files(files, f"check {place.name}")
     if differing := _differences(upstream, files, hashed):
         for name in set().union(*differing.values()):
@@ -236,6 +235,7 @@ def _download(row: dict, upstream: Upstream, place: Path, files: Path, told) -> 
             f"{place.name}: what came is not what {row['source']} announced ({name_some(differing)}); it was thrown "
             "away, and the same command fetches it anew"
         )
+    shutil.rmtree(files / ".cache", ignore_errors=True)  # huggingface_hub's notes of what it has fetched
     return hashed
 
 

@@ -25,6 +25,7 @@ from palmkit.storage import progress_bar
 LARGE = 50_000_000  # bytes; huggingface_hub begins a file anew that was cut off, so larger ones go by `_resume`
 TRIES, WAIT = 5, 1.0  # without a new byte; seconds before the second one, doubled each time
 TIMEOUT = (10, 60)  # seconds to connect, and without a byte
+BLOCK = 1 << 16  # bytes; as much at most is lost where a connection breaks
 MIRRORS = {"https://zenodo.org": "PALMKIT_ZENODO", "https://github.com": "PALMKIT_GITHUB"}
 
 
@@ -185,6 +186,6 @@ def _append(url: str, part: Path, done: int, token: str | None) -> None:
             open(part, "ab" if done else "wb") as file,
             progress_bar(total, part.stem[:12], "B", initial=done, unit_scale=True) as bar,
         ):
-            for block in answer.iter_content(1 << 20):
+            for block in answer.iter_content(BLOCK):
                 file.write(block)
                 bar.update(len(block))

@@ -107,10 +107,11 @@ class Hub:
         self.faults.append(Fault(pattern, times, **what))
         return self.faults[-1]
 
-    def fault_of(self, path: str) -> Fault | None:
+    def fault_of(self, method: str, path: str) -> Fault | None:
         with self.lock:
             for fault in self.faults:
-                if re.search(fault.pattern, path) and fault.times != 0:
+                here = method == "GET" or fault.status or fault.drop  # the others need a body
+                if here and re.search(fault.pattern, path) and fault.times != 0:
                     if fault.skip:
                         fault.skip -= 1
                         return None
@@ -125,6 +126,7 @@ class Hub:
 class Handler(http.server.BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # 40 ms an answer
 
     def do_HEAD(self):
         self.answer()
@@ -141,7 +143,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         with self.hub.lock:
             self.hub.requests.append((self.command, path, self.headers.get("Range")))
             self.hub.tokens.add((path, self.headers.get("Authorization")))
-        fault = self.hub.fault_of(path) or Fault("")
+        fault = self.hub.fault_of(self.command, path) or Fault("")
         if fault.drop:
             self.close_connection = True
             return None
