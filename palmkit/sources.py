@@ -61,7 +61,8 @@ class Upstream:
 
     @property
     def zips(self) -> list[File]:
-        return [file for file in self.files if file.path.endswith(".zip")]
+        """Archives of the dataset itself, to be unpacked."""
+        return [file for file in self.files if file.path.endswith(".zip") and "/" not in file.path]
 
 
 def current_revision(row: dict[str, str]) -> str:
@@ -101,7 +102,7 @@ def _mirrored(url: str) -> str:
 def _list_hub(repo: str, revision: str) -> list[File]:
     api, files = huggingface_hub.HfApi(endpoint=_endpoint()), []
     for entry in api.list_repo_tree(repo, recursive=True, revision=revision, repo_type="dataset"):
-        if isinstance(entry, huggingface_hub.RepoFile) and not re.search(r"(^|/)\.[^/]*", entry.path):
+        if isinstance(entry, huggingface_hub.RepoFile) and not re.search(r"(^|/)\.", entry.path):
             checksum = f"sha256:{entry.lfs.sha256}" if entry.lfs else f"git:{entry.blob_id}"
             where = dict(repo_type="dataset", revision=revision, endpoint=_endpoint())
             files.append(File(entry.path, entry.size, checksum, huggingface_hub.hf_hub_url(repo, entry.path, **where)))
