@@ -194,9 +194,6 @@ def _ask(row: dict, place: Path, told) -> Upstream | None:
 def _make(row: dict, upstream: Upstream | None, place: Path, scratch: Path, told) -> Path:
     """A folder with all of it, checked and locked, ready to be renamed."""
     files, unpacked, by_hand = scratch / "files", scratch / place.name, _zip(place).is_file()
-    for folder in (unpacked, files):
-        if (folder / LOCK).is_file():  # killed just before it was renamed
-            return folder
     files.mkdir(parents=True, exist_ok=True)
     if by_hand:
         zips = [_zip(place)]

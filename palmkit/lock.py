@@ -79,7 +79,7 @@ def what_changed(folder, rehash: bool = False) -> str | None:
     Names, sizes and times are compared, which takes microseconds a file. A file whose time alone has changed (it was
     copied) is hashed, and its new time written down. rehash: every file is hashed.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # "." has no name
     try:
         lock = read_lock(folder)
     except LockError as error:
