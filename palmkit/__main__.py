@@ -1,4 +1,4 @@
-"""`python -m palmkit`: run units, run the notebooks on them, print the table."""
+"""`python -m palmkit`: fetch data, run units, run the notebooks on them, print the table."""
 
 from __future__ import annotations
 
@@ -67,8 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--root", help="where the tables go (default: the cache)")
     own.set_defaults(command=_own)
 
-    fetch = commands.add_parser("fetch", help="fetch a dataset into the folder PALMKIT_DATA")
-    fetch.add_argument("dataset", choices=("ESC10",), help="400 real recordings, CC0 or CC-BY (80 MB)")
+    fetch = commands.add_parser("fetch", help="fetch datasets, or PENGI's checkpoint, into the folder PALMKIT_DATA")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="of data_manifest.csv: pengi, ESC50, ESC10, ...")
+    choice = fetch.add_mutually_exclusive_group()
+    choice.add_argument("--update", action="store_true", help="take the newest revision where the source has moved on")
+    choice.add_argument("--verify", action="store_true", help="fetch nothing; hash all files and compare with the lock")
     fetch.set_defaults(command=_fetch)
     return parser
 
@@ -214,9 +217,11 @@ def _own(arguments) -> None:
 
 
 def _fetch(arguments) -> None:
-    from palmkit.fetch import fetch_esc10
+    from palmkit.fetch import fetch
 
-    print(fetch_esc10())
+    told = functools.partial(print, file=sys.stderr, flush=True)
+    for path in fetch(*arguments.names, update=arguments.update, verify=arguments.verify, told=told):
+        print(path)
 
 
 def _table(arguments) -> None:
