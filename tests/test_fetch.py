@@ -621,18 +621,21 @@ def test_two_processes_one_killed(online, data):
     def wait_for(ready):
         end = time.monotonic() + 120
         while not ready():
-            assert time.monotonic() < end
+            assert time.monotonic() < end, "nothing has come"
             threading.Event().wait(0.05)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub.time, "sleep", threading.Event().wait)
-        online.fault("content", times=1, delay=1.5)
+        killed, blocks = threading.Event(), []  # the first process gets one block, however slow the machine
+        stuck = lambda delay: delay and (blocks.append(delay), len(blocks) > 1 and killed.wait(120))  # noqa: E731
+        patch.setattr(hub.time, "sleep", stuck)
+        online.fault("content", times=1, delay=1)
         first = subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
         wait_for(lambda: list(data.rglob("*.part")) and max(p.stat().st_size for p in data.rglob("*.part")) > 0)
         second = subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert "another process is fetching it" in second.stderr.readline()
         os.kill(first.pid, signal.SIGKILL)
         first.communicate()
+        killed.set()
         out, _ = second.communicate(timeout=120)
     assert (second.returncode, out) == (0, f"{data / 'pengi' / 'base.pth'}\n")
     assert online.asked("content")[-1][2].startswith("bytes=") and lock.what_changed(data / "pengi", True) is None
