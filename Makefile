@@ -29,7 +29,7 @@ FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 PYTEST = $(PY) -m pytest -p no:cacheprovider
 NBVAL = $(wildcard notebooks) --nbval --nbval-current-env
 
-.PHONY: help env check test reproduce quick mini notebooks lab benchmark lock clean no-esc10
+.PHONY: help env check test reproduce quick mini notebooks lab benchmark rehearsal lock clean no-esc10
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 14
@@ -86,6 +86,9 @@ lab: env ## Open the notebooks in JupyterLab
 
 benchmark: env ## Measure speed
 	$(PY) benchmarks/speed.py
+
+rehearsal: env ## The published grid on stand-ins behind a server: fetch, check, plan, run, table (20 minutes)
+	$(PY) tests/rehearse.py
 
 lock: ## Resolve pyproject.toml into requirements.lock (on Linux, with network)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \

@@ -24,7 +24,21 @@ FILES = [
     "benchmarks/speed.py",
 ]  # fmt: skip
 TARGETS = [
-    *("help", "env", "check", "test", "reproduce", "quick", "mini", "notebooks", "lab", "benchmark", "lock", "clean")
+    *(
+        "help",
+        "env",
+        "check",
+        "test",
+        "reproduce",
+        "quick",
+        "mini",
+        "notebooks",
+        "lab",
+        "benchmark",
+        "rehearsal",
+        "lock",
+        "clean",
+    )
 ]
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
