@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     books.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
                        help="another parameter of a notebook; an unknown one is an error")  # fmt: skip
     books.add_argument("--notebooks", help="folder of the series (default: the checkout's notebooks/)")
+    books.add_argument("--only", nargs="+", type=int, metavar="N", help="numbers of notebooks (default: all of them)")
     books.set_defaults(command=_notebooks)
 
     table = commands.add_parser("table", help="print the results table of a run")
@@ -178,11 +179,14 @@ def _notebooks(arguments) -> None:
     if "run" in given:
         raise ValueError("name the run by --name, not by -p run")
     parameters = {**_choices(arguments), "run": arguments.name, **given}
-    choose_parameters(list_notebooks(arguments.notebooks), parameters)  # before an hour of work, not after it
+    choose_parameters(
+        list_notebooks(arguments.notebooks, arguments.only), parameters
+    )  # before an hour of work, not after it
     if arguments.profile == "paper":
         parameters = _tell_plan(arguments.name, parameters)
     pengi = _run_units(arguments.name, parameters)
-    print(f"Open {run_series(arguments.name, parameters, arguments.notebooks, count_jobs(pengi))}")
+    page = run_series(arguments.name, parameters, arguments.notebooks, count_jobs(pengi), arguments.only)
+    print(f"Open {page}")
 
 
 def _literal(text: str):

@@ -110,7 +110,7 @@ def what_changed(folder, rehash: bool = False) -> str | None:
 
 
 def name_some(found: dict[str, set[str]], most: int = 3) -> str:
-    """"missing: a.wav, b.wav and 7 more; changed: train.csv"."""
+    """ "missing: a.wav, b.wav and 7 more; changed: train.csv"."""
     parts = []
     for what, names in found.items():
         if names:
