@@ -151,7 +151,7 @@ def test_reproduce_takes_the_real_recordings_when_they_are_there(tmp_path):
 @needs_make
 def test_reproduce_needs_no_recordings_and_says_so(tmp_path):
     command = make("--dry-run", "reproduce", f"SHARED={tmp_path}").stdout.splitlines()[-1]
-    assert command.rstrip() == ".venv/bin/python -m palmkit notebooks --name reproduce --dataset default --only 0 1 2 3 4 5 6 7"
+    assert " ".join(command.split()).endswith(" --name reproduce --dataset default --only 0 1 2 3 4 5 6 7")
     assert "left out" in make("no-esc10", f"SHARED={tmp_path}").stderr
 
 
