@@ -229,13 +229,13 @@ def _fetch(arguments) -> None:
 
 
 def _table(arguments) -> None:
-    from palmkit.results import FORMATS, load_rows, split_settings, summarise, wide
+    from palmkit.results import FORMATS, load_rows, split_tables, summarise, wide
 
     rows = load_rows(arguments.run)
     notes = sorted({note for note in rows["note"] if note})
     for note in notes:
         print(f"Note: {note}", file=sys.stderr)
-    for label, group in split_settings(rows):
+    for label, group in split_tables(rows):
         table = wide(summarise(group, arguments.metric)).rename_axis(index=label or "dataset")
         print(FORMATS[arguments.format](table))
 

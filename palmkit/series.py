@@ -14,7 +14,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from palmkit import audio
-from palmkit.results import load_rows, split_settings, summarise, wide, write_tables
+from palmkit.results import load_rows, split_tables, summarise, wide, write_tables
 from palmkit.storage import PROJECT, atomic_write, progress_bar, run_folder
 
 DONE, FAILED, OPEN = "done", "failed", "not run"
@@ -117,7 +117,7 @@ def write_index(run, status: dict[str, str], parameters: dict) -> Path:
         rows = load_rows(run)
         notes = " ".join(sorted({note for note in rows["note"] if note}))
         parts += [f"<p class=note>{html.escape(notes)}</p>", "<h2>Accuracy</h2>"]
-        for label, group in split_settings(rows):
+        for label, group in split_tables(rows):
             parts += [f"<p>{html.escape(label)}</p>", wide(summarise(group)).rename_axis(None).to_html(border=0)]
         parts += ["<p>Mean over folds per seed, then mean ± standard deviation over n seeds. As "]
         parts += [
