@@ -139,11 +139,10 @@ def test_help_lists_every_target():
 @needs_make
 def test_reproduce_takes_the_real_recordings_when_they_are_there(tmp_path):
     (tmp_path / "datasets" / "ESC10").mkdir(parents=True)
-    begin = ".venv/bin/python -m palmkit notebooks --name"
-    series = " --only 0 1 2 3 4 5 6 7"
-    for target, more in (("reproduce", series), ("quick", f"{series} --quick")):
-        command = make("--dry-run", target, f"SHARED={tmp_path}").stdout.splitlines()[-1]
-        assert command == f"{begin} {target} --dataset default {tmp_path}/datasets/ESC10{more}"
+    begin, series = ".venv/bin/python -m palmkit notebooks --name", "--only 0 1 2 3 4 5 6"
+    commands = {target: make("--dry-run", target, f"SHARED={tmp_path}").stdout.splitlines()[-1] for target in TARGETS}
+    assert commands["reproduce"] == f"{begin} reproduce --dataset default {tmp_path}/datasets/ESC10 {series} 7"
+    assert commands["quick"] == f"{begin} quick {series} --quick"
     command = make("--dry-run", "mini", f"SHARED={tmp_path}").stdout.splitlines()[-1]
     assert command.endswith(f" -m palmkit_mini --seed 0 --esc10 {tmp_path}/datasets/ESC10")
 
