@@ -11,6 +11,7 @@ import seaborn as sns
 
 from palmkit.audio import SAMPLE_RATE
 from palmkit.results import METHOD_NAMES
+from palmkit.statistics import critical_difference, mean_ranks
 from palmkit.storage import run_folder
 
 # One colour a method, everywhere; from seaborn's palette for colour-blind readers.
@@ -115,6 +116,29 @@ def plot_lambdas_by_class(lambdas: pd.DataFrame, ax=None):
     ax.set(xlabel=r"$\lambda$", yticks=range(len(classes)), xlim=(0, 1))
     ax.set_yticklabels(classes)
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def plot_critical_difference(scores: pd.DataFrame, ax=None):
+    """Mean ranks over `scores` [datasets, methods], best first; a bar joins those that Nemenyi's test does not part."""
+    ranks = mean_ranks(scores).sort_values()
+    reach = critical_difference(len(ranks), len(scores))
+    ends = [ranks[ranks <= rank + reach].index[-1] for rank in ranks]  # the farthest that each one still reaches
+    groups = [(first, last) for n, (first, last) in enumerate(zip(ranks.index, ends, strict=True))
+              if first != last and last not in ends[:n]]  # fmt: skip
+    ax = _axes(ax, figsize=(6.5, 2.2))
+    for method, rank in ranks.items():
+        ax.plot(rank, 0, "o", color=COLORS.get(method), markersize=9, clip_on=False)
+        label = f"{METHOD_NAMES.get(method, method)}\n{rank:.2f}"
+        ax.annotate(label, (rank, 0), (0, 12), textcoords="offset points", ha="center")
+    for y, (first, last) in enumerate(groups, 1):
+        ax.plot([ranks[first], ranks[last]], [-y, -y], color="0.2", linewidth=3, solid_capstyle="butt")
+    y = -len(groups) - 1
+    ax.plot([1, 1 + reach], [y, y], "|-", color="0.5")
+    ax.text(1 + reach, y, f"  critical difference {reach:.2f}", va="center", color="0.4")
+    ax.set(xlabel=f"mean rank over {len(scores)} datasets (1: best)", xlim=(0.8, len(ranks) + 0.2), ylim=(y - 0.7, 2))
+    ax.set(xticks=range(1, len(ranks) + 1), yticks=[])
+    ax.spines[["left", "right", "top"]].set_visible(False)
     return ax
 
 

@@ -185,16 +185,18 @@ def embed_stream(
         key = stream_key(pengi, sounds.digests, ear, batch_size, crop, crop_seed)
         folder = None if root is None else root / "streams" / key[:2] / key
         order, steps, done = shuffled(len(frame), batch_size, epochs, seed), -(-len(frame) // batch_size), []
-        bar, readers = progress_bar(epochs * len(frame), "stream", "clip"), min(8, os.cpu_count() or 1)
+        there = 0 if folder is None else len([*folder.glob("*.safetensors")])
+        bar = progress_bar(max(epochs - there, 0) * len(frame), "stream", "clip")
+        readers = min(8, os.cpu_count() or 1)
         with bar, concurrent.futures.ThreadPoolExecutor(readers) as pool:
             for epoch in range(epochs):
                 batches = list(itertools.islice(order, steps))
                 if (entry := _read_epoch(folder, key, epoch)) is None:
                     entry = sounds.epoch(pool, epoch, torch.cat(batches), batch_size)
                     _write_epoch(folder, key, epoch, entry)
+                    bar.update(len(frame))
                 ear.bn0 = entry
                 done.append(entry)
-                bar.update(len(frame))
     except audio.AudioError as error:
         raise audio.AudioError(located(error, frame)) from error
     features, offsets = (

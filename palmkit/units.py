@@ -184,24 +184,24 @@ def prepare(units: list[Unit], pengi, run) -> list[Job]:
 
 
 def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
-    clock, processes, weights = Clock(pengi), min(count_jobs(pengi), len(jobs)), pengi.digest()
+    clock, processes, weights = Clock(pengi), count_jobs(pengi), pengi.digest()
     seconds = [clock.unit(job.unit, job.dataset.class_names, len(_clips(job)), len(job.dataset.test)) for job in jobs]
     if told:
-        clips = count_passes(jobs)
+        clips, longest = count_passes(jobs), max([*seconds, sum(seconds) / processes])
         told(
-            f"{len(jobs)} units, {processes} at a time: {minutes(sum(seconds) / processes)}, after at most "
+            f"{len(jobs)} units, {processes} at a time: {minutes(longest)}, after at most "
             f"{minutes(clips * clock.clip())} for embedding {clips} clips"
         )
     embedded = _embed_all([job for job in jobs if not _listens(job)], pengi, cache)
-    heard = _hear_all([job for job in jobs if _listens(job)], pengi, cache)
-    calls = (
-        (job.unit, pengi, job.dataset, *(heard(job) if _listens(job) else (embedded(job, f) for f in job.frames)))
+    heard = _hear_all([job for job in jobs if _listens(job)], pengi, cache, clock)
+    calls = [
+        (job.unit, pengi, job.dataset, heard(job) if _listens(job) else [embedded(job, frame) for frame in job.frames])
         for job in jobs
-    )
+    ]
     # A unit of one method takes a hundred times as long as one of another, so the bar counts seconds of work.
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
     with progress_bar(sum(seconds), f"{len(jobs)} units", "s", bar_format=form) as bar:
-        for n, (row, tensors) in in_parallel(run_unit, calls, processes):
+        for n, (row, tensors) in in_parallel(_run, calls, seconds, processes):
             row |= {"key": jobs[n].key, "weights": weights}
             atomic_write(jobs[n].path.with_suffix(".safetensors"), save(tensors))
             atomic_write(jobs[n].path, json.dumps(row, indent=1))  # last: a row that is there is complete
@@ -251,22 +251,20 @@ def count_passes(jobs: list[Job]) -> int:
     return plain + sum(job.unit.epochs * len(job.drawn) + len(job.dataset.test) for job in streams)
 
 
-def _hear_all(jobs: list[Job], pengi, cache: dict):
-    """A function that gives a job's test clips as Embeddings and its draw as a Stream, which is there by then.
-
-    Streams are computed several at a time, each once for all methods, and then read when a unit needs one: they are
-    large. Without a cache they have to stay in memory.
-    """
-    streams = {_stream_of(job): job for job in jobs}
-    calls = [(pengi, job.drawn, job.dataset.test, dict(stream[2:]), cache) for stream, job in streams.items()]
-    processes = min(count_jobs(pengi), len(calls))
-    kept = {}
+def _hear_all(jobs: list[Job], pengi, cache: dict, clock: Clock):
+    """Compute the streams, several at a time, each once for all methods. A function that gives a job's source: the
+    arguments of `hear`, for streams are large and a unit had better read its own; without a cache, what it gives."""
+    jobs = {_stream_of(job): job for job in jobs}
+    calls = [(pengi, job.drawn, job.dataset.test, dict(stream[2:]), cache) for stream, job in jobs.items()]
+    sources = dict(zip(jobs, calls, strict=True))
+    seconds = [count_passes([job]) * clock.clip() for job in jobs.values()]
+    processes = min(count_jobs(pengi), max(len(calls), 1))
     with progress_bar(len(calls) if processes > 1 else 0, "streams", "stream") as bar:
-        for n, result in in_parallel(_hear_quietly if processes > 1 else hear, calls, processes) if calls else ():
-            kept |= {[*streams][n]: result} if cache.get("cache", ...) is None else {}
+        for n, heard in in_parallel(_hear_quietly if processes > 1 else hear, calls, seconds, processes):
+            if heard and cache.get("cache", ...) is None:
+                sources[[*jobs][n]] = heard
             bar.update()
-    again = functools.lru_cache(maxsize=1)(lambda stream: hear(*calls[[*streams].index(stream)]))
-    return lambda job: kept.get(_stream_of(job)) or again(_stream_of(job))
+    return lambda job: sources[_stream_of(job)]
 
 
 def hear(pengi, drawn, test, settings: dict, cache: dict) -> tuple[Embeddings, Stream]:
@@ -277,9 +275,18 @@ def hear(pengi, drawn, test, settings: dict, cache: dict) -> tuple[Embeddings, S
 
 
 def _hear_quietly(*call):
-    os.environ["PALMKIT_PROGRESS"] = "0"  # the bars of several processes would write over each other
-    heard = hear(*call)
-    return heard if call[-1].get("cache", ...) is None else None  # what the cache has need not come through a pipe
+    """The bars of several processes would write over each other; what the cache has need not come through a pipe."""
+    before = os.environ.get("PALMKIT_PROGRESS", "")
+    os.environ["PALMKIT_PROGRESS"] = "0"
+    try:
+        heard = hear(*call)
+    finally:
+        os.environ["PALMKIT_PROGRESS"] = before
+    return heard if call[-1].get("cache", ...) is None else None
+
+
+def _run(unit: Unit, pengi, dataset: Dataset, source) -> tuple[dict, dict]:
+    return run_unit(unit, pengi, dataset, *(source if len(source) == 2 else hear(*source)))
 
 
 def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Embeddings | None) -> tuple[dict, dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -12,6 +13,7 @@ from palmkit.audio import CLIP_SAMPLES
 from palmkit.methods import METHODS
 from palmkit.training import fit, predict
 
+START = 10  # seconds of work that starting processes is worth
 SMALL = 128  # width of a text encoder whose steps are too short to be shared by several cores
 
 
@@ -24,10 +26,31 @@ def count_jobs(pengi) -> int:
     return joblib.cpu_count() if pengi.device.type == "cpu" and pengi.text.width <= SMALL else 1
 
 
-def in_parallel(function, calls: list[tuple], jobs: int):
-    """(n, function(*calls[n])) as they get done. One job runs here, more in processes of one thread each."""
-    numbered = (joblib.delayed(_numbered)(function, n, call) for n, call in enumerate(calls))
-    return joblib.Parallel(jobs, return_as="generator_unordered")(numbered)
+def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int):
+    """(n, function(*calls[n])) as they get done, the longest begun first; in `jobs` processes of one thread each.
+
+    Work that is done before processes would have started is done here, on one thread too: results are the same bits.
+    """
+    order = sorted(range(len(calls)), key=lambda n: -seconds[n])
+    if jobs > 1 and len(calls) > 1 and sum(seconds) > START:
+        numbered = (joblib.delayed(_numbered)(function, n, calls[n]) for n in order)
+        yield from joblib.Parallel(jobs, return_as="generator_unordered")(numbered)
+        return
+    for n in order:
+        with threads(1 if jobs > 1 else torch.get_num_threads()):
+            done = function(*calls[n])
+        yield n, done
+
+
+@contextlib.contextmanager
+def threads(number: int):
+    """torch with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _numbered(function, n, call):
@@ -50,9 +73,7 @@ class Clock:
 
     def measure(self, unit, class_names) -> tuple[float, float, float]:
         """Seconds to build a method, of one step, and of one test clip."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1 if count_jobs(self.pengi) > 1 else threads)
-        try:
+        with threads(1 if count_jobs(self.pengi) > 1 else torch.get_num_threads()):
             start = time.perf_counter()
             method = METHODS[unit.method](self.pengi, class_names, seed=0, **unit.options)
             built = time.perf_counter()
@@ -67,8 +88,6 @@ class Clock:
             fitted = time.perf_counter()
             predict(method, features)
             done = time.perf_counter()
-        finally:
-            torch.set_num_threads(threads)
         return built - start, (fitted - before) / times, (done - fitted) / len(features)
 
     def clip(self) -> float:

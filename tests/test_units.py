@@ -1,6 +1,7 @@
 """Units, rows and tables: written once, whole, never run twice, never mixed."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -303,6 +304,29 @@ def test_estimates_grow_with_the_work(dataset, tiny_pengi):
 @pytest.mark.parametrize("seconds, text", [(0.1, "1 s"), (40, "40 s"), (400, "7 min"), (9000, "2.5 h")])
 def test_durations_as_one_says_them(seconds, text):
     assert workers.minutes(seconds) == f"about {text}"
+
+
+@pytest.mark.parametrize("jobs, seconds", [(1, [1, 99, 5]), (2, [1, 5, 3]), (2, [9, 60, 30])])
+def test_the_longest_is_begun_first(jobs, seconds):
+    """Here, on the caller's threads or on one; or in other processes, where it pays."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        done = dict(workers.in_parallel(_where, [(n,) for n in range(3)], seconds, jobs))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert {n: number for n, (number, *_) in done.items()} == {0: 0, 1: 1, 2: 2}
+    elsewhere = jobs > 1 and sum(seconds) > workers.START
+    assert {here == os.getpid() for _, here, _ in done.values()} == {not elsewhere}
+    if elsewhere:
+        assert {threads for *_, threads in done.values()} == {1}
+    else:
+        assert list(done) == [1, 2, 0] and {threads for *_, threads in done.values()} == {1 if jobs > 1 else 3}
+
+
+def _where(number):
+    return number, os.getpid(), torch.get_num_threads()
 
 
 def test_jobs(tiny_pengi, monkeypatch):

@@ -1,4 +1,8 @@
-"""What was published, as data: the paper's numbers and datasets, each file a table with its source."""
+"""What was published, as data: the paper's numbers and datasets, each file a table, its source in sources.csv.
+
+Accuracies are fractions, methods have the kit's names. Grades: A, read in logs or code; B, read in a paper or a digest
+of one; C, derived from other numbers.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,54 @@ from pathlib import Path
 import pandas as pd
 
 FOLDER = Path(__file__).parent
+# TUT2017's fold 1 is tested on a quarter of its clips, the others on three quarters: train and test look swapped there.
+SWAPPED_FOLDS = {"TUT2017": (2, 3, 4)}
+
+
+def sources() -> pd.DataFrame:
+    """Where each table is from: table, grade, source, what."""
+    return pd.read_csv(FOLDER / "sources.csv")
 
 
 def published_rows() -> pd.DataFrame:
-    """The 350 fold and seed results of the released logs, in the columns of our rows."""
+    """The 350 fold and seed results of the released logs (grade A), in the columns of our rows. Fold 0: one split."""
     return pd.read_csv(FOLDER / "official_logs.csv")
+
+
+def without_swapped_folds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows (of ours or of the logs) without those folds whose train and test look swapped: TUT2017 is fold 1 then."""
+    swapped = [fold in SWAPPED_FOLDS.get(name, ()) for name, fold in zip(rows["dataset"], rows["fold"], strict=True)]
+    return rows[~pd.Series(swapped, rows.index, dtype=bool)]
+
+
+def printed_table() -> pd.DataFrame:
+    """The table as its authors print it (A): method, dataset (AVERAGE too), seed, accuracy.
+
+    Without a seed (NA): the printed mean over seeds. Ten of its cells are not what the logs give.
+    """
+    return pd.read_csv(FOLDER / "paper_table.csv", dtype={"seed": "Int64"})
+
+
+def epoch_seconds() -> pd.DataFrame:
+    """Time of the 315 training runs on an A100, from the progress bars in the released logs (A).
+
+    method, dataset, fold, seed, n_train, n_test; epoch_seconds: the median epoch; run_seconds: 50 epochs and the test,
+    NA for the one run whose log stops early.
+    """
+    return pd.read_csv(FOLDER / "epoch_seconds.csv", dtype={"run_seconds": "Int64"})
+
+
+def dagger_rows() -> pd.DataFrame:
+    """PALM-dagger, PALM without its learned vectors, one accuracy a dataset: the bars of the paper's ablation (B)."""
+    return pd.read_csv(FOLDER / "palm_dagger.csv")
+
+
+def rival_rows() -> pd.DataFrame:
+    """What later work reports on the same datasets: method, dataset or AVERAGE, accuracy; grade and source in each row.
+
+    rerun_of: the kit's name of the method, where somebody ran one of the paper's again; else empty.
+    """
+    return pd.read_csv(FOLDER / "rivals.csv", keep_default_na=False)
 
 
 @dataclass(frozen=True)
