@@ -49,7 +49,8 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
     Rows of a method that learns nothing have no settings of training and stand in every group that they fit otherwise.
     """
-    keys = rows.reindex(columns=list(SETTINGS)).fillna({"parts": "none"}).astype(str)  # rows of before it was told
+    keys = rows.reindex(columns=list(SETTINGS)).astype(str)
+    keys["parts"] = keys["parts"].replace("nan", "none")  # rows of before there were any
     keys.loc[rows["method"].isin(UNLEARNED), [*TRAINED, "parts"]] = "any"
     keys = keys[[column for column in SETTINGS if keys.loc[keys[column] != "any", column].nunique() > 1]]
     groups, placed = [], pd.Series(False, rows.index)
