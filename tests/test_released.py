@@ -10,6 +10,7 @@ import soundfile
 import torch
 import torch.nn.functional as F
 from reference import relative, within
+from safetensors.torch import load_file
 from scipy import stats
 from timm.layers import DropPath
 
@@ -490,6 +491,12 @@ def test_methods_of_a_seed_share_one_stream(dataset, tmp_path, tiny_pengi, cache
     assert by_method["palm"]["losses"] != frozen[3]["losses"] and frozen[3]["parts"] == "none"
     labels = [label for label, _ in results.split_settings(results.load_rows(tmp_path / "run"))]
     assert sorted(labels) == ["protocol=frozen, parts=none", "protocol=released, parts=all"]
+    (path,) = (tmp_path / "run").glob(f"rows/tiny/palm-*-{by_method['palm']['key'][:10]}.safetensors")
+    tensors = load_file(path)
+    palm, bn0 = PALM(tiny_pengi, NAMES), {name: tensors[f"bn0.{name}"] for name in prompts.STATISTICS}
+    palm.load_prompt_learner({name: tensors[f"prompt.{name}"] for name in ("ctx", "lambdas")})
+    heard = embed(drifted(tiny_pengi, bn0), [dataset / f"clip{n}.wav" for n in range(6, 12)], cache=None)
+    assert torch.equal(predict(palm, heard.features), tensors["logits"])  # tested with the bn0 that drifted
     steps.clear()
     units.run_units(grid, tiny_pengi, tmp_path / "run", cache=cache)
     again = units.run_units(grid, tiny_pengi, tmp_path / "other", cache=cache)
