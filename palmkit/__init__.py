@@ -4,6 +4,7 @@ from palmkit.audio import AudioError, read_clip
 from palmkit.check import Check, check_dataset
 from palmkit.data import Dataset, DatasetError, draw_shots, list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
+from palmkit.fetch import FetchError, fetch
 from palmkit.methods import METHODS, PALM, CoCoOp, CoOp, Method, ZeroShot
 from palmkit.own import own_dataset
 from palmkit.pengi import CheckpointError, Pengi, load_pengi
@@ -12,6 +13,7 @@ from palmkit.training import TrainingDiverged, evaluate, fit, predict
 __version__ = "0.1.0"
 __all__ = [
     "METHODS", "PALM", "AudioError", "Check", "CheckpointError", "CoCoOp", "CoOp", "Dataset", "DatasetError",
-    "Embeddings", "Method", "Pengi", "TrainingDiverged", "ZeroShot", "check_dataset", "draw_shots", "embed", "evaluate",
-    "fit", "list_folds", "load_dataset", "load_pengi", "own_dataset", "predict", "read_clip",
+    "Embeddings", "FetchError", "Method", "Pengi", "TrainingDiverged", "ZeroShot", "check_dataset", "draw_shots",
+    "embed", "evaluate", "fetch", "fit", "list_folds", "load_dataset", "load_pengi", "own_dataset", "predict",
+    "read_clip",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`python -m palmkit`: run units, run the notebooks on them, print the table."""
+"""`python -m palmkit`: fetch data, run units, run the notebooks on them, print the table."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     books.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
                        help="another parameter of a notebook; an unknown one is an error")  # fmt: skip
     books.add_argument("--notebooks", help="folder of the series (default: the checkout's notebooks/)")
+    books.add_argument("--only", nargs="+", type=int, metavar="N", help="numbers of notebooks (default: all of them)")
     books.set_defaults(command=_notebooks)
 
     table = commands.add_parser("table", help="print the results table of a run")
@@ -72,8 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--root", help="where the tables go (default: the cache)")
     own.set_defaults(command=_own)
 
-    fetch = commands.add_parser("fetch", help="fetch a dataset into the folder PALMKIT_DATA")
-    fetch.add_argument("dataset", choices=("ESC10",), help="400 real recordings, CC0 or CC-BY (80 MB)")
+    fetch = commands.add_parser("fetch", help="fetch datasets, or PENGI's checkpoint, into the folder PALMKIT_DATA")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="of data_manifest.csv: pengi, ESC50, ESC10, ...")
+    choice = fetch.add_mutually_exclusive_group()
+    choice.add_argument("--update", action="store_true", help="take the newest revision where the source has moved on")
+    choice.add_argument("--verify", action="store_true", help="fetch nothing; hash all files and compare with the lock")
     fetch.set_defaults(command=_fetch)
     return parser
 
@@ -190,11 +194,14 @@ def _notebooks(arguments) -> None:
     if "run" in given:
         raise ValueError("name the run by --name, not by -p run")
     parameters = {**_choices(arguments), "run": arguments.name, **given}
-    choose_parameters(list_notebooks(arguments.notebooks), parameters)  # before an hour of work, not after it
+    choose_parameters(
+        list_notebooks(arguments.notebooks, arguments.only), parameters
+    )  # before an hour of work, not after it
     if arguments.profile == "paper":
         parameters = _tell_plan(arguments.name, parameters)
     pengi = _run_units(arguments.name, parameters)
-    print(f"Open {run_series(arguments.name, parameters, arguments.notebooks, count_jobs(pengi))}")
+    page = run_series(arguments.name, parameters, arguments.notebooks, count_jobs(pengi), arguments.only)
+    print(f"Open {page}")
 
 
 def _literal(text: str):
@@ -229,19 +236,21 @@ def _own(arguments) -> None:
 
 
 def _fetch(arguments) -> None:
-    from palmkit.fetch import fetch_esc10
+    from palmkit.fetch import fetch
 
-    print(fetch_esc10())
+    told = functools.partial(print, file=sys.stderr, flush=True)
+    for path in fetch(*arguments.names, update=arguments.update, verify=arguments.verify, told=told):
+        print(path)
 
 
 def _table(arguments) -> None:
-    from palmkit.results import FORMATS, load_rows, split_settings, summarise, wide
+    from palmkit.results import FORMATS, load_rows, split_tables, summarise, wide
 
     rows = load_rows(arguments.run)
     notes = sorted({note for note in rows["note"] if note})
     for note in notes:
         print(f"Note: {note}", file=sys.stderr)
-    for label, group in split_settings(rows):
+    for label, group in split_tables(rows):
         table = wide(summarise(group, arguments.metric)).rename_axis(index=label or "dataset")
         print(FORMATS[arguments.format](table))
 

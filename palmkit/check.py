@@ -12,6 +12,7 @@ import pandas as pd
 
 from palmkit import audio
 from palmkit.data import DatasetError, alike, dataset_root, list_folds, read_table, row_problems, split_folder
+from palmkit.lock import what_changed
 from palmkit.published import paper_datasets
 from palmkit.storage import progress_bar
 
@@ -79,6 +80,8 @@ def check_dataset(dataset, shots: int = 16, listen: bool = True) -> Check:
     """
     root, found = dataset_root(dataset), _Findings()
     facts = paper_datasets().get(root.name)
+    if problem := what_changed(root):
+        found.error("lock", problem, "Fetch the dataset again; until then it is not loaded")
     folds = {fold: parts for fold in list_folds(root) if len(parts := _read_fold(root, fold, found)) == 2}
     paths = sorted({path for parts in folds.values() for frame in parts.values() for path in frame["path"]})
     clips = _listen(root, paths, found) if listen else pd.DataFrame({"path": paths})

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from palmkit.lock import what_changed
+
 
 class DatasetError(ValueError):
     """A dataset that cannot be used; the message names file and row and says what to do."""
@@ -62,7 +64,7 @@ def dataset_root(dataset) -> Path:
             return build_task(str(dataset))
         raise DatasetError(
             f"there is no dataset folder {dataset}, nor {named} (PALMKIT_DATA tells where datasets are); generated "
-            f"ones are {', '.join(TASKS)}"
+            f"ones are {', '.join(TASKS)}, and published ones come by `python -m palmkit fetch NAME`"
         )
     return root
 
@@ -98,9 +100,12 @@ def load_dataset(root, fold: int | None = None) -> Dataset:
     """Read a dataset folder: `train.csv` and `test.csv` (else in `csv_files/`), or `csv_files/train_K.csv` for fold K.
 
     root: a folder, or a name in the folder PALMKIT_DATA. Columns `path` (relative to the folder) and `classname`.
-    Class names are sorted; labels count them. Raises DatasetError, naming file and row.
+    Class names are sorted; labels count them. Raises DatasetError, naming file and row, or files that are no longer
+    as they were fetched.
     """
     root = dataset_root(root)
+    if problem := what_changed(root):
+        raise DatasetError(problem)
     folds = list_folds(root)
     if fold is None and folds != [None]:
         raise DatasetError(f"{root.name} has folds {folds}: say which, fold=1 for example")

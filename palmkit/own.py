@@ -14,6 +14,7 @@ from palmkit import audio
 from palmkit.check import source
 from palmkit.data import DatasetError, alike, read_table, row_problems
 from palmkit.embeddings import file_digest
+from palmkit.lock import LOCK
 from palmkit.storage import atomic_write, cache_root
 
 SUFFIXES = {".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
@@ -22,11 +23,13 @@ PARTS = ("train", "test")
 
 
 def is_own(path) -> bool:
-    """Whether a path is a CSV, or a folder that has no tables but folders of audio files."""
+    """Whether a path is a CSV, or a folder of folders of audio files without tables, and no published dataset's."""
     path = Path(path)
     if path.is_file():
         return path.suffix.lower() == ".csv"
-    tables = [*path.glob("*.csv"), *path.glob("csv_files/*.csv")] if path.is_dir() else [None]
+    if not path.is_dir() or (path / LOCK).exists() or (path / "audios").exists():
+        return False
+    tables = [*path.glob("*.csv"), *path.glob("csv_files/*.csv")]
     return not tables and any(_sounds(folder) for folder in path.iterdir() if folder.is_dir())
 
 

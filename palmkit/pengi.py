@@ -18,7 +18,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from palmkit.data import data_root
 from palmkit.encoders import VOCABULARY, AudioEncoder, TextEncoder, tokenize
+from palmkit.lock import what_changed
 
 # What tensors cannot tell (PENGI's config and code; the layout is that of a config.json beside the checkpoint).
 PENGI_CONFIG = {
@@ -133,14 +135,17 @@ class Pengi:
 def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
     """Load PENGI's encoders from a checkpoint in `base.pth`'s layout or a safetensors file.
 
-    checkpoint: a path, or "mini": mini-PENGI, which comes with the kit. Keys may have the prefix `module.`; decoder
-        keys are ignored.
+    checkpoint: a path, "mini" (mini-PENGI, which comes with the kit) or "pengi" (base.pth as `fetch("pengi")` brings
+        it). Keys may have the prefix `module.`; decoder keys are ignored.
     device: "auto" is CUDA if there is one.
     config: a dict, or None for a `config.json` beside the checkpoint if there is one, else PENGI's own values.
     Raises CheckpointError naming each missing, unexpected or misshapen tensor.
     """
-    path = MINI if checkpoint == "mini" else Path(checkpoint).expanduser()
+    named = {"mini": MINI, "pengi": data_root() / "pengi" / "base.pth"}
+    path = named.get(checkpoint) or Path(checkpoint).expanduser()
     try:
+        if problem := what_changed(path.parent):
+            raise CheckpointError(problem)
         state = read_checkpoint(path)
         config = read_config(path) if config is None else config
         settings = merge_config(config)
@@ -170,7 +175,7 @@ def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of the two encoders, without `module.`; code in the file is never run (weights_only)."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}; PENGI's base.pth is at zenodo.org/records/8387083")
+        raise FileNotFoundError(f"there is no checkpoint {path}; PENGI's (2.2 GB): `python -m palmkit fetch pengi`")
     try:
         if path.suffix == ".safetensors":
             tensors = load_file(path)

@@ -62,6 +62,18 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return groups
 
 
+def split_tables(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The tables that rows make: one for each group of `split_settings`, and where TUT2017 has its swapped folds, one
+    more without them."""
+    tables = []
+    for label, group in split_settings(rows):
+        tables.append((label, group))
+        kept = without_swapped_folds(group)
+        if len(kept) < len(group) and set(kept["dataset"]) == set(group["dataset"]):
+            tables.append((", ".join(filter(None, [label, "TUT2017: fold 1 only"])), kept))
+    return tables
+
+
 def summarise(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """One line a dataset and method: mean, std (over seeds, ddof 1), seeds, folds; then AVERAGE over all datasets.
 
@@ -236,9 +248,9 @@ FORMATS = {"markdown": to_markdown, "latex": to_latex, "csv": lambda table: tabl
 
 
 def write_tables(run, metric: str = "accuracy") -> list[Path]:
-    """Write `tables/results.{md,tex,csv}` of a run (one set for each group of settings); the paths."""
+    """Write `tables/results.{md,tex,csv}` of a run (one set for each table of `split_tables`); the paths."""
     paths = []
-    for n, (label, rows) in enumerate(split_settings(load_rows(run))):
+    for n, (label, rows) in enumerate(split_tables(load_rows(run))):
         table = wide(summarise(rows, metric)).rename_axis(index=label or "dataset")
         for name, suffix in (("markdown", "md"), ("latex", "tex"), ("csv", "csv")):
             paths.append(run_folder(run) / "tables" / f"results{f'-{n + 1}' if n else ''}.{suffix}")

@@ -14,7 +14,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from palmkit import audio
-from palmkit.results import load_rows, split_settings, summarise, wide, write_tables
+from palmkit.results import load_rows, split_tables, summarise, wide, write_tables
 from palmkit.storage import PROJECT, atomic_write, progress_bar, run_folder
 
 DONE, FAILED, OPEN = "done", "failed", "not run"
@@ -24,13 +24,15 @@ class NotebookFailed(RuntimeError):
     """A notebook of the series raised; the message names it, its cell and its error, and where it was kept."""
 
 
-def list_notebooks(folder=None) -> list[Path]:
-    """The series, in order: notebooks/NN_name.ipynb."""
+def list_notebooks(folder=None, numbers: list[int] | None = None) -> list[Path]:
+    """The series, in order: notebooks/NN_name.ipynb; all, or those of these numbers."""
     folder = Path(folder or PROJECT / "notebooks")
-    books = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    books = {int(book.name[:2]): book for book in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     if not books:
         raise FileNotFoundError(f"there are no notebooks in {folder}: run from a checkout, or give --notebooks FOLDER")
-    return books
+    if numbers and (unknown := sorted(set(numbers) - set(books))):
+        raise ValueError(f"there is no notebook {', '.join(map(str, unknown))}; there are {min(books)} to {max(books)}")
+    return [book for number, book in books.items() if not numbers or number in numbers]
 
 
 def choose_parameters(books: list[Path], parameters: dict) -> dict[Path, dict]:
@@ -42,13 +44,14 @@ def choose_parameters(books: list[Path], parameters: dict) -> dict[Path, dict]:
     return {book: {name: value for name, value in parameters.items() if name in own[book]} for book in books}
 
 
-def run_series(run, parameters: dict, folder=None, jobs: int = 1) -> Path:
-    """Execute the series into `runs/RUN/notebooks`, `jobs` notebooks at a time; the path of `runs/RUN/index.html`.
+def run_series(run, parameters: dict, folder=None, jobs: int = 1, numbers: list[int] | None = None) -> Path:
+    """Execute the series, `jobs` notebooks at a time, into `runs/RUN/notebooks`; the path of `runs/RUN/index.html`.
 
-    A notebook that is done with the same source and parameters is not executed again. Raises NotebookFailed at the
-    first that fails; it is kept with its error, and the index says so. The sources are never written to.
+    numbers: only these notebooks. One that is done with the same source and parameters is not executed again. Raises
+    NotebookFailed at the first that fails; it is kept with its error, and the index says so. The sources are never
+    written to.
     """
-    books = list_notebooks(folder)
+    books = list_notebooks(folder, numbers)
     chosen = choose_parameters(books, parameters)
     (run_folder(run) / "notebooks").mkdir(parents=True, exist_ok=True)
     status = {book.stem: OPEN for book in books}
@@ -114,7 +117,7 @@ def write_index(run, status: dict[str, str], parameters: dict) -> Path:
         rows = load_rows(run)
         notes = " ".join(sorted({note for note in rows["note"] if note}))
         parts += [f"<p class=note>{html.escape(notes)}</p>", "<h2>Accuracy</h2>"]
-        for label, group in split_settings(rows):
+        for label, group in split_tables(rows):
             parts += [f"<p>{html.escape(label)}</p>", wide(summarise(group)).rename_axis(None).to_html(border=0)]
         parts += ["<p>Mean over folds per seed, then mean ± standard deviation over n seeds. As "]
         parts += [

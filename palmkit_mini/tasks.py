@@ -8,6 +8,7 @@ espeak-ng's way of speaking.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import zlib
@@ -139,6 +140,7 @@ def build_tasks(names=DEFAULT_TASKS, root=None, processes: int = 2) -> list[Path
     return [root / name for name in names]
 
 
+@functools.cache  # source files are read and parsed; within a process they do not change
 def version() -> str:
     """A digest of all that decides what the tasks hold: the recipe of their clips, and this file."""
     return hashlib.sha256(recipe(TASK).encode() + Path(__file__).read_bytes()).hexdigest()[:16]

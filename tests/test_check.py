@@ -13,6 +13,7 @@ from standin import make_dataset, write_csv, write_sound
 from palmkit import DatasetError, check_dataset, load_dataset
 from palmkit.__main__ import main
 from palmkit.check import source
+from palmkit.lock import hash_files, write_lock
 from palmkit.published import paper_datasets
 
 
@@ -234,6 +235,13 @@ def test_the_later_split_of_a_single_split_dataset(tmp_path):
 def test_files_in_no_table(small):
     write_sound(small / "audios" / "extra.wav", 1, 1, 0.5)
     assert one(quiet(small), "1 files are in no table: audios/extra.wav").severity == "note"
+
+
+def test_files_that_are_not_as_they_were_fetched(small):
+    write_lock(small, hash_files(small, "hash"), name=small.name, source="hf:MahiA/Beijing-Opera", revision="1")
+    assert quiet(small).ok
+    write_sound(small / "audios" / "clip_00003.wav", 99, 1, 0.3)
+    assert "clip_00003.wav" in one(quiet(small), "lock").what and not quiet(small).ok
 
 
 def test_no_such_dataset(tmp_path):

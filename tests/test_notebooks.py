@@ -27,6 +27,9 @@ def code_cells(book):
 def test_the_series_is_numbered_without_gaps():
     assert [book.name[:2] for book in BOOKS] == [f"{n:02d}" for n in range(len(BOOKS))] and len(BOOKS) >= 7
     assert series.list_notebooks() == BOOKS
+    assert series.list_notebooks(numbers=[2, 0]) == [BOOKS[0], BOOKS[2]]
+    with pytest.raises(ValueError, match=r"there is no notebook 98, 99; there are 0 to \d+"):
+        series.list_notebooks(numbers=[0, 99, 98])
 
 
 @pytest.mark.parametrize("path", [*BOOKS, *APPENDIX], ids=lambda path: path.stem)
@@ -117,7 +120,7 @@ def test_a_failed_notebook_is_kept_named_and_the_series_goes_on(tmp_path):
 @pytest.mark.slow
 def test_several_notebooks_at_a_time(tmp_path):
     folder = write_series(tmp_path / "books", *["import os; print(shots, os.environ['PALMKIT_PROGRESS'])"] * 3)
-    index = series.run_series(tmp_path / "run", {"shots": 4}, folder, jobs=2)
+    index = series.run_series(tmp_path / "run", {"shots": 4}, folder, jobs=2, numbers=[0, 1, 2])
     for n in range(3):
         kept = nbformat.read(tmp_path / "run" / "notebooks" / f"{n:02d}_book.ipynb", as_version=4)
         assert "4 0" in str(code_cells(kept)[-1].outputs)

@@ -162,6 +162,12 @@ def test_bad_csv(columns, row, message, pets):
         own_dataset(write_csv(pets, columns, [row]))
 
 
+def test_a_published_dataset_that_lost_its_tables_is_not_ones_own(pets):
+    (pets / "audios").mkdir()
+    with pytest.raises(DatasetError, match="there is no csv_files/train.csv"):
+        load_dataset(pets)
+
+
 def test_bad_folders_and_settings(pets, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(DatasetError, match="has the classes"):

@@ -1,11 +1,14 @@
 """What was published: the tables are what was handed down, the facts about them hold, and no verdict is given away."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 import reference
 
 from palmkit import published, results
+from palmkit.__main__ import main
 from palmkit.methods import METHODS
 from palmkit.results import AVERAGE, judge
 from palmkit.statistics import difference_margin
@@ -297,3 +300,23 @@ class TestVerdictTable:
         table = results.verdict_table(mine, digits=3).set_index("method")
         assert not isinstance(table.index, pd.MultiIndex) and len(table) == 4
         assert table.loc["palm", ["ours", "paper", "margin", "paper_seeds"]].tolist() == ["0.959", "–", "–", "–"]
+
+
+def test_results_tables_with_and_without_the_swapped_folds(tmp_path, capsys):
+    """TUT2017's folds 2 to 4 are not left out silently, nor kept silently."""
+    rows = published.published_rows().assign(fold=lambda t: t["fold"].where(t["fold"] > 0))
+    (label, whole), (swapped, kept) = results.split_tables(rows)
+    assert (label, swapped) == ("", "TUT2017: fold 1 only") and whole is not None
+    assert set(kept.loc[kept["dataset"] == "TUT2017", "fold"]) == {1} and len(whole) - len(kept) == 30
+    assert len(results.split_tables(rows[rows["dataset"] != "TUT2017"])) == 1
+    assert len(results.split_tables(published.without_swapped_folds(rows))) == 1
+    for row in rows[rows["dataset"].isin(["TUT2017", "SESA"])].to_dict("records"):
+        row |= {"note": "", "key": "x", "fold": None if row["fold"] != row["fold"] else int(row["fold"])}
+        place = tmp_path / "rows" / row["dataset"] / f"{row['method']}-{row['fold']}-{row['seed']}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(row))
+    assert main(["table", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("| TUT2017 |") == 2 and "| TUT2017: fold 1 only |" in out
+    written = results.write_tables(tmp_path)
+    assert [path.name for path in written][3:] == [f"results-2.{s}" for s in ("md", "tex", "csv")]
