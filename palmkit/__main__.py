@@ -10,7 +10,9 @@ import sys
 
 from palmkit.storage import run_folder
 
-CHOICES = ("checkpoint", "datasets", "methods", "folds", "seeds", "shots", "epochs", "device", "crop", "note")
+CHOICES = (
+    "checkpoint", "datasets", "methods", "folds", "seeds", "shots", "epochs", "device", "crop", "protocol", "note",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +39,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run units and write a row of each to runs/RUN/rows")
     _add_choices(run)
+    run.add_argument("--parts", nargs="+", action="extend", metavar="PART",
+                     help="what is random in the released protocol: all (default), none, crops, bn0, specaugment, "
+                     "drop_path, audio_dropout, text_dropout")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="only tell what there is to do and what it takes here")
     run.set_defaults(command=_run)
 
@@ -94,6 +99,9 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=50, help="default: %(default)s")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--crop", default="random", help="random, start or center (default: %(default)s)")
+    parser.add_argument("--protocol", default="frozen", choices=("frozen", "released"),
+                        help="encoders frozen, as the paper says, or in train mode, as its code has them "
+                        "(default: %(default)s)")  # fmt: skip
     parser.add_argument("--quick", dest="profile", action="store_const", const="quick", help="--profile quick")
     parser.add_argument("--note", default="", help="a sentence that every output of this run carries")
 
@@ -118,7 +126,11 @@ def _choices(arguments) -> dict:
     return choices
 
 
-GRID = ("datasets", "methods", "folds", "seeds", "shots", "epochs", "crop")
+GRID = ("datasets", "methods", "folds", "seeds", "shots", "epochs", "crop", "protocol")
+
+
+def _grid(choices: dict) -> dict:
+    return {key: choices[key] for key in (*GRID, "parts") if key in choices}
 
 
 def _tell_plan(name: str, choices: dict) -> dict:
@@ -135,7 +147,7 @@ def _tell_plan(name: str, choices: dict) -> dict:
         problem, pengi = error, like_pengi(choices["device"])
         print("PENGI's checkpoint is not at hand: planned with random weights of its size.", file=sys.stderr)
     print("Running a few steps of each kind, to know what they take ...", file=sys.stderr)
-    told = make_plan(pengi, name, **{key: choices[key] for key in GRID})
+    told = make_plan(pengi, name, **_grid(choices))
     print(told, file=sys.stderr)
     if told.absent:
         print(fetch_note(told.absent), file=sys.stderr)
@@ -152,7 +164,7 @@ def _run_units(name: str, choices: dict):
     from palmkit.units import plan, run_units
 
     pengi = load_pengi(choices["checkpoint"], choices["device"])  # first: datasets may have to be generated
-    units = plan(**{key: choices[key] for key in GRID})
+    units = plan(**_grid(choices))
     pengi.note = choices["note"] or pengi.note
     print(f"{len(units)} units on {pengi.device}, rows in {run_folder(name) / 'rows'}", file=sys.stderr)
     if pengi.note:
@@ -163,6 +175,9 @@ def _run_units(name: str, choices: dict):
 
 def _run(arguments) -> None:
     choices = _choices(arguments)
+    if arguments.parts:
+        parts = {("all",): "all", ("none",): ()}.get(tuple(arguments.parts), arguments.parts)
+        choices["parts"] = parts
     if arguments.profile == "paper" or arguments.dry_run:
         choices = _tell_plan(arguments.name, choices)
     if arguments.dry_run:

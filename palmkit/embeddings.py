@@ -54,12 +54,12 @@ def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16
     run repeats. Files are decoded in `workers` threads while the model encodes.
     Raises AudioError (path, and row of which CSV) and OSError (disk); what was embedded until then is kept.
     """
-    frame = clips if isinstance(clips, pd.DataFrame) else pd.DataFrame({"path": [str(path) for path in clips]})
+    frame = as_frame(clips)
     paths = [str(path) for path in frame["path"]]
     if not paths or batch_size < 1:
         raise ValueError(f"there are no clips to embed, or batch_size={batch_size} is none")
     folder = None if cache is None else (cache_root() if cache is DEFAULT else Path(cache)) / "embeddings"
-    store = _Store(folder, _provenance(pengi, crop, crop_seed))
+    store = _Store(folder, provenance(pengi, crop, crop_seed))
     workers = workers or min(8, os.cpu_count() or 1)
     found: dict[int, tuple[torch.Tensor, int]] = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
@@ -69,7 +69,7 @@ def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16
             missing = [n for n in range(len(paths)) if n not in found]
             read = functools.partial(_read, crop=crop, crop_seed=crop_seed)
             with progress_bar(len(missing), "embed", "clip") as bar:
-                for batch in _batches(pool, read, [(n, paths[n]) for n in missing], batch_size):
+                for batch in read_ahead(pool, read, [(n, paths[n]) for n in missing], batch_size):
                     numbers, waveforms, offsets, shas = zip(*batch, strict=True)
                     features = pengi.encode_audio(torch.stack(waveforms)).cpu()
                     for n, feature, offset, sha in zip(numbers, features, offsets, shas, strict=True):
@@ -77,12 +77,17 @@ def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16
                         found[n] = (feature, offset)
                     bar.update(len(batch))
         except audio.AudioError as error:
-            raise audio.AudioError(_located(error, frame)) from error
+            raise audio.AudioError(located(error, frame)) from error
         finally:
             pool.shutdown(cancel_futures=True)
     features = torch.stack([found[n][0] for n in range(len(paths))])
     labels = torch.tensor(list(frame["label"]) if "label" in frame else [-1] * len(paths), dtype=torch.long)
     return Embeddings(features, labels, paths, [found[n][1] for n in range(len(paths))])
+
+
+def as_frame(clips) -> pd.DataFrame:
+    """Clips as `embed` takes them, as a DataFrame."""
+    return clips if isinstance(clips, pd.DataFrame) else pd.DataFrame({"path": [str(path) for path in clips]})
 
 
 def once(frames) -> pd.DataFrame:
@@ -105,7 +110,7 @@ def _file_digest(path, *_stat) -> str:
     return audio.digest(audio.read_bytes(path))
 
 
-def _provenance(pengi, crop, crop_seed) -> dict:
+def provenance(pengi, crop, crop_seed) -> dict:
     """All that changes an embedding, but for the audio file itself."""
     return {
         "version": EMBEDDING_VERSION,
@@ -126,7 +131,7 @@ def _read(item, crop, crop_seed):
     return number, waveform, offset, sha
 
 
-def _batches(pool, function, items, batch_size):
+def read_ahead(pool, function, items, batch_size):
     """Results of function(item) in order, in lists of batch_size, at most four batches read ahead.
 
     What was read before an item that raises is handed out before the error.
@@ -146,7 +151,7 @@ def _batches(pool, function, items, batch_size):
             raise error
 
 
-def _located(error, frame) -> str:
+def located(error, frame) -> str:
     """The message with the CSV row of the file it is about."""
     told = frame if "csv" in frame else frame.assign(row=frame.index, csv=frame.attrs.get("csv"))
     for clip in told.itertuples():

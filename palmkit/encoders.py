@@ -68,12 +68,16 @@ class AudioEncoder(nn.Module):
         """x in parts of a few clips on a CPU, whose cache holds no more; whole elsewhere."""
         return x.split(clips if x.device.type == "cpu" else max(len(x), 1))
 
-    def image(self, log_mel):
-        """[n, frames, mel] -> [n, 1, size, size]: bn0 per mel band, time stretched, segments stacked."""
+    def image(self, log_mel, augment=None):
+        """[n, frames, mel] -> [n, 1, size, size]: bn0 per mel band, time stretched, segments stacked.
+
+        augment: what the published training does to the result of bn0, [n, mel, frames, 1] (SpecAugment).
+        """
         frames = self.spec_size * self.segments
         if log_mel.shape[1] > frames:
             raise ValueError(f"{log_mel.shape[1]} frames do not fit into {frames}: the waveforms are too long")
         x = self.bn0(log_mel.transpose(1, 2)[..., None])  # [n, mel, frames, 1]
+        x = x if augment is None else augment(x)
         x = x.permute(0, 3, 2, 1)  # [n, 1, frames, mel]
         if x.shape[2] < frames:
             x = F.interpolate(x, (frames, x.shape[3]), mode="bicubic", align_corners=True)
@@ -165,18 +169,26 @@ class TextEncoder(nn.Module):
 
     def follow(self, x, eot, prefix=None):
         """Token embeddings [b, c, s, width] after a prefix, `<|endoftext|>` at eot [c] -> [b, c, d_proj]."""
+        return self.projection(self.pool(x, eot, prefix))
+
+    def pool(self, x, eot, prefix=None):
+        """The same up to the projection: [b, c, clip_dim]."""
         start = 0 if prefix is None else prefix[0][0].shape[2]
         prefixes = [None] * len(self.layers) if prefix is None else prefix
         x = x + self.position_embedding.weight[start : start + x.shape[2]]
         for layer, before in zip(self.layers[:-1], prefixes, strict=False):
             x, _ = layer(x, before)
         x, _ = self.layers[-1](x, prefixes[-1], at=eot)  # of the last layer, only what stands at <|endoftext|>
-        return self.projection(self.clip_text_projection(self.final_layer_norm(x[:, :, 0])))
+        return self.clip_text_projection(self.final_layer_norm(x[:, :, 0]))
+
+    def latent(self, ids, mask):
+        """Ids and mask [n, 40] of `tokenize` -> what goes into the projection, [n, clip_dim]."""
+        length = mask.sum(1)
+        return self.pool(self.token_embedding(ids[:, : int(length.max())])[None], length - 1)[0]
 
     def forward(self, ids, mask):
         """Ids and mask [n, 40] of `tokenize` -> [n, d_proj], not normalised."""
-        length = mask.sum(1)
-        return self.follow(self.token_embedding(ids[:, : int(length.max())])[None], length - 1)[0]
+        return self.projection(self.latent(ids, mask))
 
 
 @functools.cache

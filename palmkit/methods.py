@@ -94,8 +94,10 @@ class PALM(Method):
 
     def __init__(self, pengi, class_names, context=True, seed=0):
         super().__init__(pengi, class_names)
-        f = pengi.encode_text(self.class_names)
-        self.register_buffer("f", f)  # [c, dim]; encoded once, never again
+        latents = pengi.text_latents(self.class_names)
+        f = pengi.project_text(latents)
+        self.register_buffer("latents", latents)  # [c, clip_dim]; encoded once, never again
+        self.register_buffer("f", f)  # [c, dim]
         if not context:
             self.published, self.z = {}, None
             return
@@ -110,10 +112,11 @@ class PALM(Method):
         return torch.zeros(len(self.f)) if self.z is None else torch.sigmoid(self.lambda_logits)
 
     def forward(self, audio_features):
-        text = self.f
+        # The published training has dropout in the text projection; what goes into that never changes.
+        text = f = self.pengi.project_text(self.latents) if self.pengi.text.projection.training else self.f
         if self.z is not None:
             weight = self.lambdas[:, None]
-            text = unit((1 - weight) * self.f + weight * self.z)
+            text = unit((1 - weight) * f + weight * self.z)
         return LOGIT_SCALE * unit(audio_features) @ text.T
 
 

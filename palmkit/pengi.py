@@ -90,20 +90,33 @@ class Pengi:
             raise ValueError(
                 f"encode_audio takes waveforms [n, samples], not a tensor of shape {list(waveforms.shape)}"
             )
-        n = len(waveforms)
-        if self.device.type == "cpu":  # always in fours: a clip's last bits must not hang on how many are beside it
-            waveforms = F.pad(waveforms, (0, 0, 0, -n % 4))
         with torch.inference_mode():
-            parts = self.audio.eval().parts(waveforms.to(self.device), 4)
-            embedding = F.normalize(torch.cat([self.audio(part) for part in parts])[:n], dim=-1)
+            embedding = F.normalize(self.in_fours(self.audio.eval(), waveforms.to(self.device)), dim=-1)
         return embedding.clone()  # outside inference mode: a plain tensor that autograd accepts as an input
+
+    def in_fours(self, module, x) -> torch.Tensor:
+        """module(x), x [n, ...] on the device. On a CPU four clips at a time, always: a clip's last bits must not hang
+        on how many are beside it, and four are as many as its cache holds."""
+        n = len(x)
+        if self.device.type == "cpu":
+            x = torch.cat([x, x.new_zeros(-n % 4, *x.shape[1:])])
+        return torch.cat([module(part) for part in self.audio.parts(x, 4)])[:n]
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
         """Prompts -> unit embeddings [n, dim]. Raises ValueError for a prompt over 40 tokens."""
+        return self.project_text(self.text_latents(prompts))
+
+    def text_latents(self, prompts: list[str]) -> torch.Tensor:
+        """Prompts -> what goes into the text projection, [n, clip_dim]; no mode of training changes it."""
         ids, mask = (tensor.to(self.device) for tensor in self.tokenize(prompts))
         with torch.inference_mode():
-            embedding = F.normalize(self.text.eval()(ids, mask), dim=-1)
-        return embedding.clone()
+            latents = self.text.eval().latent(ids, mask)
+        return latents.clone()
+
+    def project_text(self, latents) -> torch.Tensor:
+        """[n, clip_dim] -> unit embeddings [n, dim]; with dropout if, and only if, the projection is in train mode."""
+        with torch.no_grad():
+            return F.normalize(self.text.projection(latents), dim=-1)
 
     def tokenize(self, prompts: list[str]):
         """Token ids and mask of each prompt, both [n, 40] int64."""

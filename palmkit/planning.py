@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
+from palmkit.audio import CLIP_SAMPLES
 from palmkit.data import DatasetError, choose_folds, dataset_root
 from palmkit.pengi import PENGI_CONFIG, Pengi
 from palmkit.published import paper_datasets
 from palmkit.storage import cache_root, run_folder
-from palmkit.units import Unit, grid, prepare, read_row
+from palmkit.units import Unit, count_passes, grid, prepare, read_row
 from palmkit.workers import Clock, count_jobs, minutes
 
 PROFILES = {  # what a command takes where nothing else is said
@@ -69,7 +70,7 @@ def make_plan(pengi, run, datasets, methods, folds, seeds, **settings) -> Plan:
     """What `run_units` would do. The paper's datasets that are not at hand count as published.
 
     A few steps of each kind are run to know their time and memory, so this takes minutes on a slow machine. Clips that
-    the cache has are counted all the same.
+    the cache has are counted all the same; in the released protocol a clip counts once an epoch of each seed.
     """
     clock, jobs, absent = Clock(pengi), count_jobs(pengi), find_absent(datasets)
     clip_s, lines, disk = clock.clip(), [], 0
@@ -80,6 +81,9 @@ def make_plan(pengi, run, datasets, methods, folds, seeds, **settings) -> Plan:
         numbers = len({unit.fold for unit in units}), len(units), len(units) - len(loads), clips
         lines.append((str(dataset), dataset not in absent, *numbers, clips * clip_s, train_s))
         disk += clips * BLOCK * (2 + 4 * pengi.dim // BLOCK)  # an embedding and its JSON
+        # A stream takes less a clip than this, and keeps waveforms: as much as seven seconds, whatever their length.
+        drawn = {(load.unit.fold, load.unit.seed): load.n_train for load in loads if load.unit.protocol == "released"}
+        disk += sum(drawn.values()) * 4 * CLIP_SAMPLES
         disk += sum(ROW_BYTES + 4 * load.n_test * (len(load.class_names) + 2) for load in loads)
     columns = ["dataset", "at_hand", "folds", "units", "done", "clips", "embed_s", "train_s"]
     return Plan(pd.DataFrame(lines, columns=columns), jobs, disk, _peak(pengi, jobs))
@@ -108,12 +112,11 @@ def _choose_folds(dataset, folds, absent):
 def _at_hand(units: list[Unit], pengi, run) -> tuple[list[Load], int]:
     """What is to be run, and how many clips that takes."""
     jobs = [job for job in prepare(units, pengi, run) if read_row(job.path, job.key) is None]
-    frames = [frame for job in jobs for frame in job.frames if frame is not None]
     loads = [
         Load(job.unit, job.dataset.class_names, 0 if job.drawn is None else len(job.drawn), len(job.dataset.test))
         for job in jobs
     ]
-    return loads, len({path for frame in frames for path in frame["path"]})
+    return loads, count_passes(jobs)
 
 
 def _as_published(dataset, units: list[Unit]) -> tuple[list[Load], int]:
@@ -125,6 +128,11 @@ def _as_published(dataset, units: list[Unit]) -> tuple[list[Load], int]:
     loads = [Load(u, facts.class_names, u.shots * len(facts.class_names), tested[u.fold]) for u in units]
     draws = {(load.unit.fold, load.unit.seed): load.n_train for load in loads if load.n_train}
     clips = sum(tested[fold] for fold in {unit.fold for unit in units}) + sum(draws.values())
+    if any(load.unit.protocol == "released" for load in loads):  # every seed hears its draw anew, and tests so
+        heard = {(load.unit.fold, load.unit.seed): load for load in loads if load.n_train}.values()
+        untrained = {load.unit.fold: load.n_test for load in loads if not load.n_train}
+        passes = sum(load.unit.epochs * load.n_train + load.n_test for load in heard)
+        return loads, passes + sum(untrained.values())
     whole = facts.train_clips[0] + facts.test_clips[0] if facts.train_clips else clips
     return loads, min(clips, whole)
 

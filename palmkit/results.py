@@ -39,7 +39,9 @@ def select(rows: pd.DataFrame, **settings) -> pd.DataFrame:
     return rows
 
 
-SETTINGS = ("shots", "protocol", "epochs", "batch_size", "lr", "momentum", "crop", "crop_seed", "options", "weights")
+SETTINGS = (
+    "shots", "protocol", "parts", "epochs", "batch_size", "lr", "momentum", "crop", "crop_seed", "options", "weights",
+)  # fmt: skip
 
 
 def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -48,7 +50,8 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     Rows of a method that learns nothing have no settings of training and stand in every group that they fit otherwise.
     """
     keys = rows.reindex(columns=list(SETTINGS)).astype(str)
-    keys.loc[rows["method"].isin(UNLEARNED), list(TRAINED)] = "any"
+    keys["parts"] = keys["parts"].replace("nan", "none")  # rows of before there were any
+    keys.loc[rows["method"].isin(UNLEARNED), [*TRAINED, "parts"]] = "any"
     keys = keys[[column for column in SETTINGS if keys.loc[keys[column] != "any", column].nunique() > 1]]
     groups, placed = [], pd.Series(False, rows.index)
     for values in keys.drop_duplicates().sort_values(list(keys), key=lambda c: c == "any").to_numpy():

@@ -14,14 +14,15 @@ class TrainingDiverged(ArithmeticError):
     """The loss became NaN or infinite; the message says at which step."""
 
 
-def as_tensors(method, features, labels) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features and labels on the method's device, checked."""
+def as_tensors(method, features, labels, stream=False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features and labels on the method's device, checked. stream: whether features may be [epochs, n, dim]."""
     device = method.pengi.device
     features = torch.as_tensor(features, dtype=torch.float32).to(device)
     labels = torch.as_tensor(labels, dtype=torch.long).to(device)
     classes = len(method.class_names)
     dim = method.pengi.dim
-    if features.ndim != 2 or features.shape[1] != dim or labels.shape != features.shape[:1] or len(labels) == 0:
+    fits = features.ndim == 2 or (stream and features.ndim == 3)
+    if not fits or features.shape[-1] != dim or labels.shape != features.shape[-2:-1] or len(labels) == 0:
         raise ValueError(
             f"features [n, {dim}] and labels [n] do not fit: {list(features.shape)} and {list(labels.shape)}"
         )
@@ -44,18 +45,23 @@ def fit(
 ) -> list[float]:
     """Train `method` in place by SGD and cross-entropy; the loss of each step, before its update.
 
-    features [n, dim], labels [n]; batches: an explicit sequence of index arrays, one a step, instead of shuffling.
+    features [n, dim], or a stream of them [epochs, n, dim] (see `palmkit.released`): what clips sound like in each
+    epoch. labels [n]; batches: an explicit sequence of index arrays, one a step, instead of shuffling.
     A method with nothing to learn is left alone: []. Raises TrainingDiverged.
     """
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    features, labels = as_tensors(method, features, labels)
+    features, labels = as_tensors(method, features, labels, stream=True)
+    if features.ndim == 3 and (batches is not None or len(features) != epochs):
+        raise ValueError(f"a stream of {len(features)} epochs is for as many, shuffled; not {epochs}, nor batches")
     if not parameters:
         return []
+    heard, steps = features.expand(epochs, *features.shape[-2:]), -(-len(labels) // batch_size)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
     losses = []
-    for index in shuffled(len(labels), batch_size, epochs, seed) if batches is None else batches:
+    for step, index in enumerate(shuffled(len(labels), batch_size, epochs, seed) if batches is None else batches):
         index = torch.as_tensor(index, dtype=torch.long).to(features.device)
-        loss = F.cross_entropy(method(features[index]), labels[index])
+        now = features if batches is not None else heard[step // steps]
+        loss = F.cross_entropy(method(now[index]), labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import json
+import os
 import platform
 import time
 import warnings
@@ -19,6 +21,7 @@ from palmkit import audio
 from palmkit.data import Dataset, choose_folds, draw_shots, load_dataset
 from palmkit.embeddings import EMBEDDING_VERSION, Embeddings, embed, once
 from palmkit.methods import METHODS, UNLEARNED
+from palmkit.released import STREAM_VERSION, Stream, check_parts, crop_seed_at_test, drifted, embed_stream, text_dropout
 from palmkit.storage import atomic_write, progress_bar, run_folder
 from palmkit.training import fit, predict, score
 from palmkit.workers import Clock, count_jobs, in_parallel, minutes
@@ -26,13 +29,17 @@ from palmkit.workers import Clock, count_jobs, in_parallel, minutes
 UNIT_VERSION = 1  # raise it when a unit's result changes for other reasons than its settings
 TRAINED = ("shots", "epochs", "batch_size", "lr", "momentum")  # settings that a method which learns nothing has not
 UNTRAINED = {"shots": 0, "epochs": 0}
+PROTOCOLS = ("frozen", "released")  # the paper's text, and what its published code does
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
 PACKAGES = ("torch", "torchaudio", "timm", "open_clip_torch", "numpy", "pandas", "scikit-learn", "soundfile")
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What to run. The defaults are the paper's settings; `options` go to the method (context_length=8, say)."""
+    """What to run. The defaults are the paper's settings; `options` go to the method (context_length=8, say).
+
+    parts: what is random in the released protocol, "all" or some of `palmkit.released.PARTS`; nothing is in the frozen.
+    """
 
     method: str
     dataset: str
@@ -40,6 +47,7 @@ class Unit:
     seed: int = 0
     shots: int = 16
     protocol: str = "frozen"
+    parts: str | tuple[str, ...] = "all"
     epochs: int = 50
     batch_size: int = 16
     lr: float = 0.05
@@ -50,8 +58,14 @@ class Unit:
 
     def __post_init__(self):
         check_methods([self.method])
-        if self.protocol != "frozen":
-            raise ValueError(f"there is no protocol {self.protocol!r}; there is: frozen")
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"there is no protocol {self.protocol!r}; there are {', '.join(PROTOCOLS)}")
+        if self.protocol == "frozen" and self.parts not in ("all", ()):
+            raise ValueError(f"parts={self.parts!r} are the released protocol's; in the frozen one nothing is random")
+        parts = check_parts(self.parts) if self.protocol == "released" else ()
+        if self.method in UNLEARNED:  # is only tested
+            parts = tuple(part for part in parts if part == "crops")
+        object.__setattr__(self, "parts", parts)
 
     @property
     def name(self) -> str:
@@ -91,10 +105,17 @@ def grid(methods, dataset: str, folds, seeds, **settings) -> list[Unit]:
     ]
 
 
-def unit_key(unit: Unit, dataset: str, weights: str) -> str:
-    """sha256 of all that a unit's result depends on; rows carry it, and one with the same key is not run again."""
+def unit_key(unit: Unit, dataset: str, weights: str, config: dict | None = None) -> str:
+    """sha256 of all that a unit's result depends on; rows carry it, and one with the same key is not run again.
+
+    config: PENGI's, whose rates of dropout and stochastic depth matter to the released protocol.
+    """
     told = {**asdict(unit), "dataset": dataset, "weights": weights}
     told["versions"] = [UNIT_VERSION, EMBEDDING_VERSION]
+    if unit.protocol == "released":
+        told |= {"stream": STREAM_VERSION, "config": {k: v for k, v in (config or {}).items() if k != "note"}}
+    else:
+        del told["parts"]
     return audio.digest(json.dumps(told, sort_keys=True).encode())
 
 
@@ -157,7 +178,7 @@ def prepare(units: list[Unit], pengi, run) -> list[Job]:
     for unit in units:
         dataset, digest = load(unit.dataset, unit.fold)
         drawn = None if unit.method in UNLEARNED else draw(unit.dataset, unit.fold, unit.shots, unit.seed)
-        key = unit_key(unit, digest, weights)
+        key = unit_key(unit, digest, weights, pengi.config)
         jobs.append(Job(unit, dataset, drawn, key, row_path(run, unit, key)))
     return jobs
 
@@ -166,18 +187,21 @@ def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
     clock, processes, weights = Clock(pengi), count_jobs(pengi), pengi.digest()
     seconds = [clock.unit(job.unit, job.dataset.class_names, len(_clips(job)), len(job.dataset.test)) for job in jobs]
     if told:
-        clips = len({path for job in jobs for path in [*job.dataset.test["path"], *_clips(job)]})
-        longest = max([*seconds, sum(seconds) / processes])
+        clips, longest = count_passes(jobs), max([*seconds, sum(seconds) / processes])
         told(
             f"{len(jobs)} units, {processes} at a time: {minutes(longest)}, after at most "
             f"{minutes(clips * clock.clip())} for embedding {clips} clips"
         )
-    embedded = _embed_all(jobs, pengi, cache)
-    calls = [(job.unit, pengi, job.dataset, *(embedded(job, frame) for frame in job.frames)) for job in jobs]
+    embedded = _embed_all([job for job in jobs if not _listens(job)], pengi, cache)
+    heard = _hear_all([job for job in jobs if _listens(job)], pengi, cache, clock)
+    calls = [
+        (job.unit, pengi, job.dataset, heard(job) if _listens(job) else [embedded(job, frame) for frame in job.frames])
+        for job in jobs
+    ]
     # A unit of one method takes a hundred times as long as one of another, so the bar counts seconds of work.
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
     with progress_bar(sum(seconds), f"{len(jobs)} units", "s", bar_format=form) as bar:
-        for n, (row, tensors) in in_parallel(run_unit, calls, seconds, processes):
+        for n, (row, tensors) in in_parallel(_run, calls, seconds, processes):
             row |= {"key": jobs[n].key, "weights": weights}
             atomic_write(jobs[n].path.with_suffix(".safetensors"), save(tensors))
             atomic_write(jobs[n].path, json.dumps(row, indent=1))  # last: a row that is there is complete
@@ -193,25 +217,89 @@ def _embed_all(jobs: list[Job], pengi, cache: dict):
     """A function that gives a job's frame as Embeddings. A clip is encoded once, in however many folds and draws."""
     frames: dict[tuple, dict] = {}
     for job in jobs:
-        crop = (job.unit.crop, job.unit.crop_seed)
-        frames.setdefault(crop, {}).update({id(frame): frame for frame in job.frames if frame is not None})
+        frames.setdefault(_crop(job.unit), {}).update({id(frame): frame for frame in job.frames if frame is not None})
     found = {
         (crop, seed): embed(pengi, once(those.values()), crop=crop, crop_seed=seed, **cache)
         for (crop, seed), those in frames.items()
     }
     known = {(crop, n): found[crop].of(frame) for crop, those in frames.items() for n, frame in those.items()}
-    return lambda job, frame: None if frame is None else known[(job.unit.crop, job.unit.crop_seed), id(frame)]
+    return lambda job, frame: None if frame is None else known[_crop(job.unit), id(frame)]
+
+
+def _crop(unit: Unit):
+    """How test clips are cropped: `crop` and `crop_seed` of `embed`."""
+    return unit.crop, crop_seed_at_test(unit.parts, unit.seed, unit.crop_seed)
+
+
+def _listens(job: Job) -> bool:
+    """Whether a unit learns from a stream, not from a table."""
+    return job.unit.protocol == "released" and job.drawn is not None
+
+
+def _stream_of(job: Job) -> tuple:
+    """Jobs with the same draw and the same of these share a stream: the method is not among them."""
+    unit, parts = job.unit, tuple(part for part in job.unit.parts if part != "text_dropout")
+    settings = dict(epochs=unit.epochs, batch_size=unit.batch_size, seed=unit.seed, parts=parts)
+    return id(job.drawn), id(job.dataset.test), *(settings | {"crop": unit.crop, "crop_seed": unit.crop_seed}).items()
+
+
+def count_passes(jobs: list[Job]) -> int:
+    """Clips that go through the audio encoder at most: each once, or in all epochs of each stream and once at test."""
+    frozen = [job for job in jobs if not _listens(job)]
+    streams = {_stream_of(job): job for job in jobs if _listens(job)}.values()
+    plain = len({path for job in frozen for path in [*job.dataset.test["path"], *_clips(job)]})
+    return plain + sum(job.unit.epochs * len(job.drawn) + len(job.dataset.test) for job in streams)
+
+
+def _hear_all(jobs: list[Job], pengi, cache: dict, clock: Clock):
+    """Compute the streams, several at a time, each once for all methods. A function that gives a job's source: the
+    arguments of `hear`, for streams are large and a unit had better read its own; without a cache, what it gives."""
+    jobs = {_stream_of(job): job for job in jobs}
+    calls = [(pengi, job.drawn, job.dataset.test, dict(stream[2:]), cache) for stream, job in jobs.items()]
+    sources = dict(zip(jobs, calls, strict=True))
+    seconds = [count_passes([job]) * clock.clip() for job in jobs.values()]
+    processes = min(count_jobs(pengi), max(len(calls), 1))
+    with progress_bar(len(calls) if processes > 1 else 0, "streams", "stream") as bar:
+        for n, heard in in_parallel(_hear_quietly if processes > 1 else hear, calls, seconds, processes):
+            if heard and cache.get("cache", ...) is None:
+                sources[[*jobs][n]] = heard
+            bar.update()
+    return lambda job: sources[_stream_of(job)]
+
+
+def hear(pengi, drawn, test, settings: dict, cache: dict) -> tuple[Embeddings, Stream]:
+    """The test clips as they sound once bn0 has drifted, and the draw in every epoch."""
+    stream = embed_stream(pengi, drawn, **settings, **cache)
+    seed = crop_seed_at_test(settings["parts"], settings["seed"], settings["crop_seed"])
+    return embed(drifted(pengi, stream.bn0), test, crop=settings["crop"], crop_seed=seed, **cache), stream
+
+
+def _hear_quietly(*call):
+    """The bars of several processes would write over each other; what the cache has need not come through a pipe."""
+    before = os.environ.get("PALMKIT_PROGRESS", "")
+    os.environ["PALMKIT_PROGRESS"] = "0"
+    try:
+        heard = hear(*call)
+    finally:
+        os.environ["PALMKIT_PROGRESS"] = before
+    return heard if call[-1].get("cache", ...) is None else None
+
+
+def _run(unit: Unit, pengi, dataset: Dataset, source) -> tuple[dict, dict]:
+    return run_unit(unit, pengi, dataset, *(source if len(source) == 2 else hear(*source)))
 
 
 def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Embeddings | None) -> tuple[dict, dict]:
     """One unit: its row, and its tensors (test logits and labels, and what was learned as `prompt.*`).
 
-    test, support: the embedded test clips, and the embedded draw where the method learns.
+    test, support: the embedded test clips, and the embedded draw where the method learns; a Stream of it if the
+    protocol is the released one.
     """
     clock = [time.perf_counter()]
     method = METHODS[unit.method](pengi, dataset.class_names, seed=unit.seed, **unit.options)
     row = {
         **asdict(unit),
+        "parts": parts_label(unit),
         "dataset": dataset.name,
         "note": pengi.note,
         "class_names": dataset.class_names,
@@ -223,9 +311,11 @@ def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Emb
     clock.append(time.perf_counter())
     if support is not None:
         row["clips"] = [dataset.relative(path) for path in support.paths]
-        row["clip_offsets"] = support.offsets
+        row["clip_offsets"] = support.offsets[-1] if isinstance(support, Stream) else support.offsets
         settings = {name: getattr(unit, name) for name in ("epochs", "batch_size", "lr", "momentum", "seed")}
-        losses = fit(method, support.features, support.labels, **settings)
+        noise = text_dropout(pengi, unit.seed) if "text_dropout" in unit.parts else contextlib.nullcontext()
+        with noise:
+            losses = fit(method, support.features, support.labels, **settings)
     clock.append(time.perf_counter())
     logits = predict(method, test.features)
     clock.append(time.perf_counter())
@@ -243,7 +333,15 @@ def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Emb
     if hasattr(method, "lambdas"):
         row["lambdas"] = method.lambdas.tolist()
     tensors = {"logits": logits, "labels": test.labels}
+    if isinstance(support, Stream):
+        tensors |= {f"bn0.{name}": tensor for name, tensor in support.bn0.items()}
     return row, tensors | {f"prompt.{name}": tensor for name, tensor in method.prompt_learner_state().items()}
+
+
+def parts_label(unit: Unit) -> str:
+    """What of the released protocol was on, as rows tell it: "all", "none" or "crops + bn0"."""
+    full = check_parts("all")
+    return "all" if unit.parts == full else " + ".join(unit.parts) or "none"
 
 
 def _differences(clock):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import warnings
 
 import joblib
 import torch
@@ -14,6 +15,9 @@ from palmkit.methods import METHODS
 from palmkit.training import fit, predict
 
 START = 10  # seconds of work that starting processes is worth
+# A process that has grown is replaced by a new one, and no work is lost: nothing that a user should read of.
+warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
+
 SMALL = 128  # width of a text encoder whose steps are too short to be shared by several cores
 
 

@@ -363,7 +363,7 @@ def test_any_flipped_bit_is_noticed(clips, ear, cache):
     path = entry(cache, clip)
     whole, wrong = path.read_bytes(), []
     # Reading alone, or every byte would decode and crop eight seconds: an entry that is refused reads as None.
-    store = palmkit.embeddings._Store(cache / "embeddings", palmkit.embeddings._provenance(ear, "random", 0))
+    store = palmkit.embeddings._Store(cache / "embeddings", palmkit.embeddings.provenance(ear, "random", 0))
     sha = digest(Path(clip).read_bytes())
     assert store.read(sha)[1] == expected.offsets[0]
     for at in range(len(whole)):

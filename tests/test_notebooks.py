@@ -56,7 +56,7 @@ class TestDocument:
             return
         assert {"checkpoint", "datasets", "device", "note", "run"} <= set(values)
         defaults = dict(checkpoint="mini", datasets=[*DEFAULT_TASKS], folds="all", seeds=[0, 1, 2], shots=16, epochs=50,
-                        methods="all", crop="random", device="auto", note="")  # fmt: skip
+                        methods="all", crop="random", protocol="frozen", device="auto", note="")  # fmt: skip
         assert set(defaults) == set(CHOICES)
         assert {name: values[name] for name in values if name in defaults}.items() <= defaults.items()
 

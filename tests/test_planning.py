@@ -56,6 +56,16 @@ def test_the_published_grid(tmp_path, monkeypatch, known_clock, mini):
     assert "350 units, 0 of them done" in page and page.count("not at hand") == 11 and "1 units at a time" in page
 
 
+def test_the_published_grid_as_it_was_released(tmp_path, monkeypatch, known_clock, mini):
+    """A clip is encoded in every epoch of each seed, whatever the method, and the tests once a seed."""
+    monkeypatch.setenv("PALMKIT_DATA", str(tmp_path))
+    settings = SETTINGS | dict(protocol="released")
+    frozen, told = (planning.make_plan(mini, "x", ["SESA", "ESC50"], **grid) for grid in (SETTINGS, settings))
+    clips = told.table.set_index("dataset")["clips"]
+    assert clips["SESA"] == 3 * (50 * 64 + 105) + 105 and clips["ESC50"] == 5 * (3 * (50 * 800 + 400) + 400)
+    assert told.disk > frozen.disk + 3 * (64 + 5 * 800) * 4 * 7 * 44_100
+
+
 def test_plan_is_what_the_run_then_does(home, known_clock, mini):
     settings = SETTINGS | dict(methods=["zeroshot", "palm"], seeds=[0, 1], shots=2, epochs=1)
     datasets = ["Beijing-Opera", "SESA", "CREMA-D"]

@@ -431,9 +431,13 @@ def test_cocoop_s_chunks_change_nothing(max_tokens, tiny_pengi):
 def stub(dim=1024, width=512):
     """Pengi at its own size as far as the methods' parameters are concerned."""
     text = SimpleNamespace(width=width, token_embedding=lambda ids: torch.zeros(*ids.shape, width))
+
+    def encode(prompts):
+        return torch.ones(len(prompts), dim)
+
     return SimpleNamespace(
         dim=dim, text=text, device=torch.device("cpu"), tokenize=tokenize,
-        encode_text=lambda prompts: torch.ones(len(prompts), dim),
+        encode_text=encode, text_latents=encode, project_text=lambda latents: latents,
     )  # fmt: skip
 
 
