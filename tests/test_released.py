@@ -514,6 +514,16 @@ def test_released_without_parts_is_frozen(dataset, tmp_path, tiny_pengi, cache, 
     assert {row["parts"] for row in two} == {"none"} and {row["key"] for row in one}.isdisjoint(r["key"] for r in two)
 
 
+def test_text_dropout_is_on_in_units_that_have_it(dataset, tmp_path, tiny_pengi, cache, quick):
+    """It needs no stream of its own; every learner's losses move, from the first step on."""
+    losses = {}
+    for parts in ((), ("text_dropout",)):
+        grid = units.plan(["coop", "cocoop", "palm"], [dataset], **GRID, protocol="released", parts=parts)
+        losses[parts] = [row["losses"] for row in units.run_units(grid, tiny_pengi, tmp_path / "run", cache=cache)]
+    assert len(list(cache.glob("streams/*/*"))) == 1
+    assert all(calm[0] != noisy[0] for calm, noisy in zip(*losses.values(), strict=True))
+
+
 def test_units_of_the_released_protocol_go_on(dataset, tmp_path, tiny_pengi, cache, monkeypatch, quick):
     grid, real, calls = units.plan("all", [dataset], **GRID, protocol="released"), units.run_unit, []
 
