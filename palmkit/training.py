@@ -11,7 +11,11 @@ TEST_BATCH = 128
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite; the message says at which step."""
+    """The loss became NaN or infinite; the message says at which step, `losses` holds all of them."""
+
+    def __init__(self, message, losses=()):
+        super().__init__(message)
+        self.losses = list(losses)
 
 
 def as_tensors(method, features, labels) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,6 +55,7 @@ def fit(
     features, labels = as_tensors(method, features, labels)
     if not parameters:
         return []
+    method.begin(features, labels)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
     losses = []
     for index in shuffled(len(labels), batch_size, epochs, seed) if batches is None else batches:
@@ -63,7 +68,7 @@ def fit(
     losses = torch.stack(losses).tolist() if losses else []  # one transfer, not one a step
     if not np.isfinite(losses).all():
         raise TrainingDiverged(
-            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}"
+            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}", losses
         )
     return losses
 
