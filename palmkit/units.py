@@ -97,6 +97,20 @@ def grid(methods, dataset: str, folds, seeds, **settings) -> list[Unit]:
     ]
 
 
+def sweep(setting: str, values, methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> list[Unit]:
+    """The grid of `plan` once for each value of one setting, a field of Unit (shots, lr, ...) or else an option.
+
+    None as a value leaves the setting at its default, so the unit is the same, row and all, in every sweep.
+    """
+    options, units = settings.pop("options", {}), []
+    for value in values:
+        changed = {} if value is None else {setting: value}
+        field_changed = changed if setting in Unit.__dataclass_fields__ else {}
+        chosen = {**settings, **field_changed, "options": options if field_changed else options | changed}
+        units += plan(methods, datasets, folds, seeds, **chosen)
+    return units
+
+
 def unit_key(unit: Unit, dataset: str, weights: str) -> str:
     """sha256 of all that a unit's result depends on; rows carry it, and one with the same key is not run again."""
     told = {**asdict(unit), "dataset": dataset, "weights": weights}

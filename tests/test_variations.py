@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from palmkit import PALM, ZeroShot, fit, predict, units, variations
 from palmkit.damage import DAMAGES, damage_clip
 from palmkit.embeddings import embed
-from palmkit.results import summarise
+from palmkit.results import class_frame, intervals, right_clips, setting, summarise
+from palmkit.statistics import seed_interval
 
 NAMES = ["vacuum cleaner", "dog", "rain", "glockenspiel"]
 LABELS = torch.arange(24) % 4
@@ -193,6 +194,30 @@ def test_training_that_diverges_is_a_row(run_row, dataset, tiny_pengi, tmp_path)
         assert summarise(both)["mean"].tolist() == [good["accuracy"]]
 
 
+def test_a_sweep(dataset):
+    grid = dict(methods=["palm"], datasets=[dataset], seeds=[0, 1])
+    shots = units.sweep("shots", [1, None], **grid, options={"init": "text"})
+    assert [(unit.shots, unit.seed) for unit in shots] == [(1, 0), (1, 1), (16, 0), (16, 1)]
+    assert all(unit.options == {"init": "text"} for unit in shots)
+    widths = units.sweep("width", [2, None], **grid, lr=0.5)
+    assert [unit.options for unit in widths] == [{"width": 2}] * 2 + [{}] * 2 and widths[0].lr == 0.5
+    assert widths[2:] == units.plan(**grid, lr=0.5)
+    rows = pd.DataFrame([vars(unit) for unit in widths])
+    assert setting(rows, "width", "all").tolist() == [2, 2, "all", "all"] and setting(rows, "lr").tolist() == [0.5] * 4
+
+
+def test_intervals_are_over_seeds_of_means_over_folds():
+    cells = [(1, 0, 0, 0.2), (1, 0, 1, 0.4), (1, 1, 0, 0.6), (1, 1, 1, 0.8), (9, 0, 0, 0.5), (9, 0, 1, 0.1)]
+    rows = pd.DataFrame(cells, columns=["shots", "seed", "fold", "accuracy"])
+    table = intervals(rows, ["shots"])
+    assert tuple(table.loc[1, ["mean", "low", "high"]]) == pytest.approx(seed_interval([0.3, 0.7]))
+    assert table.loc[9, "mean"] == pytest.approx(0.3) and np.isnan(table.loc[9, "low"])
+    assert table["seeds"].tolist() == [2, 1] and table["diverged"].tolist() == [0, 0]
+    failed = intervals(rows.assign(diverged=["at step 3", "", "", "", "", ""]), ["shots"]).loc[1]
+    assert failed["mean"] == pytest.approx(0.7) and (failed["seeds"], failed["diverged"]) == (1, 1)
+    assert intervals(rows, ["shots", "fold"]).loc[(1, 1), "mean"] == pytest.approx(0.6)
+
+
 @pytest.mark.parametrize("method, options", [
     ("palm", {"fixed_lambda": 0.3}), ("palm", {"shared_lambda": True, "classes": ["bell", "dog"]}),
     ("coop", {"context_length": 4}), ("palm", {"damage": ["noise", 0], "names": {"dog": "wolf"}}), ("zeroshot", {}),
@@ -207,6 +232,24 @@ def test_tensors_and_method_of_a_row(method, options, run_row, dataset, tiny_pen
     test = embed(tiny_pengi, varied.test, damage=options.get("damage"))
     assert torch.equal(predict(again, test.features), tensors["logits"])
     assert not any(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_classes_and_clips_of_rows(run_row, tiny_pengi, tmp_path):
+    rows = pd.DataFrame([run_row(), run_row("zeroshot")])
+    frame, (palm, zero_shot) = class_frame(rows, tmp_path / "run", tiny_pengi), rows.to_dict("records")
+    assert frame["class_name"].tolist() == palm["class_names"] and frame["learned"].tolist() == palm["lambdas"]
+    assert frame["recall"].mean() == pytest.approx(palm["recall"]) and frame["zeroshot"].mean() == zero_shot["recall"]
+    method = units.load_method(palm, tmp_path / "run", tiny_pengi)
+    f, z, weight = method.f[1], method.z[1], method.lambdas[1]
+    angle = torch.arccos(F.cosine_similarity(f, (1 - weight) * f + weight * z, dim=0)).item()
+    assert frame["angle"][1] == pytest.approx(np.degrees(angle), rel=1e-3)
+    assert frame["z_norm"][1] == pytest.approx(z.norm().item(), rel=1e-5)
+    both = pd.DataFrame([run_row(shots=2), {**run_row(shots=2), "seed": 1}])
+    assert right_clips(rows[:1], tmp_path / "run").mean() == palm["accuracy"]
+    with pytest.raises(ValueError, match="not of one dataset, method and setting"):
+        right_clips(rows, tmp_path / "run")
+    with pytest.raises(FileNotFoundError):
+        right_clips(both, tmp_path / "run")  # a seed whose row is not there
 
 
 def test_tensors_of_no_row(run_row, tiny_pengi, tmp_path):
