@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from palmkit import audio
+from palmkit.damage import damage_clip, damage_key
 from palmkit.storage import atomic_write, cache_root, progress_bar
 
 EMBEDDING_VERSION = 2  # raise it with every change of audio.py or encoders.py that changes an embedding
@@ -45,13 +46,16 @@ class Embeddings:
         return Embeddings(self.features[rows], labels, [self.paths[n] for n in rows], [self.offsets[n] for n in rows])
 
 
-def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16, workers=None) -> Embeddings:
+def embed(
+    pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16, workers=None, damage=None
+) -> Embeddings:
     """Embed clips, reading from the cache what is there and computing only what is missing.
 
     clips: a DataFrame (path, label) of `load_dataset`, `draw_shots` or `once`, or a list of paths.
     cache: a folder; default PALMKIT_CACHE or ~/.cache/palmkit; None keeps nothing.
     crop: as in `read_clip`; a random start is drawn from a generator seeded by `crop_seed` and the file's content, so a
-    run repeats. Files are decoded in `workers` threads while the model encodes.
+    run repeats. damage: (kind, strength) of `damage_clip`, done after the crop. Files are decoded in `workers` threads
+    while the model encodes.
     Raises AudioError (path, and row of which CSV) and OSError (disk); what was embedded until then is kept.
     """
     frame = as_frame(clips)
@@ -59,7 +63,8 @@ def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16
     if not paths or batch_size < 1:
         raise ValueError(f"there are no clips to embed, or batch_size={batch_size} is none")
     folder = None if cache is None else (cache_root() if cache is DEFAULT else Path(cache)) / "embeddings"
-    store = _Store(folder, provenance(pengi, crop, crop_seed))
+    told = provenance(pengi, crop, crop_seed) | ({"damage": damage_key(*damage)} if damage else {})
+    store = _Store(folder, told)
     workers = workers or min(8, os.cpu_count() or 1)
     found: dict[int, tuple[torch.Tensor, int]] = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
@@ -67,7 +72,7 @@ def embed(pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16
             digests = list(pool.map(file_digest, paths))
             found = {n: entry for n, entry in enumerate(map(store.read, digests)) if entry is not None}
             missing = [n for n in range(len(paths)) if n not in found]
-            read = functools.partial(_read, crop=crop, crop_seed=crop_seed)
+            read = functools.partial(_read, crop=crop, crop_seed=crop_seed, damage=damage)
             with progress_bar(len(missing), "embed", "clip") as bar:
                 for batch in read_ahead(pool, read, [(n, paths[n]) for n in missing], batch_size):
                     numbers, waveforms, offsets, shas = zip(*batch, strict=True)
@@ -122,13 +127,13 @@ def provenance(pengi, crop, crop_seed) -> dict:
     }
 
 
-def _read(item, crop, crop_seed):
+def _read(item, crop, crop_seed, damage=None):
     """Decode one clip: (number, waveform, crop's start, digest of the very bytes decoded)."""
     number, path = item
     data = audio.read_bytes(path)
     sha = audio.digest(data)
     waveform, offset = audio.crop_clip(audio.decode(data, path), crop, random.Random(f"{crop_seed}:{sha}"), path)
-    return number, waveform, offset, sha
+    return number, damage_clip(waveform, *damage, sha) if damage else waveform, offset, sha
 
 
 def read_ahead(pool, function, items, batch_size):

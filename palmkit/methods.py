@@ -17,6 +17,7 @@ LOGIT_SCALE = 100.0  # fixed in the published code; PENGI's own temperature is n
 ZERO_SHOT_PROMPT = "The is a recording of  {}."  # sic: the published zero-shot numbers belong to this wording
 CONTEXT_LENGTH = 16
 INITIAL_STD = 0.02
+PALM_INITS = ("published", "text", "audio")
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
@@ -41,6 +42,9 @@ class Method(nn.Module):
             raise ValueError(f"class names must be distinct and not empty: {self.class_names}")
         # Frozen encoders are used, not owned: they are no part of parameters() or state_dict().
         object.__setattr__(self, "pengi", pengi)
+
+    def begin(self, features, labels):
+        """Called by `fit` before the first step with the support set [n, dim], [n], for methods that start from it."""
 
     def prompt_learner_state(self) -> dict[str, torch.Tensor]:
         """What was learned, in the published code's names and shapes (on the CPU)."""
@@ -88,12 +92,21 @@ class PALM(Method):
     """f'_i = (1 - lambda_i) f_i + lambda_i z_i at the text encoder's output; f_i embeds the bare class name.
 
     Learned: z [c, dim] and lambda = sigmoid(l), l [c]. `context=False` removes z (the paper's ablation, PALM-dagger).
+
+    Not in the paper, for ablations: init, where z starts ("published": noise; "text": f; "audio": the direction of the
+    class's mean audio embedding in the support set that `fit` gets); fixed_lambda, a number that lambda stays at;
+    shared_lambda, one for all classes. Noise and l are drawn alike in all of them, so that a seed means the same.
     """
 
     published = {"ctx": "z", "lambdas": "lambda_logits"}
 
-    def __init__(self, pengi, class_names, context=True, seed=0):
+    def __init__(
+        self, pengi, class_names, context=True, seed=0, init="published", fixed_lambda=None, shared_lambda=False
+    ):
         super().__init__(pengi, class_names)
+        if init not in PALM_INITS or not 0 <= (fixed_lambda or 0) <= 1:
+            raise ValueError(f"init={init!r} must be one of {PALM_INITS}, fixed_lambda={fixed_lambda} in 0..1")
+        self.init, self.fixed_lambda = init, fixed_lambda
         latents = pengi.text_latents(self.class_names)
         f = pengi.project_text(latents)
         self.register_buffer("latents", latents)  # [c, clip_dim]; encoded once, never again
@@ -104,12 +117,28 @@ class PALM(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.z = nn.Parameter((INITIAL_STD * torch.randn(f.shape)).to(f))
-            self.lambda_logits = nn.Parameter(torch.rand(len(f)).to(f))
+            lambda_logits = torch.rand(len(f)).to(f)
+        if init == "text":
+            self.z.data.copy_(f)
+        if fixed_lambda is None:
+            self.lambda_logits = nn.Parameter(lambda_logits[:1] if shared_lambda else lambda_logits)
+        else:
+            self.published = {"ctx": "z"}
+
+    @torch.no_grad()
+    def begin(self, features, labels):
+        if self.z is None or self.init != "audio":
+            return
+        for label in labels.unique():  # a class without clips keeps its noise
+            self.z[label] = unit(unit(features[labels == label]).mean(0))
+        self.init = "begun"  # whoever goes on training goes on from what was learned
 
     @property
     def lambdas(self) -> torch.Tensor:
         """lambda of each class, [c], in [0, 1]."""
-        return torch.zeros(len(self.f)) if self.z is None else torch.sigmoid(self.lambda_logits)
+        if self.z is None or self.fixed_lambda is not None:
+            return torch.full((len(self.f),), float(self.fixed_lambda or 0)).to(self.f)
+        return torch.sigmoid(self.lambda_logits).expand(len(self.f))
 
     def forward(self, audio_features):
         # The published training has dropout in the text projection; what goes into that never changes.

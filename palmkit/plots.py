@@ -53,6 +53,25 @@ def plot_image(image, segments=4, ax=None):
     return ax
 
 
+def plot_study(table: pd.DataFrame, ax=None, method="palm", label=None, reference=None, **axis):
+    """`intervals` of one study as dots with their limits, in the order of the index; `reference`: a dotted line.
+
+    axis: xlabel, and xscale="log" for values that are numbers; without it they stand at equal distances.
+    """
+    ax = _axes(ax, figsize=(4, 2.8))
+    scaled = "xscale" in axis
+    x = np.array(table.index, float) if scaled else np.arange(len(table))
+    reach = np.nan_to_num(np.stack([table["mean"] - table["low"], table["high"] - table["mean"]]))
+    label = label or f"{METHOD_NAMES.get(method, method)} (n={int(table['seeds'].max())})"
+    ax.errorbar(x, table["mean"], reach, fmt="o-" if scaled else "o", capsize=3, color=COLORS.get(method), label=label)
+    if reference is not None:
+        ax.axhline(reference, color=COLORS["zeroshot"], linestyle=":", label=METHOD_NAMES["zeroshot"])
+    ax.set(ylabel="accuracy", **axis)
+    ax.set_xticks(x, [str(value) for value in table.index])
+    ax.minorticks_off()
+    return ax
+
+
 def plot_losses(rows: pd.DataFrame, ax=None):
     """Training loss per epoch, one thin line a unit, the median of each method thick."""
     ax = _axes(ax, figsize=(6, 3))

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
+import torch.nn.functional as F
 
 from palmkit.methods import UNLEARNED
 from palmkit.published import SWAPPED_FOLDS, paper_datasets, published_rows, without_swapped_folds
-from palmkit.statistics import difference_margin
+from palmkit.statistics import difference_margin, seed_interval
 from palmkit.storage import atomic_write, run_folder
-from palmkit.units import TRAINED, Unit, read_row
+from palmkit.units import TRAINED, Unit, load_tensors, read_row
 
 METHOD_NAMES = {
     "zeroshot": "Zero-shot", "coop": "COOP", "cocoop": "COCOOP", "palm": "PALM", "palm-dagger": "PALM†",
@@ -103,6 +105,74 @@ def summarise(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     table = table.rename(columns={"count": "seeds"})
     table["folds"] = table["dataset"].map(folds).astype("Int64")
     return table.sort_values(["dataset", "method"], key=_order).reset_index(drop=True)
+
+
+def setting(rows: pd.DataFrame, name: str, default=None) -> pd.Series:
+    """A setting of each row, be it a field of a unit or one of its options; `default` where it was not given."""
+    return rows[name] if name in rows else rows["options"].map(lambda options: options.get(name, default))
+
+
+def intervals(rows: pd.DataFrame, by: list[str], metric: str = "accuracy") -> pd.DataFrame:
+    """Mean over folds for each seed, then mean and Student's interval over seeds: one line a value of `by`.
+
+    by: columns, in the order of the index. Columns: mean, low, high, seeds, and diverged, units whose training did; a
+    seed with one of those counts for nothing. For studies, whose rows differ in settings: what `by` does not name must
+    not differ, and whoever calls sees to that.
+    """
+    bad = rows.get("diverged", pd.Series("", rows.index)).fillna("") != ""
+    rows = rows.assign(diverged=bad, value=rows[metric].astype(float).where(~bad))
+    seeds = rows.groupby([*by, "seed"], sort=False).agg(value=("value", lambda v: v.mean(skipna=False)),
+                                                        diverged=("diverged", "sum"))  # fmt: skip
+    lines = {}
+    for key, cells in seeds.groupby(by if len(by) > 1 else by[0], sort=False):
+        values = cells["value"].dropna()
+        mean, low, high = seed_interval(values) if len(values) else (np.nan,) * 3
+        lines[key] = [mean, low, high, len(values), int(cells["diverged"].sum())]
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=["mean", "low", "high", "seeds", "diverged"])
+    table.index = pd.MultiIndex.from_tuples(lines, names=by) if len(by) > 1 else pd.Index([*lines], name=by[0])
+    return table
+
+
+def class_frame(rows: pd.DataFrame, run, pengi) -> pd.DataFrame:
+    """One line a class of each PALM row: its lambda and what came of it.
+
+    dataset, fold, seed, shots, class_name, initial, learned, recall (share of its test clips that are right), z_norm,
+    angle (degrees between f and f'), and zeroshot: the recall of the zero-shot row of the same fold, if `rows` has it.
+    """
+    known = {}
+    for _, row in rows[rows["method"] == "zeroshot"].iterrows():
+        known[row["dataset"], str(row["fold"])] = _recalls(load_tensors(row, run), len(row["class_names"]))
+    frames = []
+    for _, row in rows[rows["method"] == "palm"].iterrows():
+        tensors, f = load_tensors(row, run), pengi.encode_text(row["class_names"]).cpu()
+        z, weight = tensors["prompt.ctx"], torch.tensor(row["lambdas"])[:, None]
+        cosine = F.cosine_similarity(f, (1 - weight) * f + weight * z).clamp(-1, 1)
+        frame = {name: row[name] for name in ("dataset", "fold", "seed", "shots")} | {
+            "class_name": row["class_names"], "initial": row["lambdas_initial"], "learned": row["lambdas"],
+            "recall": _recalls(tensors, len(f)), "zeroshot": known.get((row["dataset"], str(row["fold"])), np.nan),
+            "z_norm": z.norm(dim=1).numpy(), "angle": torch.rad2deg(cosine.acos()).numpy(),
+        }  # fmt: skip
+        frames.append(pd.DataFrame(frame))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _recalls(tensors, classes):
+    right = (tensors["logits"].argmax(1) == tensors["labels"]).double()
+    return np.array([right[tensors["labels"] == label].mean().item() for label in range(classes)])
+
+
+def right_clips(rows: pd.DataFrame, run) -> np.ndarray:
+    """[clips]: on which share of its seeds a method is right about each test clip, the folds one after the other.
+
+    rows: of one dataset, method and setting; what `paired_bootstrap` wants of each side. ValueError for a mixture.
+    """
+    if len(rows[["dataset", "method"]].drop_duplicates()) != 1 or rows[["fold", "seed"]].duplicated().any():
+        raise ValueError("these rows are not of one dataset, method and setting: use select(rows, ...)")
+    folds: dict = {}
+    for _, row in rows.iterrows():
+        kept = load_tensors(row, run)
+        folds.setdefault(str(row["fold"]), []).append((kept["logits"].argmax(1) == kept["labels"]).double().numpy())
+    return np.concatenate([np.mean(folds[fold], axis=0) for fold in sorted(folds)])
 
 
 def lambda_frame(rows: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,11 @@ TEST_BATCH = 128
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite; the message says at which step."""
+    """The loss became NaN or infinite; the message says at which step, `losses` holds all of them."""
+
+    def __init__(self, message, losses=()):
+        super().__init__(message)
+        self.losses = list(losses)
 
 
 def as_tensors(method, features, labels, stream=False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,6 +59,7 @@ def fit(
         raise ValueError(f"a stream of {len(features)} epochs is for as many, shuffled; not {epochs}, nor batches")
     if not parameters:
         return []
+    method.begin(features if features.ndim == 2 else features.mean(0), labels)
     heard, steps = features.expand(epochs, *features.shape[-2:]), -(-len(labels) // batch_size)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
     losses = []
@@ -69,7 +74,7 @@ def fit(
     losses = torch.stack(losses).tolist() if losses else []  # one transfer, not one a step
     if not np.isfinite(losses).all():
         raise TrainingDiverged(
-            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}"
+            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}", losses
         )
     return losses
 

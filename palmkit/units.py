@@ -10,20 +10,23 @@ import os
 import platform
 import time
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import save
+import torch
+from safetensors.torch import load_file, save
 
 from palmkit import audio
 from palmkit.data import Dataset, choose_folds, draw_shots, load_dataset
 from palmkit.embeddings import EMBEDDING_VERSION, Embeddings, embed, once
 from palmkit.methods import METHODS, UNLEARNED
+from palmkit.methods import unit as unit_length
 from palmkit.released import STREAM_VERSION, Stream, check_parts, crop_seed_at_test, drifted, embed_stream, text_dropout
 from palmkit.storage import atomic_write, progress_bar, run_folder
-from palmkit.training import fit, predict, score
+from palmkit.training import TrainingDiverged, fit, predict, score
+from palmkit.variations import Narrowed, method_options, principal_axes, vary, vary_draw
 from palmkit.workers import Clock, count_jobs, in_parallel, minutes
 
 UNIT_VERSION = 1  # raise it when a unit's result changes for other reasons than its settings
@@ -36,9 +39,10 @@ PACKAGES = ("torch", "torchaudio", "timm", "open_clip_torch", "numpy", "pandas",
 
 @dataclass(frozen=True)
 class Unit:
-    """What to run. The defaults are the paper's settings; `options` go to the method (context_length=8, say).
+    """What to run. The defaults are the paper's settings.
 
     parts: what is random in the released protocol, "all" or some of `palmkit.released.PARTS`; nothing is in the frozen.
+    options: go to the method (context_length=8, say); those of `palmkit.variations` change the task instead.
     """
 
     method: str
@@ -62,6 +66,8 @@ class Unit:
             raise ValueError(f"there is no protocol {self.protocol!r}; there are {', '.join(PROTOCOLS)}")
         if self.protocol == "frozen" and self.parts not in ("all", ()):
             raise ValueError(f"parts={self.parts!r} are the released protocol's; in the frozen one nothing is random")
+        if self.protocol == "released" and (given := {"width", "damage"} & set(self.options)):
+            raise ValueError(f"{', '.join(sorted(given))}: only in the frozen protocol, where clips have one embedding")
         parts = check_parts(self.parts) if self.protocol == "released" else ()
         if self.method in UNLEARNED:  # is only tested
             parts = tuple(part for part in parts if part == "crops")
@@ -103,6 +109,20 @@ def grid(methods, dataset: str, folds, seeds, **settings) -> list[Unit]:
         for method in (PAPER_METHODS if methods == "all" else methods)
         if method not in UNLEARNED or seed == seeds[0]
     ]
+
+
+def sweep(setting: str, values, methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> list[Unit]:
+    """The grid of `plan` once for each value of one setting, a field of Unit (shots, lr, ...) or else an option.
+
+    None as a value leaves the setting at its default, so the unit is the same, row and all, in every sweep.
+    """
+    options, units = settings.pop("options", {}), []
+    for value in values:
+        changed = {} if value is None else {setting: value}
+        field_changed = changed if setting in Unit.__dataclass_fields__ else {}
+        chosen = {**settings, **field_changed, "options": options if field_changed else options | changed}
+        units += plan(methods, datasets, folds, seeds, **chosen)
+    return units
 
 
 def unit_key(unit: Unit, dataset: str, weights: str, config: dict | None = None) -> str:
@@ -172,12 +192,22 @@ def run_units(units: list[Unit], pengi, run, cache=..., told=None) -> list[dict]
 def prepare(units: list[Unit], pengi, run) -> list[Job]:
     """Each unit with its fold, its draw and its key. A fold is read once, and drawn from once a seed."""
     weights = pengi.digest()
-    load = functools.cache(lambda *fold: (dataset := load_dataset(*fold), dataset.digest()))
-    draw = functools.cache(lambda dataset, fold, *draw: draw_shots(load(dataset, fold)[0].train, *draw))
+    read = functools.cache(load_dataset)
+
+    @functools.cache
+    def load(dataset, fold, options):
+        varied = vary(read(dataset, fold), **json.loads(options))
+        return varied, varied.digest()
+
+    @functools.cache
+    def draw(dataset, fold, options, shots, seed):
+        return vary_draw(draw_shots(load(dataset, fold, options)[0].train, shots, seed), **json.loads(options))
+
     jobs = []
     for unit in units:
-        dataset, digest = load(unit.dataset, unit.fold)
-        drawn = None if unit.method in UNLEARNED else draw(unit.dataset, unit.fold, unit.shots, unit.seed)
+        task = unit.dataset, unit.fold, json.dumps(unit.options, sort_keys=True)
+        dataset, digest = load(*task)
+        drawn = None if unit.method in UNLEARNED else draw(*task, unit.shots, unit.seed)
         key = unit_key(unit, digest, weights, pengi.config)
         jobs.append(Job(unit, dataset, drawn, key, row_path(run, unit, key)))
     return jobs
@@ -216,14 +246,20 @@ def _clips(job: Job) -> list[str]:
 def _embed_all(jobs: list[Job], pengi, cache: dict):
     """A function that gives a job's frame as Embeddings. A clip is encoded once, in however many folds and draws."""
     frames: dict[tuple, dict] = {}
+
+    def setting(job, frame):  # only what is tested on is damaged
+        damage = job.unit.options.get("damage") if frame is job.dataset.test else None
+        return *_crop(job.unit), tuple(damage or ())
+
     for job in jobs:
-        frames.setdefault(_crop(job.unit), {}).update({id(frame): frame for frame in job.frames if frame is not None})
-    found = {
-        (crop, seed): embed(pengi, once(those.values()), crop=crop, crop_seed=seed, **cache)
-        for (crop, seed), those in frames.items()
-    }
-    known = {(crop, n): found[crop].of(frame) for crop, those in frames.items() for n, frame in those.items()}
-    return lambda job, frame: None if frame is None else known[_crop(job.unit), id(frame)]
+        for frame in filter(lambda frame: frame is not None, job.frames):
+            frames.setdefault(setting(job, frame), {})[id(frame)] = frame
+    known = {}
+    for (crop, seed, damage), those in frames.items():
+        options = {"damage": damage} if damage else {}
+        found = embed(pengi, once(those.values()), crop=crop, crop_seed=seed, **options, **cache)
+        known |= {(crop, seed, damage, n): found.of(frame) for n, frame in those.items()}
+    return lambda job, frame: None if frame is None else known[(*setting(job, frame), id(frame))]
 
 
 def _crop(unit: Unit):
@@ -296,7 +332,9 @@ def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Emb
     protocol is the released one.
     """
     clock = [time.perf_counter()]
-    method = METHODS[unit.method](pengi, dataset.class_names, seed=unit.seed, **unit.options)
+    if "width" in unit.options:
+        pengi, test, support = narrow(pengi, test, support, unit.options["width"])
+    method = METHODS[unit.method](pengi, dataset.class_names, seed=unit.seed, **method_options(unit.options))
     row = {
         **asdict(unit),
         "parts": parts_label(unit),
@@ -307,20 +345,25 @@ def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Emb
     }
     if hasattr(method, "lambdas"):
         row["lambdas_initial"] = method.lambdas.tolist()
-    losses = []
+    losses, diverged = [], ""
     clock.append(time.perf_counter())
     if support is not None:
         row["clips"] = [dataset.relative(path) for path in support.paths]
         row["clip_offsets"] = support.offsets[-1] if isinstance(support, Stream) else support.offsets
         settings = {name: getattr(unit, name) for name in ("epochs", "batch_size", "lr", "momentum", "seed")}
         noise = text_dropout(pengi, unit.seed) if "text_dropout" in unit.parts else contextlib.nullcontext()
-        with noise:
-            losses = fit(method, support.features, support.labels, **settings)
+        try:
+            with noise:
+                losses = fit(method, support.features, support.labels, **settings)
+        except TrainingDiverged as error:  # an outcome like another: the row says so, and its scores are NaN
+            losses, diverged = error.losses, str(error)
     clock.append(time.perf_counter())
     logits = predict(method, test.features)
     clock.append(time.perf_counter())
-    row |= score(logits, test.labels)
+    scores = score(logits, test.labels)
+    row |= dict.fromkeys(scores, float("nan")) if diverged else scores
     row |= {
+        "diverged": diverged,
         "n_train": len(row.get("clips", [])),
         "n_test": len(test.labels),
         "losses": losses,
@@ -342,6 +385,40 @@ def parts_label(unit: Unit) -> str:
     """What of the released protocol was on, as rows tell it: "all", "none" or "crops + bn0"."""
     full = check_parts("all")
     return "all" if unit.parts == full else " + ".join(unit.parts) or "none"
+
+
+def narrow(pengi, test: Embeddings, support: Embeddings | None, width: int):
+    """Model, test clips and support set, all projected to the first `width` principal axes of the support set."""
+    if support is None:
+        raise ValueError("width: the axes are the support set's, and a method that learns nothing has none")
+    axes = principal_axes(support.features, width)
+    parts = (replace(part, features=unit_length(part.features @ axes)) for part in (test, support))
+    return Narrowed(pengi, axes), *parts
+
+
+def load_tensors(row, run) -> dict[str, torch.Tensor]:
+    """What a row of `run` keeps beside it: test `logits` [n, classes], `labels` [n], and what was learned, `prompt.*`.
+
+    row: a dict, or a line of a DataFrame of rows. Raises FileNotFoundError if the run has no such row.
+    """
+    fold = None if pd.isna(row["fold"]) else int(row["fold"])
+    unit = Unit(row["method"], row["dataset"], fold, int(row["seed"]), int(row["shots"]))
+    path = row_path(run, unit, row["key"])
+    if read_row(path, row["key"]) is None:
+        raise FileNotFoundError(f"run {Path(str(run)).name} has no row {path.name}: run_units first")
+    return load_file(path.with_suffix(".safetensors"))
+
+
+def load_method(row, run, pengi):
+    """The method of a row as it was after training, without training. A row with a width needs its axes: ValueError."""
+    if "width" in row["options"]:
+        raise ValueError("a method on projected features cannot be had back: its support set's axes are not kept")
+    names, options = row["class_names"], method_options(row["options"])
+    method = METHODS[row["method"]](pengi, names, seed=int(row["seed"]), **options)
+    state = load_tensors(row, run)
+    learned = {name.removeprefix("prompt."): state[name] for name in state if name.startswith("prompt.")}
+    method.load_prompt_learner(learned)
+    return method.requires_grad_(False)
 
 
 def _differences(clock):

@@ -13,6 +13,7 @@ import torch
 from palmkit.audio import CLIP_SAMPLES
 from palmkit.methods import METHODS
 from palmkit.training import fit, predict
+from palmkit.variations import method_options
 
 START = 10  # seconds of work that starting processes is worth
 # A process that has grown is replaced by a new one, and no work is lost: nothing that a user should read of.
@@ -79,7 +80,7 @@ class Clock:
         """Seconds to build a method, of one step, and of one test clip."""
         with threads(1 if count_jobs(self.pengi) > 1 else torch.get_num_threads()):
             start = time.perf_counter()
-            method = METHODS[unit.method](self.pengi, class_names, seed=0, **unit.options)
+            method = METHODS[unit.method](self.pengi, class_names, seed=0, **method_options(unit.options))
             built = time.perf_counter()
             features = torch.randn(max(unit.batch_size, 16), self.pengi.dim)
             labels = torch.arange(len(features)) % len(class_names)
