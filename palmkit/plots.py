@@ -53,7 +53,7 @@ def plot_image(image, segments=4, ax=None):
     return ax
 
 
-def plot_study(table: pd.DataFrame, ax=None, method="palm", label=None, reference=None, **axis):
+def plot_study(table: pd.DataFrame, ax=None, method="palm", label=None, reference=None, color=None, **axis):
     """`intervals` of one study as dots with their limits, in the order of the index; `reference`: a dotted line.
 
     axis: xlabel, and xscale="log" for values that are numbers; without it they stand at equal distances.
@@ -63,7 +63,8 @@ def plot_study(table: pd.DataFrame, ax=None, method="palm", label=None, referenc
     x = np.array(table.index, float) if scaled else np.arange(len(table))
     reach = np.nan_to_num(np.stack([table["mean"] - table["low"], table["high"] - table["mean"]]))
     label = label or f"{METHOD_NAMES.get(method, method)} (n={int(table['seeds'].max())})"
-    ax.errorbar(x, table["mean"], reach, fmt="o-" if scaled else "o", capsize=3, color=COLORS.get(method), label=label)
+    color = COLORS.get(method) if color is None else color
+    ax.errorbar(x, table["mean"], reach, fmt="o-" if scaled else "o", capsize=3, color=color, label=label)
     if reference is not None:
         ax.axhline(reference, color=COLORS["zeroshot"], linestyle=":", label=METHOD_NAMES["zeroshot"])
     ax.set(ylabel="accuracy", **axis)
