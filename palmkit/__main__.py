@@ -200,7 +200,8 @@ def _notebooks(arguments) -> None:
     if arguments.profile == "paper":
         parameters = _tell_plan(arguments.name, parameters)
     pengi = _run_units(arguments.name, parameters)
-    page = run_series(arguments.name, parameters, arguments.notebooks, count_jobs(pengi), arguments.only)
+    jobs = count_jobs(pengi) + 1  # kernels wait while they start and while their pages are written
+    page = run_series(arguments.name, parameters, arguments.notebooks, jobs, arguments.only)
     print(f"Open {page}")
 
 
