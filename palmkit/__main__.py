@@ -194,13 +194,13 @@ def _notebooks(arguments) -> None:
     if "run" in given:
         raise ValueError("name the run by --name, not by -p run")
     parameters = {**_choices(arguments), "run": arguments.name, **given}
-    choose_parameters(
-        list_notebooks(arguments.notebooks, arguments.only), parameters
-    )  # before an hour of work, not after it
+    # Before an hour of work, not after it.
+    choose_parameters(list_notebooks(arguments.notebooks, arguments.only), parameters)
     if arguments.profile == "paper":
         parameters = _tell_plan(arguments.name, parameters)
     pengi = _run_units(arguments.name, parameters)
-    jobs = count_jobs(pengi) + 1  # kernels wait while they start and while their pages are written
+    jobs = count_jobs(pengi)
+    jobs += jobs > 1  # small models' kernels wait while they start; a large one fills a GPU by itself
     page = run_series(arguments.name, parameters, arguments.notebooks, jobs, arguments.only)
     print(f"Open {page}")
 

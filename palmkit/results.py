@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     keys["parts"] = keys["parts"].replace("nan", "none")  # rows of before there were any
     keys.loc[rows["method"].isin(UNLEARNED), [*TRAINED, "parts"]] = "any"
     keys = keys[[column for column in SETTINGS if keys.loc[keys[column] != "any", column].nunique() > 1]]
+    if keys.columns.empty:
+        return [("", rows)] if len(rows) else []
     groups, placed = [], pd.Series(False, rows.index)
     for values in keys.drop_duplicates().sort_values(list(keys), key=lambda c: c == "any").to_numpy():
         fits = ((keys == values) | (keys == "any")).all(axis=1)
@@ -247,6 +250,8 @@ def judge(rows: pd.DataFrame, swapped_folds: bool = True) -> pd.DataFrame:
     """
     rows, logs = _sides(rows, swapped_folds)
     table = _join(rows, logs, "accuracy").rename(columns={"seeds_paper": "paper_seeds"})
+    ours, theirs = (dict(iter(side.groupby(["dataset", "method"]))) for side in (rows, logs))
+    hindrance = functools.cache(lambda *cell: _hindrance(ours[cell], theirs.get(cell, logs[:0])))
     lines = []
     for line in table.itertuples(index=False):
         whole = line.dataset == AVERAGE
@@ -254,9 +259,7 @@ def judge(rows: pd.DataFrame, swapped_folds: bool = True) -> pd.DataFrame:
         cells = table[chosen & (table["method"] == line.method)]
         margin = difference_margin(*(cells[name] for name in ("ours_std", "seeds", "paper_std", "paper_seeds")))
         margin = UNLEARNED_WITHIN if whole and line.method in UNLEARNED else margin
-        # What hinders one dataset hinders the mean.
-        reasons = [_hindrance(*(select(side, dataset=name, method=line.method) for side in (rows, logs)))
-                   for name in cells["dataset"]]  # fmt: skip
+        reasons = [hindrance(name, line.method) for name in cells["dataset"]]  # what hinders one hinders the mean
         reason = next(filter(None, reasons), "" if line.paper >= 0 else "the paper's mean is over other datasets")
         found = "not comparable" if reason else verdict(line.difference, margin, whole)
         lines.append(line._asdict() | {"margin": margin, "verdict": found, "reason": reason})

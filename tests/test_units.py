@@ -306,7 +306,10 @@ def test_durations_as_one_says_them(seconds, text):
     assert workers.minutes(seconds) == f"about {text}"
 
 
-@pytest.mark.parametrize("jobs, seconds", [(1, [1, 99, 5]), (2, [1, 5, 3]), (2, [9, 60, 30])])
+@pytest.mark.parametrize(
+    "jobs, seconds",
+    [(1, [1, 99, 5]), (2, [1, 5, 3]), pytest.param(2, [9, 60, 30], marks=pytest.mark.slow)],
+)
 def test_the_longest_is_begun_first(jobs, seconds):
     """Here, on the caller's threads or on one; or in other processes, where it pays."""
     before = torch.get_num_threads()
