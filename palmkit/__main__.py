@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--parts", nargs="+", action="extend", metavar="PART",
                      help="what is random in the released protocol: all (default), none, crops, bn0, specaugment, "
                      "drop_path, audio_dropout, text_dropout")  # fmt: skip
+    run.add_argument("--autocast", action="store_true",
+                     help="the released protocol's audio encoder in half precision where PyTorch thinks it safe")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="only tell what there is to do and what it takes here")
     run.set_defaults(command=_run)
 
@@ -130,7 +132,7 @@ GRID = ("datasets", "methods", "folds", "seeds", "shots", "epochs", "crop", "pro
 
 
 def _grid(choices: dict) -> dict:
-    return {key: choices[key] for key in (*GRID, "parts") if key in choices}
+    return {key: choices[key] for key in (*GRID, "parts", "autocast") if key in choices}
 
 
 def _tell_plan(name: str, choices: dict) -> dict:
@@ -178,6 +180,8 @@ def _run(arguments) -> None:
     if arguments.parts:
         parts = {("all",): "all", ("none",): ()}.get(tuple(arguments.parts), arguments.parts)
         choices["parts"] = parts
+    if arguments.autocast:
+        choices["autocast"] = True
     if arguments.profile == "paper" or arguments.dry_run:
         choices = _tell_plan(arguments.name, choices)
     if arguments.dry_run:

@@ -44,6 +44,7 @@ def select(rows: pd.DataFrame, **settings) -> pd.DataFrame:
 
 SETTINGS = (
     "shots", "protocol", "parts", "epochs", "batch_size", "lr", "momentum", "crop", "crop_seed", "options", "weights",
+    "rates", "autocast",
 )  # fmt: skip
 
 
@@ -54,7 +55,9 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """
     keys = rows.reindex(columns=list(SETTINGS)).astype(str)
     keys["parts"] = keys["parts"].replace("nan", "none")  # rows of before there were any
-    keys.loc[rows["method"].isin(UNLEARNED), [*TRAINED, "parts"]] = "any"
+    keys["autocast"] = keys["autocast"].replace("nan", "False")
+    keys.loc[rows["method"].isin(UNLEARNED), [*TRAINED, "parts", "autocast"]] = "any"
+    keys.loc[(keys["protocol"] != "released") | rows["method"].isin(UNLEARNED), "rates"] = "any"
     keys = keys[[column for column in SETTINGS if keys.loc[keys[column] != "any", column].nunique() > 1]]
     if keys.columns.empty:
         return [("", rows)] if len(rows) else []
@@ -62,7 +65,8 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     for values in keys.drop_duplicates().sort_values(list(keys), key=lambda c: c == "any").to_numpy():
         fits = ((keys == values) | (keys == "any")).all(axis=1)
         if not (placed | ~fits).all():
-            groups.append((", ".join(f"{c}={v}" for c, v in zip(keys, values, strict=True)), rows[fits]))
+            told = [f"{c}={v}" for c, v in zip(keys, values, strict=True) if (c, v) != ("rates", "any")]
+            groups.append((", ".join(told), rows[fits]))
             placed |= fits
     return groups
 

@@ -42,6 +42,7 @@ class Unit:
     """What to run. The defaults are the paper's settings.
 
     parts: what is random in the released protocol, "all" or some of `palmkit.released.PARTS`; nothing is in the frozen.
+    autocast: the released protocol's audio encoder in half precision where PyTorch thinks it safe; faster on a GPU.
     options: go to the method (context_length=8, say); those of `palmkit.variations` change the task instead.
     """
 
@@ -58,6 +59,7 @@ class Unit:
     momentum: float = 0.9
     crop: str | int = "random"
     crop_seed: int = 0
+    autocast: bool = False
     options: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -66,11 +68,14 @@ class Unit:
             raise ValueError(f"there is no protocol {self.protocol!r}; there are {', '.join(PROTOCOLS)}")
         if self.protocol == "frozen" and self.parts not in ("all", ()):
             raise ValueError(f"parts={self.parts!r} are the released protocol's; in the frozen one nothing is random")
+        if self.protocol == "frozen" and self.autocast:
+            raise ValueError("autocast is for the released protocol; in the frozen one clips are encoded only once")
         if self.protocol == "released" and (given := {"width", "damage"} & set(self.options)):
             raise ValueError(f"{', '.join(sorted(given))}: only in the frozen protocol, where clips have one embedding")
         parts = check_parts(self.parts) if self.protocol == "released" else ()
         if self.method in UNLEARNED:  # is only tested
             parts = tuple(part for part in parts if part == "crops")
+            object.__setattr__(self, "autocast", False)
         object.__setattr__(self, "parts", parts)
 
     @property
@@ -132,6 +137,8 @@ def unit_key(unit: Unit, dataset: str, weights: str, config: dict | None = None)
     """
     told = {**asdict(unit), "dataset": dataset, "weights": weights}
     told["versions"] = [UNIT_VERSION, EMBEDDING_VERSION]
+    if not unit.autocast:  # rows of before there was a choice keep their keys
+        del told["autocast"]
     if unit.protocol == "released":
         told |= {"stream": STREAM_VERSION, "config": {k: v for k, v in (config or {}).items() if k != "note"}}
     else:
@@ -275,7 +282,7 @@ def _listens(job: Job) -> bool:
 def _stream_of(job: Job) -> tuple:
     """Jobs with the same draw and the same of these share a stream: the method is not among them."""
     unit, parts = job.unit, tuple(part for part in job.unit.parts if part != "text_dropout")
-    settings = dict(epochs=unit.epochs, batch_size=unit.batch_size, seed=unit.seed, parts=parts)
+    settings = dict(epochs=unit.epochs, batch_size=unit.batch_size, seed=unit.seed, parts=parts, autocast=unit.autocast)
     return id(job.drawn), id(job.dataset.test), *(settings | {"crop": unit.crop, "crop_seed": unit.crop_seed}).items()
 
 
@@ -338,6 +345,7 @@ def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Emb
     row = {
         **asdict(unit),
         "parts": parts_label(unit),
+        "rates": {"dropout": pengi.config["projection_dropout"], "drop_path": pengi.config["audio"]["drop_path_rate"]},
         "dataset": dataset.name,
         "note": pengi.note,
         "class_names": dataset.class_names,

@@ -1,5 +1,6 @@
 """The released protocol: each random part against its definition, and streams that repeat, go on and are shared."""
 
+import copy
 import json
 import random
 
@@ -561,6 +562,18 @@ def test_rates_of_the_model_are_in_a_unit_s_key(dataset):
     assert len({units.unit_key(frozen, "data", "weights", config) for config in told}) == 1
 
 
+def test_rows_of_other_rates_are_told_apart(dataset, tmp_path, tiny_pengi, cache, quick):
+    other = copy.copy(tiny_pengi)
+    other.config = tiny_pengi.config | {"projection_dropout": 0.1}
+    for protocol in ("released", "frozen"):
+        grid = units.plan(["palm"], [dataset], **GRID, protocol=protocol)
+        for pengi in (tiny_pengi, other):
+            units.run_units(grid, pengi, tmp_path / "run", cache=cache)
+    groups = dict(results.split_settings(results.load_rows(tmp_path / "run")))
+    assert sorted(len(rows) for rows in groups.values()) == [1, 1, 1]  # in the frozen protocol they change nothing
+    assert sum("'dropout': 0.1" in label for label in groups) == 1
+
+
 def test_command_line(dataset, compact, tmp_path, monkeypatch, capsys, quick):
     monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
     grid = ["--checkpoint", str(compact.checkpoint), "--dataset", str(dataset), "--shots", "1", "--epochs", "1"]
@@ -570,6 +583,14 @@ def test_command_line(dataset, compact, tmp_path, monkeypatch, capsys, quick):
     rows = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "c").glob("rows/*/*.json")]
     assert sorted(row["parts"] for row in rows) == ["crops + bn0", "none"]
     assert {row["protocol"] for row in rows} == {"released"}
+    assert main(["run", *released, "--parts", "none", "--autocast"]) == 0
+    rows = results.load_rows("c")
+    both = rows[rows["parts"] == "none"].set_index("autocast")
+    assert both.loc[True, "losses"] != both.loc[False, "losses"]  # it was on
+    assert len(results.split_settings(rows)) == 3  # and its rows are not averaged with the others
+    assert main(["run", *grid, "--name", "c", "--autocast"]) == 1 and "released protocol" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["table", "c"]) == 0
     assert "parts=crops + bn0" in capsys.readouterr().out
     assert main(["run", *released, "--parts", "bn1"]) == 1 and "no random part 'bn1'" in capsys.readouterr().err
     assert main(["run", *grid, "--parts", "bn0"]) == 1
