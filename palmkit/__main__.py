@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
                      help="what is random in the released protocol: all (default), none, crops, bn0, specaugment, "
                      "drop_path, audio_dropout, text_dropout")  # fmt: skip
     run.add_argument("--autocast", action="store_true",
-                     help="the released protocol's audio encoder in half precision where PyTorch thinks it safe")  # fmt: skip
+                     help="the released protocol's audio encoder in half precision, where safe")  # fmt: skip
     run.add_argument("--dry-run", action="store_true", help="only tell what there is to do and what it takes here")
     run.set_defaults(command=_run)
 
