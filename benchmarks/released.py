@@ -18,9 +18,10 @@ import psutil
 import soundfile
 import torch
 import torch.nn.functional as F
-from speed import ESC50, Stopwatch, machine, number, spread
+from speed import ESC50, number, spread
 
 from palmkit import METHODS, fit, read_clip
+from palmkit.efficiency import Stopwatch, machine
 from palmkit.planning import like_pengi
 from palmkit.released import TrainModeAudio, drifted, embed_stream, spec_augment, text_dropout
 

@@ -7,27 +7,21 @@ the same inputs, and must give the same numbers before anything is timed. The le
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
-import os
-import platform
-import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import soundfile
 import torch
-import torch.nn.functional as F
 import torchaudio
 from straightforward import Audio, Learner
 
 from palmkit.audio import CLIP_SAMPLES, SAMPLE_RATE, decode
+from palmkit.efficiency import MIB, Stopwatch, machine, train_step
 from palmkit.methods import METHODS
 from palmkit.pengi import PENGI_CONFIG, Pengi
 from palmkit.published import paper_datasets
@@ -35,7 +29,6 @@ from palmkit_mini.untrained import random_encoders
 
 ESC50 = list(paper_datasets()["ESC50"].class_names)
 TOLERANCE = 1e-4  # of logits and embeddings, relative to the largest
-MIB = 2**20
 NOTES = """
 
 Median (fastest to slowest); straightforward to palmkit. [n clips]: memory allowed n clips, and time, tokens and a
@@ -75,77 +68,6 @@ def main() -> None:
         given.json.write_text(json.dumps({"batch": given.batch, "rows": rows}, indent=1))
 
 
-def machine(device: torch.device) -> str:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    python = f"Python {platform.python_version()}, torch {torch.__version__}, timm {version('timm')}"
-    # Waiting threads spin by default, which on shared cores takes the time from those that work.
-    waiting = os.environ.get("OMP_WAIT_POLICY", "default").lower()
-    return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads (wait policy {waiting}), {python}"
-
-
-class Stopwatch:
-    """Measures contenders in turns, so that a slow minute of the machine meets all of them."""
-
-    def __init__(self, device: torch.device, repeats: int):
-        self.device, self.repeats = device, repeats
-
-    def __call__(self, **contenders: Callable) -> dict:
-        """Per contender: median, fastest and slowest seconds, and peak MiB of its first, untimed run."""
-        memory = {name: self.peak_memory(run) for name, run in contenders.items()}
-        calls, times = dict.fromkeys(contenders, 1), {name: [] for name in contenders}
-        for name, run in contenders.items():
-            if (seconds := self.seconds(run, 1)) < 0.05:
-                calls[name] = int(0.05 / seconds) + 1
-            else:  # as good a measurement as the others
-                times[name].append(seconds)
-        while min(map(len, times.values())) < self.repeats:
-            for name, run in contenders.items():
-                times[name].append(self.seconds(run, calls[name]))
-        return {
-            name: dict(seconds=statistics.median(t), fastest=min(t), slowest=max(t), mib=memory[name])
-            for name, t in times.items()
-        }
-
-    def synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def seconds(self, run: Callable, calls: int) -> float:
-        self.synchronize()
-        start = time.perf_counter()
-        several(run, calls)  # what takes a millisecond is timed over many calls
-        self.synchronize()
-        return (time.perf_counter() - start) / calls
-
-    def peak_memory(self, run: Callable) -> float:
-        """MiB over what was held before: by CUDA's allocator, else the resident memory, looked at every millisecond."""
-        if self.device.type == "cuda":
-            self.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            run()
-            self.synchronize()
-            return (torch.cuda.max_memory_allocated() - before) / MIB
-        with contextlib.suppress(AttributeError):  # glibc: hand back what earlier runs freed, or it would hide this one
-            psutil.heap_trim()
-        resident, done = (lambda: psutil.Process().memory_info().rss), threading.Event()
-        before = peak = resident()
-
-        def watch():
-            nonlocal peak
-            while not done.wait(0.001):
-                peak = max(peak, resident())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            run()
-        finally:
-            done.set()
-            watcher.join()
-        return (max(peak, resident()) - before) / MIB
-
-
 def check_same(ours: torch.Tensor, plain: torch.Tensor, what: str) -> None:
     error = ((ours - plain).abs().max() / plain.abs().max()).item()
     if not error < TOLERANCE:
@@ -182,19 +104,6 @@ def learner_rows(pengi: Pengi, stopwatch: Stopwatch, names: list[str], batch: in
             }
             about = dict(what=f"{key.upper()}, {what}", classes=len(names), clips=batch, plain_clips=clips)
             yield about | dict(tokens=tokens, **measured)
-
-
-def train_step(forward: Callable, method, features: torch.Tensor, labels: torch.Tensor) -> Callable:
-    # The rate keeps the parameters where the two were compared; a step costs the same at every rate.
-    optimizer = torch.optim.SGD(method.parameters(), lr=1e-9, momentum=0.9)
-
-    def run():
-        loss = F.cross_entropy(forward(features), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return run
 
 
 def free_memory(device: torch.device) -> float:
