@@ -90,7 +90,7 @@ lab: env ## Open the notebooks in JupyterLab
 benchmark: env ## Measure speed
 	$(PY) benchmarks/speed.py
 
-rehearsal: env ## The published grid on stand-ins behind a server: fetch, check, plan, run, table (20 minutes)
+rehearsal: env ## The published grid on stand-ins behind a server: fetch, check, plan, run, table (8 minutes)
 	$(PY) tests/rehearse.py
 
 lock: ## Resolve pyproject.toml into requirements.lock (on Linux, with network)

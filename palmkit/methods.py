@@ -192,6 +192,8 @@ class CoCoOp(CoOp):
     max_tokens = 8192  # tokens that go through the text encoder at once; bounds memory, changes nothing else
 
     def build(self, pengi):
+        if pengi.dim < 16:
+            raise ValueError(f"COCOOP's meta-net has a sixteenth of the features' width, which is {pengi.dim}: too few")
         self.meta_net = nn.Sequential()
         self.meta_net.add_module("linear1", nn.Linear(pengi.dim, pengi.dim // 16))
         self.meta_net.add_module("relu", nn.ReLU())

@@ -64,11 +64,12 @@ def principal_axes(features: torch.Tensor, width: int) -> torch.Tensor:
 
 
 class Narrowed:
-    """A Pengi whose text embeddings are projected to `axes` [dim, width], for methods behind the text encoder."""
+    """A Pengi whose text embeddings are projected to `axes` [dim, width]."""
 
     def __init__(self, pengi, axes: torch.Tensor):
         self.pengi, self.axes, self.dim = pengi, axes.to(pengi.device), axes.shape[1]
-        self.device, self.note, self.text = pengi.device, pengi.note, pengi.text
+        self.device, self.note, self.config = pengi.device, pengi.note, pengi.config
+        self.text = NarrowedText(pengi.text, self.axes)
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
         """Prompts -> unit embeddings [n, width]."""
@@ -81,4 +82,16 @@ class Narrowed:
         return unit(self.pengi.project_text(latents) @ self.axes)
 
     def tokenize(self, prompts: list[str]):
-        raise ValueError("width is for methods that take text embeddings, not for those that learn in front of them")
+        return self.pengi.tokenize(prompts)
+
+
+class NarrowedText:
+    """The text encoder for methods that learn in front of it: what it gives is projected to `axes`."""
+
+    def __init__(self, text, axes: torch.Tensor):
+        self.axes, self.full = axes, text
+        self.width, self.token_embedding, self.projection = text.width, text.token_embedding, text.projection
+        self.prefix = text.prefix
+
+    def follow(self, x, eot, prefix=None):
+        return self.full.follow(x, eot, prefix) @ self.axes  # the method takes the direction only

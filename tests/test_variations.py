@@ -9,7 +9,7 @@ import soundfile
 import torch
 import torch.nn.functional as F
 
-from palmkit import PALM, ZeroShot, fit, predict, units, variations
+from palmkit import METHODS, PALM, ZeroShot, fit, predict, units, variations
 from palmkit.damage import DAMAGES, damage_clip
 from palmkit.embeddings import embed
 from palmkit.results import class_frame, intervals, right_clips, setting, summarise
@@ -153,10 +153,35 @@ def test_principal_axes_are_scikit_learn_s():
 def test_narrow_features(run_row):
     row = run_row(options={"width": 4})
     assert row["trainable"] == 3 * (4 + 1) and row["loss"] != run_row()["loss"]
-    with pytest.raises(ValueError, match="those that learn in front"):
-        run_row("coop", options={"width": 4})
+    narrow, full = run_row("coop", options={"width": 4}), run_row("coop")
+    assert narrow["trainable"] == full["trainable"] and narrow["loss"] != full["loss"]
     with pytest.raises(ValueError, match="has none"):
         run_row("zeroshot", options={"width": 4})
+
+
+@pytest.mark.parametrize("key", ["zeroshot", "coop", "cocoop", "palm"])
+def test_narrowed_methods_compare_projected_embeddings(tiny_pengi, key):
+    axes = variations.principal_axes(FEATURES, 20)
+    method = METHODS[key](variations.Narrowed(tiny_pengi, axes), NAMES)
+    audio = F.normalize(FEATURES[:5] @ axes, dim=-1)
+    with torch.no_grad():
+        logits, text = method(audio), method.text if key == "zeroshot" else None
+        if key in ("coop", "cocoop"):
+            context = method.context + (method.meta_net(audio)[:, None] if key == "cocoop" else 0)
+            contexts = context.expand(5, -1, -1)
+            prefix = tiny_pengi.text.prefix(torch.cat([method.start.expand(5, -1, -1), contexts], 1))
+            text = tiny_pengi.text.follow(method.names.expand(5, -1, -1, -1), method.eot, prefix) @ axes
+        elif key == "palm":
+            weight = method.lambdas[:, None]
+            text = (1 - weight) * F.normalize(tiny_pengi.encode_text(NAMES) @ axes, dim=-1) + weight * method.z
+        expected = 100 * torch.einsum("bd,bcd->bc", audio, F.normalize(text, dim=-1).expand(5, -1, -1))
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_cocoop_needs_sixteen_features(tiny_pengi):
+    narrow = variations.Narrowed(tiny_pengi, variations.principal_axes(FEATURES, 8))
+    with pytest.raises(ValueError, match="width, which is 8: too few"):
+        METHODS["cocoop"](narrow, NAMES)
 
 
 def test_all_axes_change_no_cosine(tiny_pengi):
