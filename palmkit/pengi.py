@@ -80,8 +80,18 @@ class Pengi:
 
     def __init__(self, audio: AudioEncoder, text: TextEncoder, config: dict, device: torch.device):
         self.audio, self.text = (encoder.to(device).eval().requires_grad_(False) for encoder in (audio, text))
-        self.config, self.device, self.note = config, device, config["note"]
+        self.config, self.device, self.note = config, device, ""
         self.dim = audio.projection.linear1.out_features
+
+    @property
+    def note(self) -> str:
+        """What every output of this model should say: the checkpoint's own note, and one that was set beside it."""
+        own = self.config["note"]
+        return self._note if own in self._note else "; ".join(filter(None, [own, self._note]))
+
+    @note.setter
+    def note(self, note: str):
+        self._note = note
 
     def encode_audio(self, waveforms) -> torch.Tensor:
         """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim], in eval mode, without gradient."""

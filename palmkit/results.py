@@ -250,7 +250,8 @@ def judge(rows: pd.DataFrame, swapped_folds: bool = True) -> pd.DataFrame:
     outside by chance. A method is judged by its mean over the paper's eleven datasets alone. It is "reproduced" if the
     seeds explain the difference and difference ± margin stays within ± REPRODUCED_WITHIN, "not reproduced" if they do
     not explain it, "undecided" if the margin is too wide to say. Zero-shot has no seeds, and its margin is
-    UNLEARNED_WITHIN. Rows with a note, or with other settings, folds or test clips than the paper's: "not comparable".
+    UNLEARNED_WITHIN. Rows of a model with a note of its own, or with other settings, folds or test clips than the
+    paper's: "not comparable".
     """
     rows, logs = _sides(rows, swapped_folds)
     table = _join(rows, logs, "accuracy").rename(columns={"seeds_paper": "paper_seeds"})
@@ -292,7 +293,8 @@ def verdict_table(rows: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
 def _hindrance(ours: pd.DataFrame, logs: pd.DataFrame) -> str:
     """Why rows of one dataset and method cannot stand beside the logs' rows of the same; empty if they can."""
     dataset, method = ours[["dataset", "method"]].iloc[0]
-    if "note" in ours and (notes := [note for note in ours["note"].fillna("").unique() if note]):
+    own = "model_note" if "model_note" in ours else "note"  # a sentence of the user's own hinders nothing
+    if own in ours and (notes := [note for note in ours[own].fillna("").unique() if note]):
         return "; ".join(notes)
     if logs.empty:
         return f"the logs have no {method} on {dataset}"

@@ -348,6 +348,7 @@ def run_unit(unit: Unit, pengi, dataset: Dataset, test: Embeddings, support: Emb
         "rates": {"dropout": pengi.config["projection_dropout"], "drop_path": pengi.config["audio"]["drop_path_rate"]},
         "dataset": dataset.name,
         "note": pengi.note,
+        "model_note": pengi.config["note"],
         "class_names": dataset.class_names,
         "trainable": sum(parameter.numel() for parameter in method.parameters()),
     }

@@ -592,6 +592,15 @@ def test_given_config_wins_over_the_one_beside(state, tmp_path):
     assert load_pengi(path, device="cpu", config={"note": "given", **HEADS}).note == "given"
 
 
+def test_a_note_of_the_user_s_own_does_not_hide_the_checkpoint_s(state, tmp_path):
+    pengi = load_pengi(save(tmp_path, state, config={"note": "beside", **HEADS}), device="cpu")
+    for given, told in (("mine", "beside; mine"), ("beside; mine", "beside; mine"), ("", "beside"), ("beside", "beside")):
+        pengi.note = given
+        assert pengi.note == told
+    pengi.note = "" or pengi.note  # as notebooks have it
+    assert pengi.note == "beside"
+
+
 @pytest.mark.parametrize("config", [None, {"note": "of something else"}])
 def test_missing_heads_warn_where_the_size_is_not_pengi_s(config, state, tmp_path):
     """Without a config, or with one that does not tell them."""

@@ -256,6 +256,12 @@ class TestNotComparable:
         rows = as_run(logs).assign(options=[{"context_length": 8}] * len(logs))
         assert verdicts(rows)[1]["coop"] == "options={'context_length': 8}, the paper's is {}"
 
+    def test_a_sentence_of_the_user_s_own_hinders_nothing(self, logs):
+        rows = as_run(logs).assign(note="on the lab's machine", model_note="")
+        assert (judge(rows)["verdict"] != "not comparable").all()
+        table = judge(rows.assign(model_note="random weights"))
+        assert set(table["reason"]) == {"random weights"}
+
     def test_a_note_on_one_dataset_is_one_on_the_mean(self, logs):
         rows = as_run(logs)
         rows.loc[rows["dataset"] == "SESA", "note"] = "re-cut"
