@@ -188,6 +188,9 @@ def _run(arguments) -> None:
         return
     _run_units(arguments.name, choices)
     _table(argparse.Namespace(run=arguments.name, format="markdown", metric="accuracy"))
+    from palmkit.report import write_report
+
+    print(f"Report: {write_report(arguments.name, parameters=choices)}", file=sys.stderr)
 
 
 def _notebooks(arguments) -> None:

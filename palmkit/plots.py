@@ -17,6 +17,8 @@ from palmkit.storage import run_folder
 # One colour a method, everywhere; from seaborn's palette for colour-blind readers.
 COLORS = dict(zip(METHOD_NAMES, (sns.color_palette("colorblind")[n] for n in (7, 0, 1, 2, 4)), strict=True))
 
+PNG_DPI = 150
+
 
 def _axes(ax, **size):
     return ax if ax is not None else plt.subplots(layout="constrained", **size)[1]
@@ -167,5 +169,5 @@ def save_figure(ax, run, name: str) -> Path:
     folder = run_folder(run) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in ("pdf", "png"):
-        ax.figure.savefig(folder / f"{name}.{suffix}", dpi=150)
+        ax.figure.savefig(folder / f"{name}.{suffix}", dpi=PNG_DPI, bbox_inches="tight")
     return folder / f"{name}.png"

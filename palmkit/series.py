@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import json
 import os
+import re
 from pathlib import Path
 
 import joblib
@@ -14,10 +14,13 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from palmkit import audio
-from palmkit.results import load_rows, split_tables, summarise, wide, write_tables
+from palmkit.report import DONE, FAILED, OPEN, write_report
 from palmkit.storage import PROJECT, atomic_write, progress_bar, run_folder
 
-DONE, FAILED, OPEN = "done", "failed", "not run"
+# Nothing that a page needs the network for: its formulas and diagrams are none.
+EXPORTER = HTMLExporter(
+    mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", mermaid_layout_elk_js_url=""
+)
 
 
 class NotebookFailed(RuntimeError):
@@ -75,7 +78,7 @@ def run_series(run, parameters: dict, folder=None, jobs: int = 1, numbers: list[
         joblib.Parallel(jobs, backend="threading")(joblib.delayed(execute)(book) for book in books)
     finally:
         bar.close()
-        index = write_index(run, status, parameters)
+        index = write_report(run, status, parameters)
     if failures:
         raise failures[0]
     return index
@@ -90,7 +93,13 @@ def _execute(book: Path, home: Path, parameters: dict) -> None:
     seal.unlink(missing_ok=True)
     try:
         papermill.execute_notebook(
-            str(book), str(out), parameters, kernel_name="python3", cwd=os.getcwd(), progress_bar=False
+            str(book),
+            str(out),
+            parameters,
+            kernel_name="python3",
+            cwd=os.getcwd(),
+            progress_bar=False,
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],  # or each kernel warns that it listens on loopback
         )
     except PapermillExecutionError as error:
         raise NotebookFailed(
@@ -104,43 +113,5 @@ def _execute(book: Path, home: Path, parameters: dict) -> None:
 
 def _write_html(book: Path) -> None:
     if book.is_file():
-        body, _ = HTMLExporter().from_notebook_node(nbformat.read(book, as_version=4))
-        atomic_write(book.with_suffix(".html"), body)
-
-
-def write_index(run, status: dict[str, str], parameters: dict) -> Path:
-    """`runs/RUN/index.html`: the table, the settings, every notebook and every figure of the run."""
-    folder = run_folder(run)
-    title = f"palmkit: {html.escape(folder.name)}"
-    parts = [f"<h1>{title}</h1>"]
-    try:
-        rows = load_rows(run)
-        notes = " ".join(sorted({note for note in rows["note"] if note}))
-        parts += [f"<p class=note>{html.escape(notes)}</p>", "<h2>Accuracy</h2>"]
-        for label, group in split_tables(rows):
-            parts += [f"<p>{html.escape(label)}</p>", wide(summarise(group)).rename_axis(None).to_html(border=0)]
-        parts += ["<p>Mean over folds per seed, then mean ± standard deviation over n seeds. As "]
-        parts += [
-            ", ".join(f"<a href='tables/{path.name}'>{path.suffix[1:]}</a>" for path in write_tables(run)) + ".</p>"
-        ]
-    except (FileNotFoundError, ValueError) as error:
-        parts.append(f"<p class=note>No table: {html.escape(str(error))}</p>")
-    parts.append("<h2>Notebooks</h2><ol start=0>")
-    for name, state in status.items():
-        link = f"<a href='notebooks/{name}.html'>{name}</a> (<a href='notebooks/{name}.ipynb'>ipynb</a>)"
-        parts.append(f"<li>{link if state != OPEN else name}: {state}</li>")
-    parts.append("</ol><h2>Settings</h2><table>")
-    parts += [f"<tr><th>{html.escape(str(k))}<td>{html.escape(str(v))}" for k, v in parameters.items()]
-    parts.append("</table><h2>Figures</h2>")
-    for figure in sorted((folder / "figures").glob("*.png")):
-        parts.append(
-            f"<figure><img src='figures/{figure.name}' alt='{figure.stem}'><figcaption>{figure.stem} "
-            f"(<a href='figures/{figure.stem}.pdf'>pdf</a>)</figcaption></figure>"
-        )
-    style = (
-        "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}td,th{padding:.2em .8em;text-align:"
-        "left;border-bottom:1px solid #ddd}table{border-collapse:collapse;border:0}img{max-width:100%}.note{color:#a40}"
-    )
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{style}</style>"
-    atomic_write(folder / "index.html", "\n".join([head, *parts, "</html>"]))
-    return folder / "index.html"
+        body, _ = EXPORTER.from_notebook_node(nbformat.read(book, as_version=4))
+        atomic_write(book.with_suffix(".html"), re.sub(r'<script src="">\s*</script>', "", body))

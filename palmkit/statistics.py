@@ -88,9 +88,10 @@ def rank_biserial(difference) -> float:
 
 
 def cohens_dz(difference) -> float:
-    """Mean of [n] paired differences over their standard deviation (ddof 1)."""
+    """Mean of [n] paired differences over their standard deviation (ddof 1); infinite where all are the same."""
     difference = np.asarray(difference, float)
-    return float(difference.mean() / difference.std(ddof=1))
+    with np.errstate(divide="ignore"):
+        return float(difference.mean() / difference.std(ddof=1))
 
 
 def compare_paired(scores: pd.DataFrame, reference: str = "palm") -> pd.DataFrame:

@@ -124,7 +124,7 @@ def test_several_notebooks_at_a_time(tmp_path):
     for n in range(3):
         kept = nbformat.read(tmp_path / "run" / "notebooks" / f"{n:02d}_book.ipynb", as_version=4)
         assert "4 0" in str(code_cells(kept)[-1].outputs)
-    assert index.read_text().count(": done") == 3
+    assert index.read_text().count(">done<") == 3
 
 
 def test_unknown_parameters_are_an_error_before_anything_runs(tmp_path):
