@@ -42,10 +42,13 @@ img{max-width:100%}figcaption{color:#555;font-size:.9em}
 def write_report(run, status: dict[str, str] | None = None, parameters: dict | None = None) -> Path:
     """Write the report of what is in `runs/RUN`; its path.
 
-    status: of each notebook (its stem), "done", "failed" or "not run"; parameters: what the run was started with. What
-    is not there (rows, figures, notebooks) is left out.
+    status: of each notebook (its stem), "done", "failed" or "not run"; default: of those that the run has. parameters:
+    what the run was started with. What is not there (rows, figures, notebooks) is left out.
     """
-    folder, status = run_folder(run), status or {}
+    folder = run_folder(run)
+    if status is None:
+        found = sorted(path.stem for path in (folder / "notebooks").glob("*.ipynb"))
+        status = {stem: DONE if (folder / "notebooks" / f".{stem}.json").is_file() else FAILED for stem in found}
     pages = [folder / "notebooks" / f"{name}.ipynb" for name, state in status.items() if state != OPEN]
     books = {page.stem: nbformat.read(page, as_version=4) for page in pages if page.is_file()}
     try:
@@ -57,7 +60,7 @@ def write_report(run, status: dict[str, str] | None = None, parameters: dict | N
     parts = [f"<h1>{_text(folder.name)}</h1>", f"<p class=sub>{_subtitle(rows)}</p>"]
     if len(rows) and (notes := sorted(set(rows["note"]) - {""})):
         parts.append(f"<p class=note>{_text('; '.join(notes))}</p>")
-    titles = ["Results", *["Figures"] * bool(figures), *["Notebooks"] * bool(status), "Settings"]
+    titles = [*["Results"] * bool(len(rows)), *["Figures"] * bool(figures), *["Notebooks"] * bool(status), "Settings"]
     parts.append(f"<nav>{''.join(f'<a href=#{title}>{title}</a>' for title in titles)}</nav>")
     parts += [*body, *figures, *_notebooks(status, books), *_settings(rows, parameters or {})]
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(folder.name)}</title><style>{STYLE}</style>"

@@ -113,6 +113,9 @@ def test_figures_are_in_the_file_by_notebook(run):
     assert "class=failed>failed" in page and "07_d: <span class=not-run>not run" in page
     for link in re.findall(r"href='([^']+)'", page):
         assert (run / link).is_file(), link
+    (run / "notebooks" / ".05_b.json").write_text("sealed: it is done")
+    page = write_report(run).read_text()  # by a later `run`, which knows nothing of notebooks
+    assert "5. Page</a>" in page and page.count(">done<") == 1 and page.count(">failed<") == 1
 
 
 def test_no_network_and_no_other_file_is_needed(run):
@@ -122,7 +125,7 @@ def test_no_network_and_no_other_file_is_needed(run):
 
 def test_a_run_without_rows_has_a_report_that_says_so(tmp_path):
     page = write_report(tmp_path / "empty").read_text()
-    assert "No table: there are no rows" in page
+    assert "No table: there are no rows" in page and "href=#Results" not in page
 
 
 def test_the_page_is_well_formed(run):
