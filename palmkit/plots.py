@@ -168,6 +168,7 @@ def save_figure(ax, run, name: str) -> Path:
     """Keep the figure of an axes in `runs/RUN/figures` as PNG and PDF; the PNG's path."""
     folder = run_folder(run) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix in ("pdf", "png"):
-        ax.figure.savefig(folder / f"{name}.{suffix}", dpi=PNG_DPI, bbox_inches="tight")
+    with plt.rc_context({"pdf.fonttype": 42}):  # letters stay letters, as journals ask
+        for suffix in ("pdf", "png"):
+            ax.figure.savefig(folder / f"{name}.{suffix}", dpi=PNG_DPI, bbox_inches="tight")
     return folder / f"{name}.png"
