@@ -38,6 +38,7 @@ from palmkit.storage import PROJECT
 
 log = logging.getLogger(__name__)
 MANIFEST = PROJECT / "data_manifest.csv"
+BY_HAND = "by hand"  # kind of a row that tells where to get a dataset and how to load it; nothing is downloaded
 
 
 class FetchError(DatasetError):
@@ -54,7 +55,11 @@ def fetch(*names: str, update=False, verify=False, told: Callable[[str], None] =
     HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and proxies are respected. Raises FetchError, which says what to do by hand.
     """
     rows = read_manifest()
-    known = [name for name, row in rows.items() if row["source"].startswith(("hf:", "https:"))]
+    for row in (rows[name] for name in names if name in rows):
+        if row["kind"] == BY_HAND:
+            place = data_root() / row["name"]
+            raise FetchError(f"{row['name']} cannot be fetched: get it from {_by_hand(row, place)}")
+    known = [n for n, row in rows.items() if row["kind"] != BY_HAND and row["source"].startswith(("hf:", "https:"))]
     if not names or set(names) - set(known):
         what = " and ".join(sorted(set(names) - set(known))) or "nothing"
         more = "mini comes with the kit, and generated datasets are made at first use"
@@ -167,6 +172,8 @@ def _reason(error: Exception) -> str:
 
 def _by_hand(row: dict, place: Path) -> str:
     source = row["source"]
+    if row["kind"] == BY_HAND:
+        return f"{source} by hand and put it into {place}: {row['notes']}"
     if row["kind"] == "checkpoint":
         return f"{source} by hand and put it at {_result(row, place)}"
     if not source.startswith("hf:"):

@@ -154,6 +154,14 @@ def test_names_are_checked_before_anything_is_asked(online, capsys):
     assert main(["fetch", "Instruments"]) == 1 and "made at first use" in capsys.readouterr().err
 
 
+def test_what_is_got_by_hand_is_told_in_one_sentence(online, data, capsys):
+    told = refused("ESC50", "EmoDB")
+    assert told.startswith("EmoDB cannot be fetched: get it from http://emodb.bilderbar.info by hand and put it into ")
+    assert f"{data / 'EmoDB'}: German" in told and "own_dataset(folder, groups=" in told
+    assert main(["fetch", "MSWC"]) == 1 and "MSWC cannot be fetched: get it from https" in capsys.readouterr().err
+    assert "EmoDB" not in refused("ESC99") and online.requests == [] and not data.exists()
+
+
 def test_command(online, data, capsys):
     assert main(["fetch", "SESA", "pengi"]) == 0
     shown = capsys.readouterr()

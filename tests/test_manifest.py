@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from palmkit import load_dataset, own_dataset
 from palmkit.archives import ESC10_CLASSES
 from palmkit.fetch import read_manifest
 from palmkit.pengi import MINI
@@ -15,6 +16,16 @@ from palmkit.sources import current_revision
 from palmkit_mini.tasks import CLIPS_PER_CLASS, FOLDS, TASKS
 
 ROWS = read_manifest()
+BY_HAND = {  # a file of each as its source calls it, and who or what must stay together
+    "EmoDB": ("anger/03a01Wa.wav", "03"),
+    "CaFE": ("Peur/Fort/12-P-2-6.wav", "12"),
+    "AESDD": ("sadness/s05 (3).wav", "3"),
+    "ShEMO": ("anger/F01A02.wav", "F01"),
+    "ESD": ("angry/0001_000351.wav", "0001"),
+    "VoxLingua107": ("German/__3pgD6pjXI__U__S20---0413.580-0424.130.wav", "__3pgD6pjXI"),
+    "FLEURS": None,  # by a CSV with a column `group`
+    "MSWC": None,
+}
 COLUMNS = [
     *("name", "kind", "task", "source", "revision", "bytes", "checksum", "licence", "owner"),
     *("classes", "folds", "shots", "test_clips_per_fold", "notes"),
@@ -26,14 +37,14 @@ def test_one_row_an_artefact():
         lines = list(csv.reader(file))
     assert lines[0] == COLUMNS and {len(line) for line in lines} == {len(COLUMNS)}
     names = [line[0] for line in lines[1:]]
-    assert names == ["pengi", *paper_datasets(), "ESC10", "mini", *TASKS]
+    assert names == ["pengi", *paper_datasets(), "ESC10", "mini", *TASKS, *BY_HAND]
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_cells_are_what_their_column_says(row):
-    assert row["kind"] in ("checkpoint", "dataset", "generated") and row["source"] and row["owner"]
+    assert row["kind"] in ("checkpoint", "dataset", "generated", "by hand") and row["source"] and row["owner"]
     assert re.fullmatch(r"(\d+)?", row["bytes"]) and re.fullmatch(r"((md5|sha256):[0-9a-f]+)?", row["checksum"])
-    if row["kind"] != "checkpoint":
+    if row["kind"] in ("dataset", "generated"):
         assert len(row["test_clips_per_fold"].split(";")) == int(row["folds"])
         assert int(row["shots"]) >= 16 and int(row["classes"]) > 1
 
@@ -78,3 +89,32 @@ def test_generated_datasets(name):
     assert (int(row["classes"]), int(row["folds"])) == (len(task.classes), folds)
     assert row["test_clips_per_fold"] == ";".join([str(tested * len(task.classes))] * folds)
     assert int(row["shots"]) == CLIPS_PER_CLASS - tested
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_datasets_got_by_hand(name):
+    """Not English; the notes say what to do, and how to load what comes so that speakers stay together."""
+    row = ROWS[name]
+    assert row["kind"] == "by hand" and row["source"].startswith("http") and re.search(r"20\d\d\)$", row["owner"])
+    assert not any(row[column] for column in ("revision", "bytes", "checksum", "folds", "shots", "test_clips_per_fold"))
+    assert re.match("German|French|Greek|Persian|Mandarin|[0-9]+ languages", row["notes"])
+    assert "own_dataset(" in row["notes"]
+    if BY_HAND[name] is None:
+        assert "write a CSV with path, classname and group" in row["notes"]
+    else:
+        path, group = BY_HAND[name]
+        assert re.search(re.search(r'groups=r"(.+?)"\)', row["notes"])[1], path)[1] == group
+
+
+def test_own_dataset_with_the_regular_expression_of_the_manifest(tmp_path):
+    groups = re.search(r'groups=r"(.+?)"\)', ROWS["EmoDB"]["notes"])[1]
+    for n, name in enumerate(("anger/{}a01Wa.wav", "anger/{}b02Wb.wav", "neutral/{}a01Nc.wav")):
+        for speaker in ("03", "08", "09"):
+            path = tmp_path / "EmoDB" / name.format(speaker)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{n}{speaker}".encode())
+    root = own_dataset(tmp_path / "EmoDB", folds=3, groups=groups, root=tmp_path / "tables")
+    for fold in (1, 2, 3):
+        data = load_dataset(root, fold)
+        heard, asked = ({Path(path).name[:2] for path in frame["path"]} for frame in (data.train, data.test))
+        assert data.class_names == ["anger", "neutral"] and len(asked) == 1 and not heard & asked
