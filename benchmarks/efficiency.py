@@ -13,8 +13,8 @@ import pandas as pd
 from speed import ESC50
 
 from palmkit import load_pengi
-from palmkit.efficiency import machine, measure
-from palmkit.planning import like_pengi
+from palmkit.runs.planning import like_pengi
+from palmkit.studies.efficiency import machine, measure
 
 ROWS = Path(__file__).resolve().parent.parent / "notebooks" / "data" / "efficiency.csv"
 

@@ -17,8 +17,8 @@ import pandas as pd
 from palmkit import load_pengi
 from palmkit.pengi import MINI, PENGI_CONFIG, read_config
 from palmkit.released import PARTS
+from palmkit.runs.units import PAPER_METHODS, plan, run_units
 from palmkit.storage import atomic_write
-from palmkit.units import PAPER_METHODS, plan, run_units
 
 
 def main() -> None:

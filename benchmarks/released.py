@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from speed import ESC50, number, spread
 
 from palmkit import METHODS, fit, read_clip
-from palmkit.efficiency import Stopwatch, machine
-from palmkit.planning import like_pengi
 from palmkit.released import TrainModeAudio, drifted, embed_stream, spec_augment, text_dropout
+from palmkit.runs.planning import like_pengi
+from palmkit.studies.efficiency import Stopwatch, machine
 
 
 def main() -> None:

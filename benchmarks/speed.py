@@ -21,10 +21,10 @@ import torchaudio
 from straightforward import Audio, Learner
 
 from palmkit.audio import CLIP_SAMPLES, SAMPLE_RATE, decode
-from palmkit.efficiency import MIB, Stopwatch, machine, train_step
 from palmkit.methods import METHODS
 from palmkit.pengi import PENGI_CONFIG, Pengi
 from palmkit.published import paper_datasets
+from palmkit.studies.efficiency import MIB, Stopwatch, machine, train_step
 from palmkit_mini.untrained import random_encoders
 
 ESC50 = list(paper_datasets()["ESC50"].class_names)

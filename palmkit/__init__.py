@@ -1,12 +1,12 @@
 """palmkit: reproduce, understand and beat PALM (few-shot prompt learning for audio-language models, EMNLP 2024)."""
 
 from palmkit.audio import AudioError, read_clip
-from palmkit.check import Check, check_dataset
 from palmkit.data import Dataset, DatasetError, draw_shots, list_folds, load_dataset
+from palmkit.datasets.check import Check, check_dataset
+from palmkit.datasets.fetch import FetchError, fetch
+from palmkit.datasets.own import own_dataset
 from palmkit.embeddings import Embeddings, embed
-from palmkit.fetch import FetchError, fetch
 from palmkit.methods import METHODS, PALM, CoCoOp, CoOp, Method, ZeroShot
-from palmkit.own import own_dataset
 from palmkit.pengi import CheckpointError, Pengi, load_pengi
 from palmkit.training import TrainingDiverged, evaluate, fit, predict
 

@@ -110,7 +110,7 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
 
 def _choices(arguments) -> dict:
     """What is to be run: what was said, and the profile's word where nothing was."""
-    from palmkit.planning import PROFILES
+    from palmkit.runs.planning import PROFILES
     from palmkit_mini.tasks import DEFAULT_TASKS
 
     choices = {name: getattr(arguments, name) for name in CHOICES}
@@ -138,7 +138,7 @@ def _grid(choices: dict) -> dict:
 def _tell_plan(name: str, choices: dict) -> dict:
     """Print what there is to do and what it takes; the choices without datasets that are not at hand."""
     from palmkit.pengi import load_pengi
-    from palmkit.planning import check_disk, fetch_note, like_pengi, make_plan
+    from palmkit.runs.planning import check_disk, fetch_note, like_pengi, make_plan
 
     problem = None
     try:
@@ -163,7 +163,7 @@ def _tell_plan(name: str, choices: dict) -> dict:
 
 def _run_units(name: str, choices: dict):
     from palmkit.pengi import load_pengi
-    from palmkit.units import plan, run_units
+    from palmkit.runs.units import plan, run_units
 
     pengi = load_pengi(choices["checkpoint"], choices["device"])  # first: datasets may have to be generated
     units = plan(**_grid(choices))
@@ -188,14 +188,14 @@ def _run(arguments) -> None:
         return
     _run_units(arguments.name, choices)
     _table(argparse.Namespace(run=arguments.name, format="markdown", metric="accuracy"))
-    from palmkit.report import write_report
+    from palmkit.runs.report import write_report
 
     print(f"Report: {write_report(arguments.name, parameters=choices)}", file=sys.stderr)
 
 
 def _notebooks(arguments) -> None:
-    from palmkit.series import choose_parameters, list_notebooks, run_series
-    from palmkit.workers import count_jobs
+    from palmkit.runs.series import choose_parameters, list_notebooks, run_series
+    from palmkit.runs.workers import count_jobs
 
     given = {key: _literal(value) for key, value in arguments.parameters}
     if "run" in given:
@@ -221,8 +221,8 @@ def _literal(text: str):
 
 
 def _check(arguments) -> None:
-    from palmkit.check import check_dataset
-    from palmkit.results import to_markdown
+    from palmkit.datasets.check import check_dataset
+    from palmkit.runs.results import to_markdown
 
     bad = []
     for dataset in arguments.datasets:
@@ -238,13 +238,13 @@ def _check(arguments) -> None:
 
 
 def _own(arguments) -> None:
-    from palmkit.own import own_dataset
+    from palmkit.datasets.own import own_dataset
 
     print(own_dataset(arguments.path, arguments.folds, arguments.groups, arguments.seed, arguments.root))
 
 
 def _fetch(arguments) -> None:
-    from palmkit.fetch import fetch
+    from palmkit.datasets.fetch import fetch
 
     told = functools.partial(print, file=sys.stderr, flush=True)
     for path in fetch(*arguments.names, update=arguments.update, verify=arguments.verify, told=told):
@@ -252,7 +252,7 @@ def _fetch(arguments) -> None:
 
 
 def _table(arguments) -> None:
-    from palmkit.results import FORMATS, load_rows, split_tables, summarise, wide
+    from palmkit.runs.results import FORMATS, load_rows, split_tables, summarise, wide
 
     rows = load_rows(arguments.run)
     notes = sorted({note for note in rows["note"] if note})

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from palmkit.lock import what_changed
+from palmkit.datasets.lock import what_changed
 
 
 class DatasetError(ValueError):
@@ -53,7 +53,7 @@ def dataset_root(dataset) -> Path:
     if not root.exists() and named.exists():
         root = named
     if root.exists():
-        from palmkit.own import is_own, own_dataset
+        from palmkit.datasets.own import is_own, own_dataset
 
         if is_own(root):
             return own_dataset(root)

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from palmkit.data import data_root
+from palmkit.datasets.lock import what_changed
 from palmkit.encoders import VOCABULARY, AudioEncoder, TextEncoder, tokenize
-from palmkit.lock import what_changed
 
 # What tensors cannot tell (PENGI's config and code; the layout is that of a config.json beside the checkpoint).
 PENGI_CONFIG = {

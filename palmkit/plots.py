@@ -10,8 +10,8 @@ import pandas as pd
 import seaborn as sns
 
 from palmkit.audio import SAMPLE_RATE
-from palmkit.results import METHOD_NAMES
-from palmkit.statistics import critical_difference, mean_ranks
+from palmkit.runs.results import METHOD_NAMES
+from palmkit.runs.statistics import critical_difference, mean_ranks
 from palmkit.storage import run_folder
 
 # One colour a method, everywhere; from seaborn's palette for colour-blind readers.

@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from palmkit.pengi import MINI
+from palmkit.runs.workers import minutes
 from palmkit.storage import atomic_write
-from palmkit.workers import minutes
 from palmkit_mini.card import write_card
 from palmkit_mini.corpus import build_corpus
 from palmkit_mini.figures import measure

@@ -9,7 +9,7 @@ import pandas as pd
 
 from palmkit import load_pengi
 from palmkit.audio import digest
-from palmkit.results import METHOD_NAMES, to_markdown
+from palmkit.runs.results import METHOD_NAMES, to_markdown
 from palmkit_mini import controls
 from palmkit_mini.captions import TEMPLATES
 from palmkit_mini.concepts import HELD_OUT, TRAINING

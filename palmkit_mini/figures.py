@@ -11,7 +11,7 @@ import pandas as pd
 
 from palmkit import ZeroShot, embed, evaluate, load_dataset, load_pengi, predict
 from palmkit.data import choose_folds
-from palmkit.units import plan, run_units
+from palmkit.runs.units import plan, run_units
 from palmkit_mini.concepts import TRAINING
 from palmkit_mini.controls import control_rows
 from palmkit_mini.pretrain import untrained

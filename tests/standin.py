@@ -12,8 +12,8 @@ import soundfile
 import torch
 
 from palmkit.pengi import checkpoint_state
-from palmkit.planning import like_pengi
 from palmkit.published import paper_datasets
+from palmkit.runs.planning import like_pengi
 
 ZIPPED = ("NS-Instruments", "VocalSound")  # published as one zip that holds a folder of the dataset's name
 TUT2017_CLIPS = 4680

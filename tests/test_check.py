@@ -12,8 +12,8 @@ from standin import make_dataset, write_csv, write_sound
 
 from palmkit import DatasetError, check_dataset, load_dataset
 from palmkit.__main__ import main
-from palmkit.check import source
-from palmkit.lock import hash_files, write_lock
+from palmkit.datasets.check import source
+from palmkit.datasets.lock import hash_files, write_lock
 from palmkit.published import paper_datasets
 
 

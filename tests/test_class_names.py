@@ -5,7 +5,7 @@ import unicodedata
 import pandas as pd
 import pytest
 
-from palmkit.archives import ESC10_CLASSES
+from palmkit.datasets.archives import ESC10_CLASSES
 from palmkit.published import paper_datasets
 from palmkit.storage import PROJECT
 from palmkit_mini.tasks import TASKS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from palmkit import confidence
+from palmkit.studies import confidence
 
 
 def test_a_clip_s_confidence_by_hand():

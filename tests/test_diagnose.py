@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from palmkit import PALM, diagnose, fit
+from palmkit import PALM, fit
+from palmkit.studies import diagnose
 
 NAMES = ["bell", "dog", "rain"]
 LABELS = torch.arange(3).repeat_interleave(20)

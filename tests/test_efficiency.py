@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from palmkit import METHODS, efficiency, load_pengi
+from palmkit import METHODS, load_pengi
+from palmkit.studies import efficiency
 
 NAMES = ["dog", "cat bark", "snare drum loop", "rain", "wind on the sea"]
 
@@ -74,7 +75,7 @@ def test_operations_of_the_audio_encoder(mini):
 
 @pytest.mark.slow
 def test_operations_at_full_size():
-    from palmkit.planning import like_pengi
+    from palmkit.runs.planning import like_pengi
 
     pengi = like_pengi("cpu")
     for key, trainable in (("coop", 8_192), ("cocoop", 107_072), ("palm", 5 * 1025)):

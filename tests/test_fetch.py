@@ -22,11 +22,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from palmkit import CheckpointError, DatasetError, FetchError, list_folds, load_dataset, load_pengi, lock, sources
+from palmkit import CheckpointError, DatasetError, FetchError, list_folds, load_dataset, load_pengi
 from palmkit.__main__ import main
-from palmkit.archives import ESC10_CLASSES, unpack
+from palmkit.datasets import lock, sources
+from palmkit.datasets.archives import ESC10_CLASSES, unpack
 
-fetch = importlib.import_module("palmkit.fetch")  # palmkit.fetch is the function
+fetch = importlib.import_module("palmkit.datasets.fetch")  # palmkit.fetch is the function
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = "path,classname\naudios/a1.wav,cat\naudios/b1.wav,dog\n"
 ESC10_ZIP = "/karoldvl/ESC-10/archive/553c8f1743b9dba6b282e1323c3ca8fa76923448.zip"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from palmkit import load_dataset, own_dataset
-from palmkit.archives import ESC10_CLASSES
-from palmkit.fetch import read_manifest
+from palmkit.datasets.archives import ESC10_CLASSES
+from palmkit.datasets.fetch import read_manifest
+from palmkit.datasets.sources import current_revision
 from palmkit.pengi import MINI
 from palmkit.published import paper_datasets
-from palmkit.sources import current_revision
 from palmkit_mini.tasks import CLIPS_PER_CLASS, FOLDS, TASKS
 
 ROWS = read_manifest()

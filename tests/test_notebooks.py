@@ -11,8 +11,8 @@ import nbformat
 import papermill
 import pytest
 
-from palmkit import series
 from palmkit.__main__ import CHOICES
+from palmkit.runs import series
 from palmkit_mini.tasks import DEFAULT_TASKS
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"

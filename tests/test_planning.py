@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 from standin import make_dataset
 
-from palmkit import load_pengi, planning
+from palmkit import load_pengi
 from palmkit.__main__ import main
 from palmkit.published import paper_datasets
-from palmkit.units import grid, plan, run_units
+from palmkit.runs import planning
+from palmkit.runs.units import grid, plan, run_units
 
 NAMES = [*paper_datasets()]
 SETTINGS = dict(methods="all", folds="all", seeds=[0, 1, 2], shots=16, epochs=50, crop="random")

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import reference
 
-from palmkit import published, results
+from palmkit import published
 from palmkit.__main__ import main
 from palmkit.methods import METHODS
-from palmkit.results import AVERAGE, judge
-from palmkit.statistics import difference_margin
+from palmkit.runs import results
+from palmkit.runs.results import AVERAGE, judge
+from palmkit.runs.statistics import difference_margin
 
 PAPER = ["zeroshot", "coop", "cocoop", "palm"]
 

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from scipy import stats
 from timm.layers import DropPath
 
-from palmkit import METHODS, PALM, embed, evaluate, fit, load_pengi, predict, prompts, released, results, units
+from palmkit import METHODS, PALM, embed, evaluate, fit, load_pengi, predict, prompts, released
 from palmkit.__main__ import main
 from palmkit.audio import CLIP_SAMPLES
 from palmkit.encoders import AudioEncoder
 from palmkit.pengi import PENGI_CONFIG, PENGI_SIZES, build
 from palmkit.released import PARTS, TrainModeAudio, drifted, embed_stream, spec_augment, text_dropout
+from palmkit.runs import results, units
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EXACT = 1e-4  # relative, as for embeddings

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from palmkit.plots import save_figure
-from palmkit.report import write_report
+from palmkit.runs.report import write_report
 
 VERSIONS = {"torch": "1.2.3"}
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from palmkit import statistics
 from palmkit.plots import plot_critical_difference
+from palmkit.runs import statistics
 
 RNG = np.random.default_rng(7)
 SCORES = pd.DataFrame(

@@ -10,8 +10,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from palmkit import results, units, workers
 from palmkit.__main__ import main
+from palmkit.runs import results, units, workers
 from palmkit_mini.tasks import DEFAULT_TASKS
 
 GRID = dict(seeds=[0, 1], shots=2, epochs=2)

@@ -9,11 +9,12 @@ import soundfile
 import torch
 import torch.nn.functional as F
 
-from palmkit import METHODS, PALM, ZeroShot, fit, predict, units, variations
+from palmkit import METHODS, PALM, ZeroShot, fit, predict
 from palmkit.damage import DAMAGES, damage_clip
 from palmkit.embeddings import embed
-from palmkit.results import class_frame, intervals, right_clips, setting, summarise
-from palmkit.statistics import seed_interval
+from palmkit.runs import units, variations
+from palmkit.runs.results import class_frame, intervals, right_clips, setting, summarise
+from palmkit.runs.statistics import seed_interval
 
 NAMES = ["vacuum cleaner", "dog", "rain", "glockenspiel"]
 LABELS = torch.arange(24) % 4

@@ -19,7 +19,7 @@ import pooch
 import requests
 from tqdm.auto import tqdm
 
-from palmkit.archives import OUTSIDE
+from palmkit.datasets.archives import OUTSIDE
 from palmkit.storage import progress_bar
 
 LARGE = 50_000_000  # bytes; huggingface_hub begins a file anew that was cut off, so larger ones go by `_resume`

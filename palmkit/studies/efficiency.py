@@ -22,8 +22,8 @@ import torch.nn.functional as F
 
 from palmkit import audio
 from palmkit.methods import CONTEXT_LENGTH, METHODS, CoCoOp, CoOp
+from palmkit.runs.workers import threads as torch_threads
 from palmkit.training import fit
-from palmkit.workers import threads as torch_threads
 
 MIB = 2**20
 SHOTS = 16

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from palmkit.statistics import holm, paired_bootstrap
+from palmkit.runs.statistics import holm, paired_bootstrap
 
 NEAR = 0.05  # a lambda below this, or above one minus this, is at an extreme
 EVERYWHERE = 0.9  # share of the classes

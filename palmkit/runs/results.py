@@ -13,9 +13,9 @@ import torch.nn.functional as F
 
 from palmkit.methods import UNLEARNED
 from palmkit.published import SWAPPED_FOLDS, paper_datasets, published_rows, without_swapped_folds
-from palmkit.statistics import difference_margin, seed_interval
+from palmkit.runs.statistics import difference_margin, seed_interval
+from palmkit.runs.units import TRAINED, Unit, load_tensors, read_row
 from palmkit.storage import atomic_write, run_folder
-from palmkit.units import TRAINED, Unit, load_tensors, read_row
 
 METHOD_NAMES = {
     "zeroshot": "Zero-shot", "coop": "COOP", "cocoop": "COCOOP", "palm": "PALM", "palm-dagger": "PALM†",

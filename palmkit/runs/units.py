@@ -24,10 +24,10 @@ from palmkit.embeddings import EMBEDDING_VERSION, Embeddings, embed, once
 from palmkit.methods import METHODS, UNLEARNED
 from palmkit.methods import unit as unit_length
 from palmkit.released import STREAM_VERSION, Stream, check_parts, crop_seed_at_test, drifted, embed_stream, text_dropout
+from palmkit.runs.variations import Narrowed, method_options, principal_axes, vary, vary_draw
+from palmkit.runs.workers import Clock, count_jobs, in_parallel, minutes
 from palmkit.storage import atomic_write, progress_bar, run_folder
 from palmkit.training import TrainingDiverged, fit, predict, score
-from palmkit.variations import Narrowed, method_options, principal_axes, vary, vary_draw
-from palmkit.workers import Clock, count_jobs, in_parallel, minutes
 
 UNIT_VERSION = 1  # raise it when a unit's result changes for other reasons than its settings
 TRAINED = ("shots", "epochs", "batch_size", "lr", "momentum")  # settings that a method which learns nothing has not
@@ -43,7 +43,7 @@ class Unit:
 
     parts: what is random in the released protocol, "all" or some of `palmkit.released.PARTS`; nothing is in the frozen.
     autocast: the released protocol's audio encoder in half precision where PyTorch thinks it safe; faster on a GPU.
-    options: go to the method (context_length=8, say); those of `palmkit.variations` change the task instead.
+    options: go to the method (context_length=8, say); those of `palmkit.runs.variations` change the task instead.
     """
 
     method: str

@@ -13,9 +13,9 @@ from palmkit.audio import CLIP_SAMPLES
 from palmkit.data import DatasetError, choose_folds, dataset_root
 from palmkit.pengi import PENGI_CONFIG, Pengi
 from palmkit.published import paper_datasets
+from palmkit.runs.units import Unit, count_passes, grid, prepare, read_row
+from palmkit.runs.workers import Clock, count_jobs, minutes
 from palmkit.storage import cache_root, run_folder
-from palmkit.units import Unit, count_passes, grid, prepare, read_row
-from palmkit.workers import Clock, count_jobs, minutes
 
 PROFILES = {  # what a command takes where nothing else is said
     "default": dict(checkpoint="mini", datasets=["default"], methods="all", folds="all", seeds=[0, 1, 2]),

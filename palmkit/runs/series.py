@@ -14,7 +14,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 
 from palmkit import audio
-from palmkit.report import DONE, FAILED, OPEN, write_report
+from palmkit.runs.report import DONE, FAILED, OPEN, write_report
 from palmkit.storage import PROJECT, atomic_write, progress_bar, run_folder
 
 # Nothing that a page needs the network for: its formulas and diagrams are none.

@@ -18,8 +18,8 @@ import pandas as pd
 
 from palmkit.plots import PNG_DPI
 from palmkit.published import paper_datasets
-from palmkit.results import AVERAGE, METHOD_NAMES, load_rows, split_tables, summarise, verdict_table, write_tables
-from palmkit.statistics import compare_paired
+from palmkit.runs.results import AVERAGE, METHOD_NAMES, load_rows, split_tables, summarise, verdict_table, write_tables
+from palmkit.runs.statistics import compare_paired
 from palmkit.storage import atomic_write, run_folder
 
 DONE, FAILED, OPEN = "done", "failed", "not run"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from palmkit import audio
 from palmkit.data import DatasetError, alike, dataset_root, list_folds, read_table, row_problems, split_folder
-from palmkit.lock import what_changed
+from palmkit.datasets.lock import what_changed
 from palmkit.published import paper_datasets
 from palmkit.storage import progress_bar
 

@@ -1,7 +1,7 @@
 """Checkpoints and datasets from where they are published: `fetch("ESC50", "pengi")`.
 
 data_manifest.csv tells where that is. What is fetched is put together in a scratch folder of the data root, checked
-against the checksums that its source tells, locked (`palmkit.lock`), and only then renamed to its name: it is there
+against the checksums that its source tells, locked (see `lock`), and only then renamed to its name: it is there
 as a whole or not at all. A second call goes on where the first one was interrupted.
 """
 
@@ -20,9 +20,9 @@ from pathlib import Path
 import filelock
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from palmkit.archives import list_members, unpack, unpack_esc10
 from palmkit.data import DatasetError, data_root, list_folds, load_dataset
-from palmkit.lock import (
+from palmkit.datasets.archives import list_members, unpack, unpack_esc10
+from palmkit.datasets.lock import (
     LOCK,
     LockError,
     hash_files,
@@ -33,7 +33,7 @@ from palmkit.lock import (
     what_changed,
     write_lock,
 )  # fmt: skip
-from palmkit.sources import Upstream, current_revision, download, look_up
+from palmkit.datasets.sources import Upstream, current_revision, download, look_up
 from palmkit.storage import PROJECT
 
 log = logging.getLogger(__name__)

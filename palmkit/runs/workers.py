@@ -12,8 +12,8 @@ import torch
 
 from palmkit.audio import CLIP_SAMPLES
 from palmkit.methods import METHODS
+from palmkit.runs.variations import method_options
 from palmkit.training import fit, predict
-from palmkit.variations import method_options
 
 START = 10  # seconds of work that starting processes is worth
 # A process that has grown is replaced by a new one, and no work is lost: nothing that a user should read of.

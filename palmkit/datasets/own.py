@@ -11,10 +11,10 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
 from palmkit import audio
-from palmkit.check import source
 from palmkit.data import DatasetError, alike, read_table, row_problems
+from palmkit.datasets.check import source
+from palmkit.datasets.lock import LOCK
 from palmkit.embeddings import file_digest
-from palmkit.lock import LOCK
 from palmkit.storage import atomic_write, cache_root
 
 SUFFIXES = {".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}

@@ -1,0 +1,1 @@
+"""Datasets and checkpoints: fetched, checked, locked, or one's own recordings."""

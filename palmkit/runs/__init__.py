@@ -1,0 +1,1 @@
+"""Grids of units and what becomes of their rows: tables, statistics, notebooks, the report."""

@@ -1,0 +1,1 @@
+"""What experiments look at: how training went, how sure a method is, what it costs."""
