@@ -73,7 +73,7 @@ class Task:
     data: Dataset
     test: Embeddings
     runs: dict[tuple, Run] = field(default_factory=dict)
-    training: threading.Lock = field(default_factory=threading.Lock)
+    training: dict[tuple, threading.Lock] = field(default_factory=dict)
 
     @property
     def class_names(self) -> list[str]:
@@ -93,10 +93,10 @@ class Task:
     def trained(self, name: str, told=unseen, shots: int = 16, seed: int = 0, epochs: int = 50) -> Run:
         """A method at the paper's settings, trained at the first call for it."""
         key = name, shots, seed, epochs
-        with held(self.training, told, "waiting for another training"):  # perhaps the very same
+        text = f"training {METHOD_NAMES[name]}"
+        with held(self.training.setdefault(key, threading.Lock()), told, text):  # by another widget, perhaps
             if key not in self.runs:
                 settings = dict(shots=self.most_shots(shots), seed=seed, epochs=epochs, told=told)
-                text = f"training {METHOD_NAMES[name]}"
                 self.runs[key] = train(
                     self, name, **settings, on_epoch=lambda run: told(len(run.losses), epochs, text)
                 )

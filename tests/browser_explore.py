@@ -124,3 +124,8 @@ def page(server, browser):
     browser.find_element(By.XPATH, "//div[contains(@class,'lm-MenuBar-itemLabel')][text()='Run']").click()
     page.until(lambda: browser.find_element(By.XPATH, "//li[@data-command='runmenu:run-all']")).click()
     return page
+
+
+def read(element, css=".widget-html-content, output"):
+    """All words of a bench, as they are on the page."""
+    return " | ".join(part.get_attribute("textContent") for part in element.find_elements(By.CSS_SELECTOR, css))

@@ -15,6 +15,7 @@ from palmkit.explore import Stopped, open_task
 from palmkit.widgets.pieces import STYLE, escape, quiet
 from palmkit_mini.tasks import DEFAULT_TASKS
 
+ALL = -1  # classes, where a single one could be chosen
 _benches: weakref.WeakSet = weakref.WeakSet()
 
 
@@ -37,7 +38,7 @@ class Bench(w.VBox):
         self._cancel, self._thread = threading.Event(), None
         names = [(Path(name).name, name) for name in dict.fromkeys([*DEFAULT_TASKS, str(dataset)])]
         self.dataset = self.control(w.Dropdown(options=names, value=str(dataset)), "Dataset")
-        self.fold = self.control(w.Dropdown(options=[("–", fold)], value=fold), "Fold")
+        self.fold = self.control(w.Dropdown(options=[("–", fold or 0)]), "Fold")
         self.stop_button = self.control(w.Button(icon="stop", disabled=True), "Stop")
         self.bar, self.status, self.note = w.FloatProgress(max=1.0), w.HTML(), w.HTML()
         self.bar.layout = w.Layout(width="160px", height="18px")
@@ -67,8 +68,7 @@ class Bench(w.VBox):
 
     def busy(self, working: bool) -> None:
         """Which buttons can be pressed; called before long work, and after."""
-        self.stop_button.disabled = not working
-        self.bar.layout.visibility = "visible" if working else "hidden"
+        self.stop_button.disabled, self.bar.layout.display = not working, "" if working else "none"
 
     # Controls
 
@@ -92,7 +92,7 @@ class Bench(w.VBox):
         return self.control(w.Dropdown(), label, do=do)
 
     def choose(self, control, options, value=...) -> None:
-        """Give a choice other options, the first of them chosen."""
+        """Give a choice other options, the first of them chosen. (None would be no choice at all.)"""
         with self.quiet():
             control.options = options
             first = control.options[0] if control.options else None
@@ -162,18 +162,18 @@ class Bench(w.VBox):
     # Datasets
 
     def choose_dataset(self) -> None:
-        self.choose(self.fold, [("–", None)])
+        self.choose(self.fold, [("–", 0)])
         self.reopen()
 
     def reopen(self) -> None:
         self.task, self.body.layout.display = None, "none"
-        dataset, fold = self.dataset.value, self.fold.value
+        dataset, fold = self.dataset.value, self.fold.value or None
 
         def job(told):
             task = open_task(dataset, self.pengi, fold, told)
-            folds = [("–" if f is None else str(f), f) for f in list_folds(dataset)]
+            folds = [("–" if number is None else str(number), number or 0) for number in list_folds(dataset)]
             told()
-            self.choose(self.fold, folds, task.data.fold)
+            self.choose(self.fold, folds, task.data.fold or 0)
             self.fold.disabled, self.task = len(folds) < 2, task
             with self.quiet():
                 self.fill()

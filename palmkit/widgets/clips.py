@@ -10,8 +10,8 @@ from palmkit.plots import plot_image, plot_log_mel, plot_waveform
 from palmkit.results import METHOD_NAMES
 from palmkit.training import predict
 from palmkit.units import PAPER_METHODS
-from palmkit.widgets.bench import Bench, row
-from palmkit.widgets.pieces import SoundInput, audio_type, dot, escape, filled, number, picture, table
+from palmkit.widgets.bench import ALL, Bench, row
+from palmkit.widgets.pieces import SoundInput, dot, escape, filled, number, picture, player, table
 
 BY_SPEED = ("zeroshot", "palm", "coop", "cocoop")
 
@@ -21,7 +21,7 @@ class Comparing(Bench):
 
     def build(self):
         self.train = self.control(w.Button(icon="play"), "Train the rest", do=lambda: self.work(self.prepare))
-        self.seen, self.said, self.player = w.HTML(), w.HTML(), w.Audio(autoplay=False, loop=False)
+        self.seen, self.said, self.player = w.HTML(), w.HTML(), w.HTML()
         return [self.seen, row(self.player, self.train), self.said]
 
     def fill(self):
@@ -42,16 +42,16 @@ class Comparing(Bench):
     def hear(self, sound: explore.Sound, label: int | None = None):
         self.sound, self.label = sound, label
         audio, size = self.task.pengi.audio, len(sound.image)
-        figure = Figure(figsize=(10.4, 3.1), dpi=80)
-        edges = dict(left=0.06, right=0.985, top=0.96, bottom=0.15, wspace=0.2)
+        figure = Figure(figsize=(11.6, 3.1), dpi=80)
+        edges = dict(left=0.055, right=0.99, top=0.96, bottom=0.15, wspace=0.22)
         grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), **edges)
         above, below, right = (figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (slice(None), 1)))
-        plot_waveform(sound.waveform, above).set(xlabel="", xticklabels=[])
+        plot_waveform(sound.waveform.numpy(), above).set(xlabel="", xticklabels=[])
         bands = explore.mel_frequencies(self.task.pengi)
-        plot_log_mel(sound.log_mel, below, audio.hop_size, colorbar=False, frequencies=bands)
-        plot_image(sound.image, audio.segments, right).set(ylabel="")
+        plot_log_mel(sound.log_mel.numpy(), below, audio.hop_size, colorbar=False, frequencies=bands)
+        plot_image(sound.image.numpy(), audio.segments, right).set(ylabel="")
         self.seen.value = picture(figure, f"{sound.name}: waveform, log-mel and the model's {size} x {size} image")
-        self.player.format, self.player.value = audio_type(sound.name), sound.data
+        self.player.value = player(sound.name, sound.data)
         self.judge()
 
     def judge(self):
@@ -124,7 +124,7 @@ class Errors(Comparing):
         self.train.layout.display = "none" if self.run else ""
         self.kept = explore.run_logits(self.task, self.run) if self.run else {}
         self.methods = dict.fromkeys(self.kept)
-        self.choose(self.of, [("all", None), *((name, n) for n, name in enumerate(self.task.class_names))])
+        self.choose(self.of, [("all", ALL), *((name, n) for n, name in enumerate(self.task.class_names))])
         self.choose(self.whose, [(METHOD_NAMES[name], name) for name in self.kept])
 
     def prepare(self, told):
@@ -140,20 +140,20 @@ class Errors(Comparing):
         if self.whose.value is None:
             return
         names, labels, true = self.task.class_names, self.task.test.labels, self.of.value
+        own = labels == true if true != ALL else labels >= 0
         wrong = explore.worst_mistakes(self.kept[self.whose.value], labels)
-        wrong = wrong if true is None else wrong[wrong["label"] == true]
-        told = "{}: {} taken for {}, by {:.1f}".format
+        wrong = wrong[own[list(wrong["clip"])].numpy()]
+        told = "{}: {} taken for {}, {:.1f} ahead".format
         lines = [
             (told(self.task.clip_names[clip], names[label], names[guess], gap), clip)
             for clip, label, guess, gap in wrong[["clip", "label", "guess", "gap"]].itertuples(index=False)
         ]
-        clips = len(labels) if true is None else int((labels == true).sum())
-        self.count.value = f"<span class=big>{len(lines)} of {clips} clips</span>"
+        self.count.value = f"<span class=big>{len(lines)} of {int(own.sum())} clips</span>"
         self.choose(self.list, lines)
         if lines:
             self.show_clip()
         else:
-            self.sound, self.seen.value, self.said.value, self.player.value = None, "", "", b""
+            self.sound, self.seen.value, self.said.value, self.player.value = None, "", "", ""
 
     def show_clip(self):
         clip = self.list.value

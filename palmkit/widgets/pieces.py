@@ -85,6 +85,11 @@ def picture(figure, alt: str) -> str:
     return f"<img alt='{escape(alt)}' src='data:image/png;base64,{data}'>"
 
 
+def player(name: str, data: bytes) -> str:
+    source = f"data:audio/{audio_type(name)};base64,{base64.b64encode(data).decode()}"
+    return f"<audio controls aria-label='Play {escape(name)}' src='{source}'></audio>"
+
+
 def audio_type(name) -> str:
     suffix = Path(name).suffix[1:].lower()
     return AUDIO_TYPES.get(suffix, suffix or "wav")

@@ -21,7 +21,7 @@ class PromptBench(Bench):
         self.names = w.GridBox(layout=w.Layout(grid_template_columns="repeat(auto-fill, 290px)"))
         self.score, self.lines, self.counts = w.HTML(), w.HTML(), w.HTML()
         below = row(self.lines, self.counts, align="flex-start")
-        return [row(self.template, self.reset, self.score), self.names, self.clip, below]
+        return [row(self.template, self.reset, self.score), self.names, row(self.clip), below]
 
     def fill(self):
         self.controls = {label: it for label, it in self.controls.items() if it not in self.names.children}

@@ -20,11 +20,11 @@ function node(name, attributes, parent) {
 
 // Labels one after the other, each where it covers none before it: right, left, above, below, farther and farther.
 function place(labels) {
-  const done = [];
+  const done = labels.map(({ x, y }) => ({ x: x - 9, y: y - 9, w: 18, h: 18 }));
   const hits = (box) => done.some((b) => box.x < b.x + b.w && b.x < box.x + box.w && box.y < b.y + b.h && b.y < box.y + box.h);
   for (const { element, x, y } of labels) {
     const w = element.getComputedTextLength() + 4, h = 15, spots = [];
-    for (let reach = 11; reach < 90; reach += 10)
+    for (let reach = 10; reach < 90; reach += 10)
       spots.push([x + reach, y - h / 2], [x - reach - w, y - h / 2], [x - w / 2, y - reach - h + 4], [x - w / 2, y + reach - 4],
         [x + reach, y - reach - h / 2], [x - reach - w, y - reach - h / 2], [x + reach, y + reach - h / 2], [x - reach - w, y + reach - h / 2]);
     const boxes = spots.map(([a, b]) => ({ x: a, y: b, w, h }));

@@ -12,6 +12,7 @@ from palmkit.units import PAPER_METHODS
 from palmkit.widgets.bench import Bench, row
 from palmkit.widgets.pieces import dot, number, picture, quiet, table
 
+PANELS = ((0.04, 0.27), (0.36, 0.27), (0.77, 0.22))  # left and width of each; names stand before the last
 DRAWINGS = 100  # of one training at most: a picture of it takes longer than an epoch of PALM
 
 
@@ -21,13 +22,16 @@ class FewShotBench(Bench):
 
     def build(self):
         methods = [(METHOD_NAMES[name], name) for name in PAPER_METHODS[1:]]
-        lr = w.FloatLogSlider(0.05, min=-4, max=1, step=0.05, readout_format=".3g")
+        rates = [digit * 10**power for power in (-3, -2, -1, 0) for digit in (1, 2, 5)]  # a log slider has no 0.05
         self.settings = {
             "name": self.control(w.Dropdown(options=methods, value="palm"), "Method", do=self.plan),
-            "shots": self.control(w.IntSlider(16, 1, 16), "Shots", "240px", do=self.plan),
+            "shots": self.control(w.IntSlider(16, 1, 16), "Shots", "210px", do=self.plan),
             "seed": self.control(w.BoundedIntText(0, 0, 999), "Seed", "110px", do=self.plan),
-            "lr": self.control(lr, "Learning rate", "310px", do=self.plan),
-            "epochs": self.control(w.IntSlider(50, 1, 200), "Epochs", "260px", do=self.plan),
+            "lr": self.control(
+                w.SelectionSlider(options=[(f"{rate:g}", round(rate, 3)) for rate in rates], value=0.05),
+                "Learning rate", "260px", do=self.plan,
+            ),
+            "epochs": self.control(w.IntSlider(50, 1, 200), "Epochs", "220px", do=self.plan),
         }
         self.train = self.control(w.Button(icon="play"), "Train", do=lambda: self.work(self.learn))
         self.keep = self.control(w.Button(icon="plus"), "Keep", do=self.keep_run)
@@ -50,7 +54,7 @@ class FewShotBench(Bench):
         chosen = self.chosen()
         clips = chosen["shots"] * len(self.task.class_names)
         steps = -(-clips // 16) * chosen["epochs"]
-        told = f"{METHOD_NAMES[chosen['name']]}: {clips} clips of draw {chosen['seed']}, {steps} steps"
+        told = f"{METHOD_NAMES[chosen['name']]}: {clips} clips of draw {chosen['seed']}, {steps} steps at {chosen['lr']:g}"
         self.planned.value = quiet(told)
 
     def busy(self, working):
@@ -88,9 +92,8 @@ class FewShotBench(Bench):
     def show(self):
         now = self.now
         shown = self.kept + ([now] if now and now not in self.kept else [])
-        figure = Figure(figsize=(10.4, 2.7), dpi=80)
-        grid = figure.add_gridspec(1, 3, left=0.05, right=0.985, top=0.91, bottom=0.18, wspace=0.4)
-        loss, accuracy, weights = (figure.add_subplot(grid[n]) for n in range(3))
+        figure = Figure(figsize=(11.6, 2.7), dpi=80)
+        loss, accuracy, weights = (figure.add_axes([x, 0.18, width, 0.73]) for x, width in PANELS)
         for run in shown:
             style = dict(color=COLORS[run.name], linestyle="--" if run in self.kept else "-")
             for ax, values in ((loss, run.losses), (accuracy, run.accuracies)):
@@ -117,7 +120,7 @@ class FewShotBench(Bench):
         lines = []
         for run in shown:
             chosen = run.settings
-            told = [chosen["shots"], chosen["seed"], f"{chosen['lr']:.3g}", f"{len(run.losses)} of {chosen['epochs']}"]
+            told = [chosen["shots"], chosen["seed"], f"{chosen['lr']:g}", f"{len(run.losses)} of {chosen['epochs']}"]
             ends = [number(values[-1], ".3f") if values else "" for values in (run.losses, run.accuracies)]
             lines.append([dot(run.name), *told, *ends, "kept, dashed" * (run in self.kept)])
         head = ["method", "shots", "seed", "learning rate", "epochs", "loss", "accuracy", ""]

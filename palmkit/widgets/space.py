@@ -8,7 +8,7 @@ import traitlets
 
 from palmkit import explore
 from palmkit.methods import LOGIT_SCALE
-from palmkit.widgets.bench import Bench, row
+from palmkit.widgets.bench import ALL, Bench, row
 from palmkit.widgets.pieces import Scatter, confusion_table, escape, legend, mark_of, point
 
 
@@ -19,15 +19,15 @@ class Space(Bench):
         self.scatter, self.legend = Scatter(lambda clip: self.task.test.paths[clip]), w.HTML()
         self.hover = self.control(w.Checkbox(True, indent=False), "Play on hover")
         traitlets.dlink((self.hover, "value"), (self.scatter, "hover"))
-        return w.VBox([self.scatter, self.legend])
+        return w.VBox([self.scatter, self.legend], layout=w.Layout(overflow="visible"))
 
     def fill(self):
         self.scatter.forget()
         self.legend.value = legend(self.task.class_names)
 
     def points(self, clips, texts, chosen, told, size=6) -> list[dict]:
-        """clips [n, 2], texts [c, 2]; chosen: the class that is not faint, None for all; told(n): what a text says."""
-        names, labels, faint = self.task.class_names, self.task.test.labels.tolist(), lambda n: chosen not in (None, n)
+        """clips [n, 2], texts [c, 2]; chosen: the class that is not faint, or ALL; told(n): what a text says."""
+        names, labels, faint = self.task.class_names, self.task.test.labels.tolist(), lambda n: chosen not in (ALL, n)
         points = [
             point(xy, f"{names[n]}: {clip}", clip=place, size=4 if faint(n) else 5, faint=faint(n), **mark_of(n))
             for place, (xy, n, clip) in enumerate(zip(clips, labels, self.task.clip_names, strict=True))
@@ -113,7 +113,7 @@ class Map(Space):
     def fill(self):
         super().fill()
         self.places = None
-        self.choose(self.of, [("all", None), *((name, n) for n, name in enumerate(self.task.class_names))])
+        self.choose(self.of, [("all", ALL), *((name, n) for n, name in enumerate(self.task.class_names))])
 
     def prepare(self, told):
         self.known = explore.map_texts(self.task, told)
