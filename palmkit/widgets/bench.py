@@ -12,7 +12,7 @@ import ipywidgets as w
 
 from palmkit.data import list_folds
 from palmkit.explore import Stopped, open_task
-from palmkit.widgets.pieces import STYLE, escape, quiet
+from palmkit.widgets.pieces import STYLE, Keys, escape, quiet
 from palmkit_mini.tasks import DEFAULT_TASKS
 
 ALL = -1  # classes, where a single one could be chosen
@@ -49,7 +49,7 @@ class Bench(w.VBox):
         self.stop_button.on_click(lambda _: self.stop())
         head = w.HTML(f"<style>{STYLE}</style><h3>{self.title}</h3><p class=quiet>{self.hint}</p>")
         top = row(self.dataset, self.fold, self.stop_button, self.bar, self.status)
-        super().__init__([head, top, self.body, self.note])
+        super().__init__([head, top, self.body, row(self.note, Keys())])
         self.add_class("palmkit")
         _benches.add(self)
         self.reopen()

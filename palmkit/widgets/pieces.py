@@ -106,6 +106,21 @@ def legend(names) -> str:
     return " &nbsp; ".join(mark(SHAPES[m["shape"]], escape(name), color=m["color"]) for m, name in marks)
 
 
+class Keys(anywidget.AnyWidget):
+    """Leaves plain keys to a bench's controls: JupyterLab would take them for its own, from a list or a button too."""
+
+    _esm = """
+    function keep(event) {
+      if (!event.ctrlKey && !event.metaKey && event.key !== "Escape") event.stopPropagation();
+    }
+    function render({ el }) {
+      const bench = el.closest(".palmkit");
+      bench ? bench.addEventListener("keydown", keep) : requestAnimationFrame(() => render({ el }));
+    }
+    export default { render };
+    """
+
+
 class SoundInput(anywidget.AnyWidget):
     """A recording of the user's, dropped, chosen or recorded; `take(name, bytes of a file)` is called with it."""
 

@@ -54,8 +54,8 @@ class FewShotBench(Bench):
         chosen = self.chosen()
         clips = chosen["shots"] * len(self.task.class_names)
         steps = -(-clips // 16) * chosen["epochs"]
-        told = f"{METHOD_NAMES[chosen['name']]}: {clips} clips of draw {chosen['seed']}, {steps} steps at {chosen['lr']:g}"
-        self.planned.value = quiet(told)
+        told = f"{clips} clips of draw {chosen['seed']}, {steps} steps at {chosen['lr']:g}"
+        self.planned.value = quiet(f"{METHOD_NAMES[chosen['name']]}: {told}")
 
     def busy(self, working):
         super().busy(working)
