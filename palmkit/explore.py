@@ -251,13 +251,26 @@ def mixed_text(palm, lambdas) -> torch.Tensor:
 
 
 class Plane:
-    """The first two principal axes of [n, dim] vectors: `plane(x)` are the coordinates of x [..., dim] in it."""
+    """A plane in the joint space: `plane(x)` are the coordinates of x [..., dim] in it."""
 
-    def __init__(self, vectors: torch.Tensor):
-        self.mean, self.axes = vectors.mean(0), principal_axes(vectors, 2)
+    def __init__(self, axes: torch.Tensor, origin=0.0):
+        self.axes, self.origin = axes, origin  # [dim, 2]
+
+    @classmethod
+    def principal(cls, vectors: torch.Tensor) -> Plane:
+        """That in which [n, dim] vectors vary most."""
+        return cls(principal_axes(vectors, 2), vectors.mean(0))
+
+    @classmethod
+    @torch.no_grad()
+    def of_class(cls, palm, label: int) -> Plane:
+        """That of a class's f and z: the first axis is f, the second what of z is at a right angle to f. The class's
+        mixed text never leaves this plane, so its logits are 100 times a product that can be seen in it."""
+        f, z = palm.f[label].cpu(), palm.z[label].detach().cpu()
+        return cls(torch.stack([f, unit(z - (z @ f) * f)], 1))
 
     def __call__(self, x) -> np.ndarray:
-        return ((x - self.mean) @ self.axes).numpy()
+        return ((x - self.origin) @ self.axes).numpy()
 
 
 def project(vectors: torch.Tensor, kind: str = "PCA") -> np.ndarray:
@@ -265,7 +278,7 @@ def project(vectors: torch.Tensor, kind: str = "PCA") -> np.ndarray:
     if kind not in PROJECTIONS:
         raise ValueError(f"there is no projection {kind!r}; there are {', '.join(PROJECTIONS)}")
     if kind == "PCA":
-        return Plane(vectors)(vectors)
+        return Plane.principal(vectors)(vectors)
     perplexity = min(30, (len(vectors) - 1) / 3)
     return TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0).fit_transform(vectors.numpy())
 

@@ -38,7 +38,7 @@ def plot_log_mel(log_mel, ax=None, hop=320, colorbar=True, frequencies=None, **l
     image = ax.imshow(log_mel.T, origin="lower", aspect="auto", cmap="magma", extent=extent, **limits)
     ax.set(xlabel="time (s)", ylabel="mel band")
     if frequencies is not None:
-        marks = np.array([500, 1000, 2000, 4000, 8000, 16000])
+        marks = np.array([1000, 2000, 4000, 8000, 16000])
         marks = marks[(marks >= frequencies[0]) & (marks <= frequencies[-1])]
         places = np.interp(marks, frequencies, np.arange(len(frequencies)) + 0.5)
         ax.set_yticks(places, [f"{mark / 1000:g}" for mark in marks])

@@ -171,7 +171,8 @@ class Bench:
             image = Image.open(io.BytesIO(self.element.screenshot_as_png)).convert("RGB")
             image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
             PICTURES.mkdir(exist_ok=True)
-            image.quantize(64, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
+            image = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            image.save(PICTURES / f"{name}.png", optimize=True)
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +309,8 @@ def test_lambda(page):
     bench.changes(lambda: bench.press("λ", Keys.PAGE_UP * 8), "points")
     bench.says("learned: 0.858", "recall of cough")
     assert sum(a != b for a, b in zip(places, bench.points, strict=True)) == 1, "one star moves, and nothing else"
+    bench.changes(lambda: bench.choose("Plane", "of most variance"), "points")
+    bench.choose("Plane", "of name and learned vector")
     assert bench.words != learned, "accuracy and confusion follow"
     ActionChains(page.browser).drag_and_drop_by_offset(handle, -60, 0).perform()  # and by mouse
     bench.changes(lambda: bench.choose("Class", "throat clearing"), "points")

@@ -200,6 +200,14 @@ def test_lambdas_by_hand_are_palm(task):
     assert torch.allclose(ends[0], palm.f) and torch.allclose(ends[1], torch.nn.functional.normalize(palm.z, dim=-1))
 
 
+def test_the_plane_of_a_class_holds_its_logits(task):
+    palm = task.trained("palm").method
+    plane, text = explore.Plane.of_class(palm, 1), explore.mixed_text(palm, torch.tensor([0.2, 0.9, 0.5]))
+    assert plane(palm.f)[1] == pytest.approx([1, 0], abs=1e-6)
+    seen = plane(task.test.features) @ plane(text)[1]
+    assert seen == pytest.approx((task.test.features @ text[1]).numpy(), abs=1e-5)
+
+
 @pytest.mark.parametrize("kind", explore.PROJECTIONS)
 def test_projections_repeat_and_keep_neighbours(kind):
     rng = np.random.default_rng(0)
@@ -416,9 +424,9 @@ def test_points_play_their_clips(bench, monkeypatch):
 
 
 CHANGES = {
-    "listen": ["Class", "Clip"], "prompt_bench": ["Template", "Logits of clip"], "few_shot_bench": ["Shots", "Method"],
-    "lambda_bench": ["λ", "Class"], "embedding_map": ["Class", "Texts", "Projection"],
-    "worst_errors": ["Mistakes of", "True class", "Mistakes"],
+    "listen": ["Class", "Clip"], "prompt_bench": ["Template", "Logits of clip"], "few_shot_bench": ["Train", "Shots"],
+    "lambda_bench": ["λ", "Class", "Plane"], "embedding_map": ["Class", "Texts", "Projection"],
+    "worst_errors": ["Mistakes of", "Mistakes", "True class"],
 }  # fmt: skip
 
 

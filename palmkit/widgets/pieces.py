@@ -102,8 +102,8 @@ def mark_of(label: int) -> dict:
 
 def legend(names) -> str:
     marks = [(mark_of(n), name) for n, name in enumerate(names)]
-    mark = "<span style='color:{color}'>{}</span> {}".format
-    return " &nbsp; ".join(mark(SHAPES[m["shape"]], escape(name), color=m["color"]) for m, name in marks)
+    mark = "<span class=mark><span style='color:{color}'>{}</span> {}</span>".format
+    return " ".join(mark(SHAPES[m["shape"]], escape(name), color=m["color"]) for m, name in marks)
 
 
 class Keys(anywidget.AnyWidget):

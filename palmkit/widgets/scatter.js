@@ -58,8 +58,12 @@ function render({ model, el }) {
     });
   }
   model.on("msg:custom", (message, buffers) => {
-    if (message.forget) for (const key in sounds) delete sounds[key];
-    else {
+    if (message.forget) {
+      for (const key in sounds) delete sounds[key];
+      current = wanted = -1;
+      told.textContent = "";
+      draw();
+    } else {
       sounds[message.clip] = URL.createObjectURL(new Blob([buffers[0]], { type: message.type }));
       if (message.clip === wanted) start();
     }

@@ -12,6 +12,7 @@ from palmkit.units import PAPER_METHODS
 from palmkit.widgets.bench import Bench, row
 from palmkit.widgets.pieces import dot, number, picture, quiet, table
 
+LINES = {"-": "", "--": "kept, dashed", ":": "kept, dotted", "-.": "kept, dash-dotted"}
 PANELS = ((0.04, 0.27), (0.36, 0.27), (0.77, 0.22))  # left and width of each; names stand before the last
 DRAWINGS = 100  # of one training at most: a picture of it takes longer than an epoch of PALM
 
@@ -95,7 +96,7 @@ class FewShotBench(Bench):
         figure = Figure(figsize=(11.6, 2.7), dpi=80)
         loss, accuracy, weights = (figure.add_axes([x, 0.18, width, 0.73]) for x, width in PANELS)
         for run in shown:
-            style = dict(color=COLORS[run.name], linestyle="--" if run in self.kept else "-")
+            style = dict(color=COLORS[run.name], linestyle=self.line(run))
             for ax, values in ((loss, run.losses), (accuracy, run.accuracies)):
                 ax.plot(range(1, len(values) + 1), values, **style)
         loss.set(xlabel="epoch", title="loss, mean of an epoch", ylim=(0, None))
@@ -104,6 +105,9 @@ class FewShotBench(Bench):
         told = f"accuracy {now.accuracies[-1]:.3f}" if now and now.accuracies else "nothing trained yet"
         self.curves.value = picture(figure, f"Loss, accuracy and lambda by epoch: {told}")
         self.runs.value = self.table(shown)
+
+    def line(self, run) -> str:
+        return [*LINES][1 + self.kept.index(run) % 3] if run in self.kept else "-"
 
     def draw_lambdas(self, ax):
         names, run = self.task.class_names, self.now
@@ -122,6 +126,6 @@ class FewShotBench(Bench):
             chosen = run.settings
             told = [chosen["shots"], chosen["seed"], f"{chosen['lr']:g}", f"{len(run.losses)} of {chosen['epochs']}"]
             ends = [number(values[-1], ".3f") if values else "" for values in (run.losses, run.accuracies)]
-            lines.append([dot(run.name), *told, *ends, "kept, dashed" * (run in self.kept)])
+            lines.append([dot(run.name), *told, *ends, LINES[self.line(run)]])
         head = ["method", "shots", "seed", "learning rate", "epochs", "loss", "accuracy", ""]
         return table(head, lines) if lines else quiet("Trainings are listed here; Keep holds one, to compare.")

@@ -9,7 +9,7 @@ import traitlets
 from palmkit import explore
 from palmkit.methods import LOGIT_SCALE
 from palmkit.widgets.bench import ALL, Bench, row
-from palmkit.widgets.pieces import Scatter, confusion_table, escape, legend, mark_of, point
+from palmkit.widgets.pieces import Scatter, confusion_table, escape, legend, mark_of, point, quiet
 
 
 class Space(Bench):
@@ -41,15 +41,21 @@ class Space(Bench):
 class LambdaBench(Space):
     title = "Lambda"
     hint = "At 0, PALM's text embedding of a class is its name's, at 1 the learned vector's; its star moves between."
+    planes = {
+        "of name and learned vector": "Across: along the name's embedding. Up: along what was learned beside it. The "
+        "star never leaves this plane, so a clip's logit is 100 times the product of the two as seen here.",
+        "of most variance": "The first two principal axes of clips and texts: what seems near may be far in another.",
+    }
 
     def build(self):
         space = super().build()
         self.of = self.choice("Class", self.choose_class)
         self.slider = self.control(w.FloatSlider(0.5, min=0, max=1, step=0.01), "λ", "380px", do=self.slide)
+        self.plane = self.control(w.Dropdown(options=[*self.planes]), "Plane", do=self.show)
         self.reset = self.control(w.Button(icon="undo"), "Reset to learned", do=self.set_back)
-        self.score, self.counts = w.HTML(), w.HTML()
-        controls = row(self.of, self.slider, self.reset, self.hover)
-        return [controls, self.score, row(space, self.counts, align="flex-start")]
+        self.score, self.counts, self.told = w.HTML(), w.HTML(), w.HTML()
+        controls = row(self.of, self.slider, self.reset, self.plane, self.hover)
+        return [controls, self.score, row(space, self.counts, align="flex-start"), self.told]
 
     def fill(self):
         super().fill()
@@ -61,7 +67,7 @@ class LambdaBench(Space):
         self.learned = palm.lambdas.detach().cpu()
         text = explore.mixed_text(palm, self.learned)
         self.before = self.task.accuracy(LOGIT_SCALE * features @ text.T)
-        self.plane = explore.Plane(torch.cat([features, palm.f.cpu(), text]))
+        self.widest = explore.Plane.principal(torch.cat([features, palm.f.cpu(), text]))
         self.palm = palm
         self.set_back()
 
@@ -91,11 +97,13 @@ class LambdaBench(Space):
             f"<span class=big>accuracy <b>{accuracy:.3f}</b></span> (learned: {self.before:.3f}); recall of "
             f"{escape(names[n])} <b>{recall:.2f}</b> at λ = {self.lambdas[n]:.2f} (learned: {self.learned[n]:.2f})"
         )
+        self.told.value = quiet(self.planes[self.plane.value])
+        plane = explore.Plane.of_class(self.palm, n) if self.plane.index == 0 else self.widest
         along = self.lambdas.repeat(41, 1)
         along[:, n] = torch.linspace(0, 1, 41)
-        trail = self.plane(explore.mixed_text(self.palm, along)[:, n])
+        trail = plane(explore.mixed_text(self.palm, along)[:, n])
         told = "the text embedding of {} at λ = {:.2f}".format
-        points = self.points(self.plane(features), self.plane(text), n, lambda m: told(names[m], self.lambdas[m]))
+        points = self.points(plane(features), plane(text), n, lambda m: told(names[m], self.lambdas[m]))
         self.scatter.show(points, f"Clips and texts, {names[n]} among them", trail)
 
 
