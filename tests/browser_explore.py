@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -363,6 +364,35 @@ def test_errors(page):
     page.until(lambda: bench.pictures != before)
     bench.choose("True class", "sneeze")
     bench.says("of 20 clips", "in truth sneeze")
+
+
+ANSWER = """const [bench, control, option, css, done] = arguments;
+const seen = () => [...bench.querySelectorAll(css)].map((element) => element.outerHTML).join("");
+const before = seen(), start = performance.now();
+const watch = new MutationObserver(() => {
+  if (seen() === before) return;
+  watch.disconnect();
+  requestAnimationFrame(() => done((performance.now() - start) / 1000));
+});
+watch.observe(bench, { subtree: true, childList: true, attributes: true });
+control.selectedIndex = option;
+control.dispatchEvent(new Event("change", { bubbles: true }));"""
+
+
+def test_how_long_answers_take(page, capsys):
+    """From a change in the browser to its answer on the page. It is told, and only far too long is a failure, for a
+    machine may be busy; what an answer costs is measured in test_widgets.py."""
+    page.browser.set_script_timeout(10)
+    asked = [("Listen", "Class", "img"), ("Prompt bench", "Logits of clip", "table"), ("Map", "Texts", ".point"),
+             ("Lambda", "Class", ".point"), ("Errors", "Mistakes", "img")]  # fmt: skip
+    for title, label, css in asked:
+        bench, times = page.bench(title), []
+        for option in (1, 2, 1, 2, 1):
+            time.sleep(0.3)
+            times.append(page.browser.execute_async_script(ANSWER, bench.element, bench.control(label), option, css))
+        with capsys.disabled():
+            print(f"\n{title}, {label}: {statistics.median(times):.2f} s", end="")
+        assert statistics.median(times) < 2
 
 
 def test_another_dataset(page):

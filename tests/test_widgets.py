@@ -8,6 +8,7 @@ import re
 import statistics
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets
@@ -418,6 +419,9 @@ def test_points_play_their_clips(bench, monkeypatch):
     assert content == {"clip": 3, "type": "audio/wav"} and data == Path(bench.task.test.paths[3]).read_bytes()
     assert bench.task.clip_names[3] in clip["text"] and [p["clip"] for p in bench.scatter.points[-3:]] == [-1] * 3
     assert [p["name"] for p in bench.scatter.points[-3:]] == bench.task.class_names
+    monkeypatch.setattr(bench, "task", replace(bench.task, test=replace(bench.task.test, paths=["gone.wav"] * 15)))
+    bench.scatter._handle_custom_msg({"clip": 3}, [])
+    assert words(bench.status) == "⚠ gone.wav: cannot be read (No such file or directory)"
 
 
 # How fast an answer is

@@ -32,8 +32,11 @@ class Comparing(Bench):
         self.train.disabled = working or self.task is None or len(self.methods) == len(BY_SPEED)
 
     def prepare(self, told):
+        task = self.task
         for name in BY_SPEED:
-            self.methods[name] = self.task.trained(name, told).method
+            method = task.trained(name, told).method
+            told()  # nothing of this dataset is written once another was chosen
+            self.methods[name] = method
             self.learned(name)
 
     def learned(self, name):

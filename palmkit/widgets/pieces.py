@@ -132,7 +132,7 @@ class SoundInput(anywidget.AnyWidget):
 
 
 class Scatter(anywidget.AnyWidget):
-    """Points of `point` in two dimensions. sound(clip): the file of a point's clip."""
+    """Points of `point` in two dimensions. wanted(clip) is called for a clip to be played; `play` gives it."""
 
     _esm = HERE / "scatter.js"
     points, trail = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)
@@ -140,13 +140,11 @@ class Scatter(anywidget.AnyWidget):
     label = traitlets.Unicode().tag(sync=True)
     hover = traitlets.Bool(True).tag(sync=True)  # whether a point plays when the mouse is over it
 
-    def __init__(self, sound):
+    def __init__(self, wanted):
         super().__init__()
-        self.sound = sound
-        self.on_msg(lambda _, content, __: self.play(content["clip"]))
+        self.on_msg(lambda _, content, __: wanted(content["clip"]))
 
-    def play(self, clip: int) -> None:
-        path = self.sound(clip)
+    def play(self, clip: int, path: str) -> None:
         self.send(dict(clip=clip, type=f"audio/{audio_type(path)}"), [read_bytes(path)])
 
     def forget(self) -> None:

@@ -1,4 +1,4 @@
-// Points in two dimensions. Hover or arrow keys tell what a point is; hover, click or Enter plays its clip.
+// Points in two dimensions, one scale for both. Hover or arrow keys tell what a point is; hover, click or Enter plays its clip.
 const NS = "http://www.w3.org/2000/svg";
 const WIDTH = 640, HEIGHT = 420, EDGE = 26;
 const SHAPES = {
@@ -61,8 +61,6 @@ function render({ model, el }) {
     if (message.forget) {
       for (const key in sounds) delete sounds[key];
       current = wanted = -1;
-      told.textContent = "";
-      draw();
     } else {
       sounds[message.clip] = URL.createObjectURL(new Blob([buffers[0]], { type: message.type }));
       if (message.clip === wanted) start();
@@ -77,8 +75,9 @@ function render({ model, el }) {
   }
   function draw() {
     const points = model.get("points"), [left, right, low, high] = model.get("extent");
-    const X = (x) => EDGE + ((x - left) / (right - left || 1)) * (WIDTH - 2 * EDGE);
-    const Y = (y) => HEIGHT - EDGE - ((y - low) / (high - low || 1)) * (HEIGHT - 2 * EDGE);
+    const scale = Math.min((WIDTH - 2 * EDGE) / (right - left || 1), (HEIGHT - 2 * EDGE) / (high - low || 1));
+    const X = (x) => WIDTH / 2 + scale * (x - (left + right) / 2);
+    const Y = (y) => HEIGHT / 2 - scale * (y - (low + high) / 2);
     svg.replaceChildren();
     svg.setAttribute("aria-label", `${model.get("label")}. Arrow keys go from point to point, Enter plays a clip.`);
     if (model.get("trail").length)
@@ -87,7 +86,8 @@ function render({ model, el }) {
       const mark = node("path", { d: SHAPES[point.shape], fill: point.color, class: "point" }, svg);
       mark.setAttribute("transform", `translate(${X(point.x)},${Y(point.y)}) scale(${point.size})`);
       mark.setAttribute("opacity", point.faint ? 0.3 : 0.9);
-      mark.addEventListener("pointerenter", () => choose(n, model.get("hover")));
+      // Not pointerenter, which a point that is drawn anew under a mouse at rest has too.
+      mark.addEventListener("pointermove", () => current !== n && choose(n, model.get("hover")));
       mark.addEventListener("click", () => choose(n, true));
       return mark;
     });
@@ -98,6 +98,7 @@ function render({ model, el }) {
     });
     place(labels);
     shown[current] ? shown[current].classList.add("current") : (current = -1);
+    told.textContent = current < 0 ? "" : points[current].text;
   }
   svg.addEventListener("keydown", (event) => {
     const points = model.get("points"), steps = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };

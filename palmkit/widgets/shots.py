@@ -65,20 +65,22 @@ class FewShotBench(Bench):
         self.clear.disabled = working or not self.kept
 
     def learn(self, told):
-        chosen = self.chosen()
+        task, chosen = self.task, self.chosen()
         epochs = chosen["epochs"]
         every = -(-epochs // DRAWINGS)
 
         def on_epoch(run):
-            self.now, epoch = run, len(run.losses)
+            epoch = len(run.losses)
+            told(epoch, epochs, f"accuracy {run.accuracies[-1]:.3f}, epoch")
+            self.now = run
             if epoch % every == 0:
                 self.show()
-            told(epoch, epochs, f"accuracy {run.accuracies[-1]:.3f}, epoch")
 
         try:
-            explore.train(self.task, **chosen, told=told, on_epoch=on_epoch, follow=True)
-        finally:  # also of a training that was stopped
-            self.show()
+            explore.train(task, **chosen, told=told, on_epoch=on_epoch, follow=True)
+        finally:
+            if self.task is task:  # stopped, perhaps, but not by another dataset
+                self.show()
 
     def keep_run(self):
         self.kept = [*self.kept, self.now]

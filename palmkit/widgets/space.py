@@ -16,7 +16,7 @@ class Space(Bench):
     """Clips are marks of their class, texts are stars."""
 
     def build(self):
-        self.scatter, self.legend = Scatter(lambda clip: self.task.test.paths[clip]), w.HTML()
+        self.scatter, self.legend = Scatter(lambda clip: self.guard(self.play, clip)), w.HTML()
         self.hover = self.control(w.Checkbox(True, indent=False), "Play on hover")
         traitlets.dlink((self.hover, "value"), (self.scatter, "hover"))
         return w.VBox([self.scatter, self.legend], layout=w.Layout(overflow="visible"))
@@ -24,6 +24,9 @@ class Space(Bench):
     def fill(self):
         self.scatter.forget()
         self.legend.value = legend(self.task.class_names)
+
+    def play(self, clip: int):
+        self.scatter.play(clip, self.task.test.paths[clip])
 
     def points(self, clips, texts, chosen, told, size=6) -> list[dict]:
         """clips [n, 2], texts [c, 2]; chosen: the class that is not faint, or ALL; told(n): what a text says."""
@@ -50,7 +53,7 @@ class LambdaBench(Space):
     def build(self):
         space = super().build()
         self.of = self.choice("Class", self.choose_class)
-        self.slider = self.control(w.FloatSlider(0.5, min=0, max=1, step=0.01), "λ", "380px", do=self.slide)
+        self.slider = self.control(w.FloatSlider(0.5, min=0, max=1, step=0.01), "λ", "250px", do=self.slide)
         self.plane = self.control(w.Dropdown(options=[*self.planes]), "Plane", do=self.show)
         self.reset = self.control(w.Button(icon="undo"), "Reset to learned", do=self.set_back)
         self.score, self.counts, self.told = w.HTML(), w.HTML(), w.HTML()
@@ -64,6 +67,7 @@ class LambdaBench(Space):
 
     def prepare(self, told):
         palm, features = self.task.trained("palm", told).method, self.task.test.features
+        told()
         self.learned = palm.lambdas.detach().cpu()
         text = explore.mixed_text(palm, self.learned)
         self.before = self.task.accuracy(LOGIT_SCALE * features @ text.T)
@@ -113,9 +117,8 @@ class Map(Space):
 
     def build(self):
         space = super().build()
-        again = lambda: self.work(self.project)  # noqa: E731
-        self.kind = self.control(w.Dropdown(options=explore.PROJECTIONS), "Projection", do=again)
-        self.texts, self.of = self.choice("Texts", again), self.choice("Class", self.show)
+        self.kind = self.control(w.Dropdown(options=explore.PROJECTIONS), "Projection", do=self.again)
+        self.texts, self.of = self.choice("Texts", self.again), self.choice("Class", self.show)
         return [row(self.kind, self.texts, self.of, self.hover), space]
 
     def fill(self):
@@ -124,9 +127,14 @@ class Map(Space):
         self.choose(self.of, [("all", ALL), *((name, n) for n, name in enumerate(self.task.class_names))])
 
     def prepare(self, told):
-        self.known = explore.map_texts(self.task, told)
-        self.choose(self.texts, [*self.known])
+        known = explore.map_texts(self.task, told)
+        told()
+        self.known = known
+        self.choose(self.texts, [*known])
         self.project(told)
+
+    def again(self):
+        self.work(self.project)
 
     def project(self, told):
         kind = self.kind.value
@@ -140,6 +148,7 @@ class Map(Space):
         if self.places is None:
             return
         names, clips = self.task.class_names, len(self.task.test.labels)
-        told = lambda n: f"the text of {names[n]}, {self.texts.value}"  # noqa: E731
-        points = self.points(self.places[:clips], self.places[clips:], self.of.value, told, size=8)
+        told = "the text of {}, {}".format
+        parts, kind = (self.places[:clips], self.places[clips:]), self.texts.value
+        points = self.points(*parts, self.of.value, lambda n: told(names[n], kind), size=8)
         self.scatter.show(points, f"{self.task.data.name} by {self.kind.value}: {clips} clips and {len(names)} texts")
