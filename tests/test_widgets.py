@@ -288,7 +288,7 @@ def test_no_control_is_dead(bench):
 
 @pytest.mark.parametrize("bench", SIX, indirect=True)
 def test_another_dataset_and_one_that_is_not_there(bench, folder, tmp_path):
-    bench.dataset.options = [*bench.dataset.options, ("nowhere", str(tmp_path / "nowhere"))]
+    bench.choose(bench.dataset, [*bench.dataset.options, ("nowhere", str(tmp_path / "nowhere"))], folder)
     bench.dataset.value = str(tmp_path / "nowhere")
     bench.wait(60)
     assert "⚠ there is no dataset folder" in words(bench.status) and bench.body.layout.display == "none"
