@@ -330,7 +330,6 @@ def test_map(page):
     bench.rest()
     bench.changes(lambda: bench.choose("Projection", "t-SNE"), "points")
     bench.rest()
-    bench.picture("map")
     svg = bench.element.find_element(By.CSS_SELECTOR, ".palmkit-scatter svg")
     told = bench.element.find_element(By.CSS_SELECTOR, ".palmkit-scatter [role=status]")
     scatter = bench.element.find_element(By.CSS_SELECTOR, ".palmkit-scatter")
@@ -403,4 +402,4 @@ def test_another_dataset(page):
     bench.rest(300)
     bench.says("church bells")
     assert len(bench.points) == 420 and not bench.control("Fold").is_enabled()
-    bench.picture("map_sound_events")
+    bench.picture("map")
