@@ -7,25 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed
 from sklearn.manifold import TSNE
 
 from palmkit.audio import AudioError, crop_clip, decode, read_bytes
 from palmkit.confidence import confidence_frame, probabilities
-from palmkit.data import Dataset, draw_shots, list_folds, load_dataset
+from palmkit.data import Dataset, data_root, draw_shots, list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
 from palmkit.encoders import tokenize
 from palmkit.methods import LOGIT_SCALE, METHODS, UNLEARNED, ZERO_SHOT_PROMPT, Method, unit
 from palmkit.pengi import Pengi, load_pengi
 from palmkit.results import METHOD_NAMES, load_rows
+from palmkit.storage import cache_root
 from palmkit.training import fit, predict
 from palmkit.units import load_tensors
 from palmkit.variations import principal_axes
+from palmkit_mini import tasks
 
 PROJECTIONS = ("PCA", "t-SNE")
 _models: dict[str, Pengi] = {}
@@ -107,13 +112,21 @@ class Task:
         return min(shots, int(self.data.train["label"].value_counts().min()))
 
 
+def list_datasets() -> list[str]:
+    """What can be opened by name: the generated datasets, and what is in the folder that PALMKIT_DATA tells."""
+    there = {path.parent.name for kind in ("train.csv", "csv_files") for path in data_root().glob(f"*/{kind}")}
+    return [*tasks.DEFAULT_TASKS, *sorted(there - {*tasks.DEFAULT_TASKS})]
+
+
 def open_task(dataset="VocalSounds", pengi: Pengi | None = None, fold: int | None = None, told=unseen) -> Task:
     """A dataset ready to be explored. pengi: mini-PENGI without one; fold: the first without one.
 
     The same split and model give the same Task, with what was trained before. Raises as `load_dataset` and `embed` do.
     """
     with held(_opening, told, "waiting for another dataset"):
-        told(0, 0, "making or reading the dataset")
+        told(0, 0, "reading the dataset")
+        if str(dataset) in tasks.TASKS and not Path(dataset).exists() and not (data_root() / dataset).exists():
+            make_dataset(str(dataset), told)
         fold = list_folds(dataset)[0] if fold is None else fold
         data = load_dataset(dataset, fold)
         if pengi is None:
@@ -121,6 +134,23 @@ def open_task(dataset="VocalSounds", pengi: Pengi | None = None, fold: int | Non
         test = embed(pengi, data.test, on_batch=lambda done, total: told(done, total, "embedding the test clips"))
         key = id(pengi), data.name, fold, data.digest()
         return _tasks.setdefault(key, Task(pengi, data, test))
+
+
+def make_dataset(name: str, told=unseen) -> None:
+    """What `build_task` does, told class by class, so that it can be stopped."""
+    folder, labels = cache_root() / "mini-tasks" / tasks.version() / name, tasks.TASKS[name].classes
+    if tasks.is_built(folder):
+        return
+    told(0, len(labels), text := f"{name} is made, for the first time; classes")
+    jobs = (delayed(tasks.write_class)(folder, name, label) for label in labels)
+    made = Parallel(2, return_as="generator_unordered")(jobs)
+    try:
+        for n, _ in enumerate(made, 1):
+            told(n, len(labels), text)
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # of joblib, that not all was made
+            made.close()
+    tasks.write_tables(folder, name)
 
 
 def train(

@@ -45,7 +45,7 @@ def server(tmp_path_factory):
         port = free.getsockname()[1]
     folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "HOME",
                "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
-    env = os.environ | {name: str(home / name.lower()) for name in folders} | {"PALMKIT_PROGRESS": "0"}
+    env = os.environ | {name: str(home / name.lower()) for name in folders} | {"PALMKIT_CACHE": str(home / "cache")}
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")])
     env.pop("MPLBACKEND", None)
     (home / "home").mkdir()
@@ -397,6 +397,12 @@ def test_how_long_answers_take(page, capsys):
 def test_another_dataset(page):
     """Long work in a widget says what it does; then all is the other dataset's. One that has no folds has no choice."""
     bench = page.bench("Map")
+    before = bench.points
+    bench.choose("Dataset", "Scenes")
+    page.until(lambda: "Scenes is made, for the first time" in bench.status)
+    bench.click("Stop")
+    bench.says("stopped")
+    assert Select(bench.control("Dataset")).first_selected_option.text == "VocalSounds" and bench.points == before
     bench.choose("Dataset", "SoundEvents")
     page.until(lambda: bench.control("Stop").is_enabled() and bench.status)
     bench.rest(300)

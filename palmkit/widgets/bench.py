@@ -11,9 +11,8 @@ from pathlib import Path
 import ipywidgets as w
 
 from palmkit.data import list_folds
-from palmkit.explore import Stopped, open_task
+from palmkit.explore import Stopped, list_datasets, open_task
 from palmkit.widgets.pieces import STYLE, Keys, escape, quiet
-from palmkit_mini.tasks import DEFAULT_TASKS
 
 ALL = -1  # classes, where a single one could be chosen
 _benches: weakref.WeakSet = weakref.WeakSet()
@@ -35,8 +34,8 @@ class Bench(w.VBox):
 
     def __init__(self, dataset, pengi, fold):
         self.pengi, self.task, self.controls, self._quiet = pengi, None, {}, False
-        self._cancel, self._thread = threading.Event(), None
-        names = [(Path(name).name, name) for name in dict.fromkeys([*DEFAULT_TASKS, str(dataset)])]
+        self._cancel, self._thread, self._open = threading.Event(), None, (None, [("–", 0)], 0)
+        names = [(Path(name).name, name) for name in dict.fromkeys([*list_datasets(), str(dataset)])]
         self.dataset = self.control(w.Dropdown(options=names, value=str(dataset)), "Dataset")
         self.fold = self.control(w.Dropdown(options=[("–", fold or 0)]), "Fold")
         self.stop_button = self.control(w.Button(icon="stop", disabled=True), "Stop")
@@ -143,6 +142,7 @@ class Bench(w.VBox):
             except Exception as error:
                 end = error
             if cancel is self._cancel:  # else the line is a newer job's
+                self.go_back()
                 self.busy(False)
                 self.say(end)
 
@@ -165,8 +165,15 @@ class Bench(w.VBox):
         self.choose(self.fold, [("–", 0)])
         self.reopen()
 
+    def go_back(self) -> None:
+        """After an opening that came to nothing: what was open before is still there."""
+        if self.body.layout.display == "none":
+            with self.quiet():
+                self.dataset.value, self.fold.options, self.fold.value = self._open
+            self.fold.disabled, self.body.layout.display = len(self.fold.options) < 2, "" if self.task else "none"
+
     def reopen(self) -> None:
-        self.task, self.body.layout.display = None, "none"
+        self.body.layout.display = "none"  # until all in it is the new dataset's
         dataset, fold = self.dataset.value, self.fold.value or None
 
         def job(told):
@@ -174,7 +181,7 @@ class Bench(w.VBox):
             folds = [("–" if number is None else str(number), number or 0) for number in list_folds(dataset)]
             told()
             self.choose(self.fold, folds, task.data.fold or 0)
-            self.fold.disabled, self.task = len(folds) < 2, task
+            self.fold.disabled, self.task, self._open = len(folds) < 2, task, (dataset, folds, task.data.fold or 0)
             with self.quiet():
                 self.fill()
             self.show()

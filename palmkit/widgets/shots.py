@@ -94,7 +94,10 @@ class FewShotBench(Bench):
 
     def show(self):
         now = self.now
-        shown = self.kept + ([now] if now and now not in self.kept else [])
+        if not now:
+            self.curves.value, self.runs.value = "", quiet("Train starts one here; Keep holds it, to compare the next.")
+            return
+        shown = self.kept + ([now] if now not in self.kept else [])
         figure = Figure(figsize=(11.6, 2.7), dpi=80)
         loss, accuracy, weights = (figure.add_axes([x, 0.18, width, 0.73]) for x, width in PANELS)
         for run in shown:
@@ -104,7 +107,7 @@ class FewShotBench(Bench):
         loss.set(xlabel="epoch", title="loss, mean of an epoch", ylim=(0, None))
         accuracy.set(xlabel="epoch", title="accuracy, test clips", ylim=(0, 1.02))
         self.draw_lambdas(weights)
-        told = f"accuracy {now.accuracies[-1]:.3f}" if now and now.accuracies else "nothing trained yet"
+        told = f"accuracy {now.accuracies[-1]:.3f}" if now.accuracies else "no epoch yet"
         self.curves.value = picture(figure, f"Loss, accuracy and lambda by epoch: {told}")
         self.runs.value = self.table(shown)
 
@@ -115,11 +118,11 @@ class FewShotBench(Bench):
         names, run = self.task.class_names, self.now
         ax.set(title="λ of each class", xlim=(0, 1), yticks=range(len(names)), ylim=(len(names) - 0.4, -0.6))
         ax.set_yticklabels(names, fontsize=min(9, 130 / len(names)))
-        if run and run.lambdas:
+        if run.lambdas:
             ax.barh(range(len(names)), run.lambdas[-1], color=COLORS["palm"], height=0.6)
             ax.plot(run.lambdas[0], range(len(names)), "|", color="black", markersize=9)
             ax.set_xlabel("bar: now, tick: after epoch 1")
-        elif run:
+        else:
             ax.text(0.5, len(names) / 2 - 0.5, f"{METHOD_NAMES[run.name]} has no λ", ha="center")
 
     def table(self, shown) -> str:
@@ -130,4 +133,4 @@ class FewShotBench(Bench):
             ends = [number(values[-1], ".3f") if values else "" for values in (run.losses, run.accuracies)]
             lines.append([dot(run.name), *told, *ends, LINES[self.line(run)]])
         head = ["method", "shots", "seed", "learning rate", "epochs", "loss", "accuracy", ""]
-        return table(head, lines) if lines else quiet("Trainings are listed here; Keep holds one, to compare.")
+        return table(head, lines)
