@@ -29,7 +29,7 @@ FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 PYTEST = $(PY) -m pytest -p no:cacheprovider
 NBVAL = $(wildcard notebooks) --nbval --nbval-current-env
 
-.PHONY: help env check test reproduce quick mini notebooks lab benchmark rehearsal lock clean no-esc10
+.PHONY: help env check test reproduce quick mini notebooks browser lab benchmark rehearsal lock clean no-esc10
 
 help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 14
@@ -83,6 +83,11 @@ mini: env ## Make mini-PENGI from nothing, under an hour on two cores (SEED=1: a
 
 notebooks: env ## Execute the notebooks in place, to commit their outputs
 	$(PY) tests/execute_notebooks.py
+
+# Not locked, so beside what is; where it cannot be installed the test says that it is missing, and skips.
+browser: env ## Use explore.ipynb in a real browser (chromium with chromedriver); PICTURES=1: and take its pictures
+	@$(PY) -c "import selenium" 2>/dev/null || $(PY) -m pip install -q -c requirements.lock "selenium>=4.20" || true
+	@$(FRESH) PALMKIT_PICTURES=$(PICTURES) $(PYTEST) tests/browser_explore.py
 
 lab: env ## Open the notebooks in JupyterLab
 	$(PY) -m jupyter lab notebooks

@@ -47,7 +47,7 @@ class Embeddings:
 
 
 def embed(
-    pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16, workers=None, damage=None
+    pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16, workers=None, damage=None, on_batch=None
 ) -> Embeddings:
     """Embed clips, reading from the cache what is there and computing only what is missing.
 
@@ -55,7 +55,8 @@ def embed(
     cache: a folder; default PALMKIT_CACHE or ~/.cache/palmkit; None keeps nothing.
     crop: as in `read_clip`; a random start is drawn from a generator seeded by `crop_seed` and the file's content, so a
     run repeats. damage: (kind, strength) of `damage_clip`, done after the crop. Files are decoded in `workers` threads
-    while the model encodes.
+    while the model encodes. on_batch: called with (clips done, clips to do) instead of a progress bar; what it raises
+    ends the work there.
     Raises AudioError (path, and row of which CSV) and OSError (disk); what was embedded until then is kept.
     """
     frame = as_frame(clips)
@@ -73,7 +74,7 @@ def embed(
             found = {n: entry for n, entry in enumerate(map(store.read, digests)) if entry is not None}
             missing = [n for n in range(len(paths)) if n not in found]
             read = functools.partial(_read, crop=crop, crop_seed=crop_seed, damage=damage)
-            with progress_bar(len(missing), "embed", "clip") as bar:
+            with progress_bar(0 if on_batch else len(missing), "embed", "clip") as bar:
                 for batch in read_ahead(pool, read, [(n, paths[n]) for n in missing], batch_size):
                     numbers, waveforms, offsets, shas = zip(*batch, strict=True)
                     features = pengi.encode_audio(torch.stack(waveforms)).cpu()
@@ -81,6 +82,8 @@ def embed(
                         store.write(sha, feature, offset, paths[n])
                         found[n] = (feature, offset)
                     bar.update(len(batch))
+                    if on_batch:
+                        on_batch(len(found) - len(paths) + len(missing), len(missing))
         except audio.AudioError as error:
             raise audio.AudioError(located(error, frame)) from error
         finally:

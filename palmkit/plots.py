@@ -32,12 +32,19 @@ def plot_waveform(waveform, ax=None):
     return ax
 
 
-def plot_log_mel(log_mel, ax=None, hop=320, colorbar=True, **limits):
-    """[frames, mel] in dB over seconds and mel band. hop: samples from frame to frame; limits: vmin, vmax in dB."""
+def plot_log_mel(log_mel, ax=None, hop=320, colorbar=True, frequencies=None, **limits):
+    """[frames, mel] in dB over seconds and mel band. hop: samples from frame to frame; limits: vmin, vmax in dB;
+    frequencies: each band's, in Hz, for an axis that tells kHz."""
     ax = _axes(ax, figsize=(7, 2.4))
     extent = (0, len(log_mel) * hop / SAMPLE_RATE, 0, log_mel.shape[1])
     image = ax.imshow(log_mel.T, origin="lower", aspect="auto", cmap="magma", extent=extent, **limits)
     ax.set(xlabel="time (s)", ylabel="mel band")
+    if frequencies is not None:
+        marks = np.array([1000, 2000, 4000, 8000, 16000])
+        marks = marks[(marks >= frequencies[0]) & (marks <= frequencies[-1])]
+        places = np.interp(marks, frequencies, np.arange(len(frequencies)) + 0.5)
+        ax.set_yticks(places, [f"{mark / 1000:g}" for mark in marks])
+        ax.set_ylabel("frequency (kHz)")
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label="dB")
     return ax

@@ -45,12 +45,13 @@ def shuffled(n: int, batch_size: int, epochs: int, seed: int):
 
 
 def fit(
-    method, features, labels, *, epochs=50, batch_size=16, lr=0.05, momentum=0.9, seed=0, batches=None
+    method, features, labels, *, epochs=50, batch_size=16, lr=0.05, momentum=0.9, seed=0, batches=None, on_epoch=None
 ) -> list[float]:
     """Train `method` in place by SGD and cross-entropy; the loss of each step, before its update.
 
     features [n, dim], or a stream of them [epochs, n, dim] (see `palmkit.released`): what clips sound like in each
     epoch. labels [n]; batches: an explicit sequence of index arrays, one a step, instead of shuffling.
+    on_epoch: called after each epoch with its number, from 1, and its mean loss; what it raises ends the training.
     A method with nothing to learn is left alone: []. Raises TrainingDiverged.
     """
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
@@ -71,6 +72,8 @@ def fit(
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())
+        if on_epoch and (step + 1) % steps == 0:
+            on_epoch((step + 1) // steps, torch.stack(losses[-steps:]).mean().item())
     losses = torch.stack(losses).tolist() if losses else []  # one transfer, not one a step
     if not np.isfinite(losses).all():
         raise TrainingDiverged(

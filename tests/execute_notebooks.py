@@ -21,6 +21,8 @@ def execute(path: Path) -> None:
     NotebookClient(
         book, kernel_name="python3", record_timing=False, resources={"metadata": {"path": path.parent}}
     ).execute()
+    for output in (output for cell in book.cells for output in cell.get("outputs", [])):
+        output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # of a kernel that is no more
     book.metadata = {
         "kernelspec": book.metadata["kernelspec"],
         "language_info": {"name": "python"},
@@ -29,7 +31,8 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    series = [*sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")), *sorted(NOTEBOOKS.glob("appendix/*.ipynb"))]
+    patterns = ("[0-9][0-9]_*.ipynb", "explore.ipynb", "appendix/*.ipynb")
+    series = [path for pattern in patterns for path in sorted(NOTEBOOKS.glob(pattern))]
     chosen = [Path(name) for name in sys.argv[1:]] or series
     with tempfile.TemporaryDirectory() as fresh:
         os.environ.update(PALMKIT_RUNS=f"{fresh}/runs", PALMKIT_CACHE=f"{fresh}/cache", PALMKIT_PROGRESS="0")

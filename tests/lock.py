@@ -40,7 +40,7 @@ def main() -> None:
     requirements = [
         *config["build-system"]["requires"],
         *project["dependencies"],
-        *(line for lines in project["optional-dependencies"].values() for line in lines),
+        *project["optional-dependencies"]["test"],
     ]
     # The oldest Python decides, to the patch release: Debian 12 has 3.11.2, and there are packages that ask for 3.11.5.
     versions = resolve(requirements, project["requires-python"].removeprefix(">=") + ".0")

@@ -16,7 +16,8 @@ from palmkit.runs import series
 from palmkit_mini.tasks import DEFAULT_TASKS
 
 FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
-BOOKS = sorted(FOLDER.glob("*.ipynb"))
+BOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
+EXPLORE = FOLDER / "explore.ipynb"  # beside the series: not numbered, and nothing of a run
 APPENDIX = sorted(FOLDER.glob("appendix/*.ipynb"))
 
 
@@ -26,13 +27,13 @@ def code_cells(book):
 
 def test_the_series_is_numbered_without_gaps():
     assert [book.name[:2] for book in BOOKS] == [f"{n:02d}" for n in range(len(BOOKS))] and len(BOOKS) >= 7
-    assert series.list_notebooks() == BOOKS
+    assert series.list_notebooks() == BOOKS and {*BOOKS, EXPLORE} == {*FOLDER.glob("*.ipynb")}
     assert series.list_notebooks(numbers=[2, 0]) == [BOOKS[0], BOOKS[2]]
     with pytest.raises(ValueError, match=r"there is no notebook 98, 99; there are 0 to \d+"):
         series.list_notebooks(numbers=[0, 99, 98])
 
 
-@pytest.mark.parametrize("path", [*BOOKS, *APPENDIX], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*BOOKS, EXPLORE, *APPENDIX], ids=lambda path: path.stem)
 class TestDocument:
     @pytest.fixture
     def book(self, path):
@@ -54,7 +55,8 @@ class TestDocument:
         assert set(known) == set(values)
         if path in APPENDIX:
             return
-        assert {"checkpoint", "datasets", "device", "note", "run"} <= set(values)
+        assert {"checkpoint", "device", "note", "study" if path == EXPLORE else "datasets"} <= set(values)
+        assert ("run" in values) == (path != EXPLORE)
         defaults = dict(checkpoint="mini", datasets=[*DEFAULT_TASKS], folds="all", seeds=[0, 1, 2], shots=16, epochs=50,
                         methods="all", crop="random", protocol="frozen", device="auto", note="")  # fmt: skip
         assert set(defaults) == set(CHOICES)
@@ -62,7 +64,8 @@ class TestDocument:
 
     def test_it_reads_as_a_page(self, book, path):
         title, number = book.cells[0], path.name.split("_")[0]
-        assert title.cell_type == "markdown" and title.source.startswith(f"# {number.lstrip('0') or '0'}. ")
+        start = "# Exploring" if path == EXPLORE else f"# {number.lstrip('0') or '0'}. "
+        assert title.cell_type == "markdown" and title.source.startswith(start)
         for word in ("**Question.**", "**Inputs.**", "**Outputs.**", "**Run time.**", "mini-PENGI", "**not**"):
             assert word.lower() in title.source.lower(), word
         assert len(book.cells) <= 26 and all(len(cell.source.splitlines()) <= 15 for cell in code_cells(book))

@@ -33,6 +33,7 @@ TARGETS = [
         "quick",
         "mini",
         "notebooks",
+        "browser",
         "lab",
         "benchmark",
         "rehearsal",
@@ -66,7 +67,7 @@ def test_ci_run_is_executable():
     [
         *CONFIG["build-system"]["requires"],
         *PROJECT["dependencies"],
-        *(line for lines in PROJECT["optional-dependencies"].values() for line in lines),
+        *PROJECT["optional-dependencies"]["test"],
     ],
 )
 def test_range_admits_the_locked_version(requirement):

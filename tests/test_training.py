@@ -290,7 +290,7 @@ def test_nothing_to_do(tiny_pengi):
 
 def test_defaults_are_the_paper_s():
     defaults = {name: p.default for name, p in inspect.signature(fit).parameters.items() if p.default is not p.empty}
-    assert defaults == dict(epochs=50, batch_size=16, lr=0.05, momentum=0.9, seed=0, batches=None)
+    assert defaults == dict(epochs=50, batch_size=16, lr=0.05, momentum=0.9, seed=0, batches=None, on_epoch=None)
 
 
 def test_momentum_and_no_weight_decay(tiny_pengi):
