@@ -123,6 +123,7 @@ class Bench:
         Select(self.control(label)).select_by_visible_text(option)
 
     def click(self, label):
+        self.page.until(lambda: self.control(label).is_enabled(), 10, f"{label} cannot be pressed")
         self.control(label).click()
 
     def press(self, label, key):
@@ -295,7 +296,7 @@ def test_few_shot_bench(page):
     bench.choose("Method", "PALM")
     bench.changes(lambda: bench.press("Seed", Keys.ARROW_UP))
     bench.press("Train", Keys.ENTER)
-    page.until(lambda: "50 of 50" in bench.status)
+    page.until(lambda: bench.element.find_element(By.TAG_NAME, "table").text.count("50 of 50") == 2)
     bench.rest()
     bench.picture("few_shot_bench")
     bench.click("Clear kept")
