@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import warnings
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,6 @@ from palmkit.training import fit, predict
 from palmkit_mini import tasks
 
 PROJECTIONS = ("PCA", "t-SNE")
-_models: dict[str, Pengi] = {}
 _tasks: dict[tuple, Task] = {}
 _opening = threading.Lock()
 _seeding = threading.Lock()  # methods draw from torch's one global generator, and several threads may train
@@ -84,7 +83,7 @@ class Task:
     def class_names(self) -> list[str]:
         return self.data.class_names
 
-    @cached_property
+    @functools.cached_property
     def clip_names(self) -> list[str]:
         return [self.data.relative(path).removeprefix("audios/") for path in self.test.paths]
 
@@ -102,9 +101,7 @@ class Task:
         with held(self.training.setdefault(key, threading.Lock()), told, text):  # by another widget, perhaps
             if key not in self.runs:
                 settings = dict(shots=self.most_shots(shots), seed=seed, epochs=epochs, told=told)
-                self.runs[key] = train(
-                    self, name, **settings, on_epoch=lambda run: told(len(run.losses), epochs, text)
-                )
+                self.runs[key] = train(self, name, **settings, on_epoch=lambda r: told(len(r.losses), epochs, text))
             return self.runs[key]
 
     def most_shots(self, shots: int = 64) -> int:
@@ -129,11 +126,15 @@ def open_task(dataset="VocalSounds", pengi: Pengi | None = None, fold: int | Non
             make_dataset(str(dataset), told)
         fold = list_folds(dataset)[0] if fold is None else fold
         data = load_dataset(dataset, fold)
-        if pengi is None:
-            pengi = _models["mini"] = _models.get("mini") or load_pengi("mini")
+        pengi = pengi or _mini()
         test = embed(pengi, data.test, on_batch=lambda done, total: told(done, total, "embedding the test clips"))
         key = id(pengi), data.name, fold, data.digest()
         return _tasks.setdefault(key, Task(pengi, data, test))
+
+
+@functools.cache
+def _mini() -> Pengi:
+    return load_pengi("mini")
 
 
 def make_dataset(name: str, told=unseen) -> None:

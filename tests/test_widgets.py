@@ -432,6 +432,25 @@ def test_what_was_stopped_can_go_on(bench, monkeypatch):
     assert "not trained yet" not in words(bench.said)
 
 
+STOPPED = [("lambda_bench", "λ"), ("embedding_map", "Projection")]
+
+
+@pytest.mark.parametrize(("bench", "label"), STOPPED, indirect=["bench"])
+def test_what_was_stopped_before_anything_was_shown(bench, label, monkeypatch):
+    def stopped(name, told):
+        bench.stop()
+        told()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.task, "trained", stopped)
+        bench.reopen()
+        bench.wait(60)
+    assert words(bench.status) == "stopped" and bench.scatter.points == []  # nothing of another dataset stays
+    use(bench, label)
+    bench.wait(60)
+    assert words(bench.status) == "" and len(bench.scatter.points) == 18
+
+
 @one("embedding_map")
 def test_points_play_their_clips(bench, monkeypatch):
     sent = []

@@ -124,10 +124,12 @@ class Errors(Comparing):
 
     def fill(self):
         super().fill()
-        self.train.layout.display = "none" if self.run else ""
-        self.kept = explore.run_logits(self.task, self.run) if self.run else {}
-        self.methods = dict.fromkeys(self.kept)
+        self.train.layout.display, self.kept = "none" if self.run else "", {}
         self.choose(self.of, [("all", ALL), *((name, n) for n, name in enumerate(self.task.class_names))])
+        self.choose(self.whose, [])
+        if self.run:
+            self.kept = explore.run_logits(self.task, self.run)
+        self.methods = dict.fromkeys(self.kept)
         self.choose(self.whose, [(METHOD_NAMES[name], name) for name in self.kept])
 
     def prepare(self, told):

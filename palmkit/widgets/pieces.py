@@ -149,6 +149,7 @@ class Scatter(anywidget.AnyWidget):
 
     def forget(self) -> None:
         """Numbers are those of other clips now."""
+        self.points, self.trail = [], []
         self.send(dict(forget=True))
 
     def show(self, points: list[dict], label: str, trail=()) -> None:

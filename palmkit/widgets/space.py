@@ -25,6 +25,11 @@ class Space(Bench):
         self.scatter.forget()
         self.legend.value = legend(self.task.class_names)
 
+    def again(self):
+        """What was stopped before all was ready, once a control asks for it."""
+        if self.stop_button.disabled:
+            self.work(self.prepare)
+
     def play(self, clip: int):
         self.scatter.play(clip, self.task.test.paths[clip])
 
@@ -62,7 +67,7 @@ class LambdaBench(Space):
 
     def fill(self):
         super().fill()
-        self.palm = None
+        self.palm, self.score.value, self.counts.value = None, "", ""
         self.choose(self.of, [(name, n) for n, name in enumerate(self.task.class_names)])
 
     def prepare(self, told):
@@ -76,15 +81,21 @@ class LambdaBench(Space):
         self.set_back()
 
     def set_back(self):
+        if self.palm is None:
+            return self.again()
         self.lambdas = self.learned.clone()
         self.choose_class()
 
     def choose_class(self):
+        if self.palm is None:
+            return self.again()
         with self.quiet():
             self.slider.value = round(float(self.lambdas[self.of.value]), 2)
         self.show()
 
     def slide(self):
+        if self.palm is None:
+            return self.again()
         self.lambdas[self.of.value] = self.slider.value
         self.show()
 
@@ -117,13 +128,13 @@ class Map(Space):
 
     def build(self):
         space = super().build()
-        self.kind = self.control(w.Dropdown(options=explore.PROJECTIONS), "Projection", do=self.again)
-        self.texts, self.of = self.choice("Texts", self.again), self.choice("Class", self.show)
+        self.kind = self.control(w.Dropdown(options=explore.PROJECTIONS), "Projection", do=self.move)
+        self.texts, self.of = self.choice("Texts", self.move), self.choice("Class", self.show)
         return [row(self.kind, self.texts, self.of, self.hover), space]
 
     def fill(self):
         super().fill()
-        self.places = None
+        self.known = self.places = None
         self.choose(self.of, [("all", ALL), *((name, n) for n, name in enumerate(self.task.class_names))])
 
     def prepare(self, told):
@@ -133,8 +144,8 @@ class Map(Space):
         self.choose(self.texts, [*known])
         self.project(told)
 
-    def again(self):
-        self.work(self.project)
+    def move(self):
+        self.work(self.project if self.known else self.prepare)
 
     def project(self, told):
         kind = self.kind.value
