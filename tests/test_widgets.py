@@ -17,10 +17,11 @@ import pytest
 import soundfile
 import torch
 
-from palmkit import PALM, evaluate, explore, fit, load_pengi, widgets
+from palmkit import PALM, evaluate, fit, load_pengi, widgets
 from palmkit.methods import ZERO_SHOT_PROMPT, ZeroShot
 from palmkit.runs.units import plan, run_units
 from palmkit.training import predict
+from palmkit.widgets import explore
 from palmkit.widgets.pieces import confusion_table, mark_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -4,7 +4,7 @@
     listen("SoundEvents")
 
 dataset: a name or a folder, as `load_dataset` takes it. pengi: a model of `load_pengi`; mini-PENGI without one.
-fold: the first without one. What is shown is computed by `palmkit.explore`.
+fold: the first without one. What is shown is computed by `palmkit.widgets.explore`.
 """
 
 from palmkit.widgets.bench import Bench

@@ -11,7 +11,7 @@ from pathlib import Path
 import ipywidgets as w
 
 from palmkit.data import list_folds
-from palmkit.explore import Stopped, list_datasets, open_task
+from palmkit.widgets.explore import Stopped, list_datasets, open_task
 from palmkit.widgets.pieces import STYLE, Keys, escape, quiet
 
 ALL = -1  # classes, where a single one could be chosen

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipywidgets as w
 from matplotlib.figure import Figure
 
-from palmkit import explore
 from palmkit.plots import plot_image, plot_log_mel, plot_waveform
 from palmkit.runs.results import METHOD_NAMES
 from palmkit.runs.units import PAPER_METHODS
 from palmkit.training import predict
+from palmkit.widgets import explore
 from palmkit.widgets.bench import ALL, Bench, row
 from palmkit.widgets.pieces import SoundInput, dot, escape, filled, number, picture, player, table
 

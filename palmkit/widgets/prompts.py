@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipywidgets as w
 
-from palmkit import explore
 from palmkit.methods import ZERO_SHOT_PROMPT
+from palmkit.widgets import explore
 from palmkit.widgets.bench import Bench, row
 from palmkit.widgets.pieces import confusion_table, escape, filled, number, table
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipywidgets as w
 from matplotlib.figure import Figure
 
-from palmkit import explore
 from palmkit.plots import COLORS
 from palmkit.runs.results import METHOD_NAMES
 from palmkit.runs.units import PAPER_METHODS
+from palmkit.widgets import explore
 from palmkit.widgets.bench import Bench, row
 from palmkit.widgets.pieces import dot, number, picture, quiet, table
 

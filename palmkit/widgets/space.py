@@ -6,8 +6,8 @@ import ipywidgets as w
 import torch
 import traitlets
 
-from palmkit import explore
 from palmkit.methods import LOGIT_SCALE
+from palmkit.widgets import explore
 from palmkit.widgets.bench import ALL, Bench, row
 from palmkit.widgets.pieces import Scatter, confusion_table, escape, legend, mark_of, point, quiet
 
