@@ -480,18 +480,20 @@ CHANGES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIX)
 def test_answers_take_less_than_a_third_of_a_second(name, mini):
-    """Processor time of this process, the median of several changes, on the default dataset: a wall clock would measure
-    what else the machine does. From a change of a control to all that is shown having been set."""
+    """Processor time of this process, all but one of ten changes, on the default dataset: a wall clock would measure
+    what else the machine does. From a change of a control to all that is shown having been set. (Train is two epochs
+    and three drawings, the first of which comes after a third of that: half of ten.)"""
     bench = getattr(widgets, name)(pengi=mini)
     bench.wait(120)
     assert words(bench.status) == ""
     for label in CHANGES[name]:
         times = []
-        for _ in range(5):
-            gc.collect()
+        for _ in range(10):
             start = time.process_time()
             use(bench, label)
             bench.wait(60)
             times.append(time.process_time() - start)
-        print(f"{name}, {label}: {statistics.median(times):.3f} s")
-        assert statistics.median(times) < LIMIT, (label, times)
+        times.sort()
+        print(f"{name}, {label}: {statistics.median(times):.3f} s, {times[-2]:.3f} s")
+        assert times[4 if label == "Train" else -2] < LIMIT, (label, times)
+    assert gc.get_freeze_count() > 10_000  # or each would take 0.4 s more now and then
