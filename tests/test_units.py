@@ -269,6 +269,15 @@ def test_command_line_errors_are_one_sentence(command, message, capsys):
     assert message in shown and "Traceback" not in shown
 
 
+def test_settings_are_refused_before_datasets_are_made(monkeypatch):
+    monkeypatch.setattr(units, "choose_folds", lambda *_: pytest.fail("a dataset was opened"))
+    for settings, message in ((dict(autocast=True), "autocast is for"), (dict(protocol="thawed"), "no protocol")):
+        with pytest.raises(ValueError, match=message):
+            units.plan("all", ["SoundEvents"], **settings)
+    with pytest.raises(ValueError, match="no method 'plam'"):
+        units.plan(["zeroshot", "plam"], ["SoundEvents"])
+
+
 @pytest.mark.parametrize("command", [[], ["run"], ["notebooks"], ["table"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -94,7 +94,8 @@ def plan(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> list[Un
     A method that learns nothing runs with the first seed only, as in the paper. Raises before anything is run.
     """
     methods = PAPER_METHODS if methods == "all" else methods
-    check_methods(methods)  # before datasets, which may have to be generated
+    for method in methods:  # is refused before datasets, which may have to be generated
+        Unit(method, "", **settings)
     units = [
         unit
         for dataset in datasets
