@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import warnings
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,17 +125,29 @@ def build_task(name: str, root=None, processes: int = 2) -> Path:
     return build_tasks([name], root, processes)[0]
 
 
-def build_tasks(names=DEFAULT_TASKS, root=None, processes: int = 2) -> list[Path]:
-    """The folders of several tasks below `root` (without one, in the kit's cache, beside other versions)."""
+def build_tasks(names=DEFAULT_TASKS, root=None, processes: int = 2, on_class=None) -> list[Path]:
+    """The folders of several tasks below `root` (without one, in the kit's cache, beside other versions).
+
+    on_class: called with (classes done, classes to do) instead of a progress bar; what it raises ends the work there.
+    """
     unknown = [name for name in names if name not in TASKS]
     if unknown:
         raise TaskError(f"there is no task {', '.join(unknown)}; there are {', '.join(TASKS)}")
     root = Path(root) if root else cache_root() / "mini-tasks" / version()
     missing = [name for name in names if not is_built(root / name)]
     jobs = [(root / name, name, label) for name in missing for label in TASKS[name].classes]
-    with progress_bar(len(jobs) * CLIPS_PER_CLASS, "default datasets", "clip") as bar:
-        for done in Parallel(processes, return_as="generator_unordered")(delayed(write_class)(*job) for job in jobs):
-            bar.update(done)
+    made = Parallel(processes, return_as="generator_unordered")(delayed(write_class)(*job) for job in jobs)
+    with progress_bar(0 if on_class else len(jobs) * CLIPS_PER_CLASS, "default datasets", "clip") as bar:
+        try:
+            if on_class and jobs:
+                on_class(0, len(jobs))
+            for n, done in enumerate(made, 1):
+                bar.update(done)
+                if on_class:
+                    on_class(n, len(jobs))
+        finally:
+            with warnings.catch_warnings(action="ignore"):  # of joblib, where not all was made
+                made.close()
     for name in missing:
         write_tables(root / name, name)
     return [root / name for name in names]

@@ -139,16 +139,16 @@ def test_a_generated_dataset_is_told_and_stopped(tmp_path, monkeypatch):
     monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path))
     seen = []
 
-    def told(done, total, text):
+    def told(done, total):
         seen.append((done, total))
         if len(seen) == 2:
             raise explore.Stopped
 
     with pytest.raises(explore.Stopped):
-        explore.make_dataset("GermanEmotions", told)
+        explore.tasks.build_tasks(["GermanEmotions"], on_class=told)
     folder = tmp_path / "mini-tasks" / explore.tasks.version() / "GermanEmotions"
     assert seen == [(0, 4), (1, 4)] and not explore.tasks.is_built(folder)
-    explore.make_dataset("GermanEmotions", lambda *told: seen.append(told[:2]))
+    explore.tasks.build_tasks(["GermanEmotions"], on_class=lambda *told: seen.append(told))
     assert seen[2:] == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)] and explore.tasks.is_built(folder)
     assert explore.load_dataset("GermanEmotions", 1).root == folder
 
@@ -259,6 +259,9 @@ def test_mistakes_of_a_run(folder, mini, task, tmp_path):
     bench = widgets.worst_errors(folder, mini, run=tmp_path / "runs" / "two")
     bench.wait(60)
     assert "⚠ there are no rows in" in words(bench.status)
+    run_units(plan(["palm"], [folder], seeds=[0], shots=1, epochs=2), mini, run)
+    with pytest.raises(ValueError, match="several settings there: shots=1; shots=4"):
+        explore.run_logits(task, run)
 
 
 # What is seen

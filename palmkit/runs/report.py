@@ -100,6 +100,7 @@ def _results(rows: pd.DataFrame, run) -> list[str]:
 
 def _accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     """The paper's table: datasets down, methods across, the best in bold, and what guessing gives."""
+    datasets = dict.fromkeys(table["dataset"])  # `summarise` has them in order
     methods = [key for key in METHOD_NAMES if key in set(table["method"])]
     methods += [key for key in dict.fromkeys(table["method"]) if key not in methods]
     lines = table.set_index(["dataset", "method"])
@@ -108,7 +109,7 @@ def _accuracy(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     chance = 1 / rows.drop_duplicates("dataset").set_index("dataset")["class_names"].map(len)
     chance[AVERAGE] = chance.mean()
     out = ["<div class=wide><table><thead><tr><th>", heads, "<th>chance</thead>"]
-    for dataset in sorted(set(table["dataset"]), key=lambda name: (name == AVERAGE, name)):
+    for dataset in datasets:
         own = lines.loc[dataset]
         best = own["mean"].max()
         cells = []

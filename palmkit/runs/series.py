@@ -18,8 +18,8 @@ from palmkit.runs.report import DONE, FAILED, OPEN, write_report
 from palmkit.storage import PROJECT, atomic_write, progress_bar, run_folder
 
 # Nothing that a page needs the network for: its formulas and diagrams are none.
-EXPORTER = HTMLExporter(
-    mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", mermaid_layout_elk_js_url=""
+NO_URLS = dict.fromkeys(
+    ("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "mermaid_layout_elk_js_url"), ""
 )
 
 
@@ -113,5 +113,5 @@ def _execute(book: Path, home: Path, parameters: dict) -> None:
 
 def _write_html(book: Path) -> None:
     if book.is_file():
-        body, _ = EXPORTER.from_notebook_node(nbformat.read(book, as_version=4))
+        body, _ = HTMLExporter(**NO_URLS).from_notebook_node(nbformat.read(book, as_version=4))
         atomic_write(book.with_suffix(".html"), re.sub(r'<script src="">\s*</script>', "", body))

@@ -14,6 +14,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 
 import pandas as pd
 import psutil
@@ -287,5 +288,5 @@ def machine(device: torch.device) -> str:
     waiting = os.environ.get("OMP_WAIT_POLICY", "default").lower()
     return (
         f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads (wait policy {waiting}), "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
+        f"Python {platform.python_version()}, torch {torch.__version__}, timm {version('timm')}"
     )

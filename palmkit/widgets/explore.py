@@ -8,14 +8,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from sklearn.manifold import TSNE
 
 from palmkit.audio import AudioError, crop_clip, decode, read_bytes
@@ -24,10 +22,9 @@ from palmkit.embeddings import Embeddings, embed
 from palmkit.encoders import tokenize
 from palmkit.methods import LOGIT_SCALE, METHODS, UNLEARNED, ZERO_SHOT_PROMPT, Method, unit
 from palmkit.pengi import Pengi, load_pengi
-from palmkit.runs.results import METHOD_NAMES, load_rows
+from palmkit.runs.results import METHOD_NAMES, load_rows, split_settings
 from palmkit.runs.units import load_tensors
 from palmkit.runs.variations import principal_axes
-from palmkit.storage import cache_root
 from palmkit.studies.confidence import confidence_frame, probabilities
 from palmkit.training import fit, predict
 from palmkit_mini import tasks
@@ -123,7 +120,8 @@ def open_task(dataset="VocalSounds", pengi: Pengi | None = None, fold: int | Non
     with held(_opening, told, "waiting for another dataset"):
         told(0, 0, "reading the dataset")
         if str(dataset) in tasks.TASKS and not Path(dataset).exists() and not (data_root() / dataset).exists():
-            make_dataset(str(dataset), told)
+            text = f"{dataset} is made, for the first time; classes"
+            tasks.build_tasks([str(dataset)], on_class=lambda done, total: told(done, total, text))
         fold = list_folds(dataset)[0] if fold is None else fold
         data = load_dataset(dataset, fold)
         pengi = pengi or _mini()
@@ -135,23 +133,6 @@ def open_task(dataset="VocalSounds", pengi: Pengi | None = None, fold: int | Non
 @functools.cache
 def _mini() -> Pengi:
     return load_pengi("mini")
-
-
-def make_dataset(name: str, told=unseen) -> None:
-    """What `build_task` does, told class by class, so that it can be stopped."""
-    folder, labels = cache_root() / "mini-tasks" / tasks.version() / name, tasks.TASKS[name].classes
-    if tasks.is_built(folder):
-        return
-    told(0, len(labels), text := f"{name} is made, for the first time; classes")
-    jobs = (delayed(tasks.write_class)(folder, name, label) for label in labels)
-    made = Parallel(2, return_as="generator_unordered")(jobs)
-    try:
-        for n, _ in enumerate(made, 1):
-            told(n, len(labels), text)
-    finally:
-        with warnings.catch_warnings(action="ignore"):  # of joblib, that not all was made
-            made.close()
-    tasks.write_tables(folder, name)
 
 
 def train(
@@ -333,7 +314,9 @@ def run_logits(task: Task, run, seed: int = 0) -> dict[str, torch.Tensor]:
     they are of other clips."""
     rows = load_rows(run)
     rows = rows[(rows["dataset"] == task.data.name) & (rows["fold"].isna() | (rows["fold"] == task.data.fold))]
-    rows = rows[(rows["seed"] == seed) | rows["method"].isin(UNLEARNED)].drop_duplicates("method", keep="last")
+    rows = rows[(rows["seed"] == seed) | rows["method"].isin(UNLEARNED)]
+    if len(groups := split_settings(rows)) > 1:
+        raise ValueError(f"the run {run} has several settings there: {'; '.join(label for label, _ in groups)}")
     found = {row["method"]: load_tensors(row, run) for _, row in rows.iterrows()}
     if not found:
         raise ValueError(f"the run {run} has no row of {task.data.name}, fold {task.data.fold}, seed {seed}")
