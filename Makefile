@@ -38,7 +38,7 @@ ifeq ($(VENV),.venv)
 # The stamp holds what was installed, not a time, so a fresh checkout or a restored cache does not call pip; and where,
 # because an editable install breaks when the folder moves. It goes first and comes last: whatever was interrupted in
 # between is repaired by the next make.
-WANTED = { pwd; cat pyproject.toml requirements.lock; }
+WANTED = { pwd; cat pyproject.toml tools/pyproject.toml requirements.lock; }
 
 env: ## Make .venv, or bring it up to requirements.lock
 	@$(WANTED) | cmp -s - $(STAMP) && $(PY) -c "" 2>/dev/null || { set -e; rm -f $(STAMP); \
@@ -47,11 +47,11 @@ env: ## Make .venv, or bring it up to requirements.lock
 	$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 	    { echo "'$(PYTHON)' cannot make an environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
 	$(PY) -m pip install -r requirements.lock; \
-	$(PY) -m pip install --no-deps --no-build-isolation -e .; \
+	$(PY) -m pip install --no-deps --no-build-isolation -e . -e tools; \
 	$(WANTED) > $(STAMP); }
 else
 # Not installed there, perhaps; notebooks run in their own folder and must find the package all the same.
-export PYTHONPATH := $(CURDIR)
+export PYTHONPATH := $(CURDIR):$(CURDIR)/tools
 
 env:
 	@test -x $(PY) || { echo "There is no $(PY). Without VENV=... make creates .venv by itself." >&2; exit 1; }
@@ -79,15 +79,15 @@ no-esc10:
 
 SEED ?= 0
 mini: env ## Make mini-PENGI from nothing, under an hour on two cores (SEED=1: another one, to compare)
-	$(KEEP_MEMORY) $(PY) -m palmkit_mini --seed $(SEED) $(if $(ESC10),--esc10 $(ESC10))
+	$(KEEP_MEMORY) $(PY) -m mini_pengi --seed $(SEED) $(if $(ESC10),--esc10 $(ESC10))
 
 notebooks: env ## Execute the notebooks in place, to commit their outputs
-	$(PY) tests/execute_notebooks.py
+	$(PY) tools/execute_notebooks.py
 
 # Not locked, so beside what is; where it cannot be installed the test says that it is missing, and skips.
 browser: env ## Use explore.ipynb in a real browser (chromium with chromedriver); PICTURES=1: and take its pictures
 	@$(PY) -c "import selenium" 2>/dev/null || $(PY) -m pip install -q -c requirements.lock "selenium>=4.20" || true
-	@$(FRESH) PALMKIT_PICTURES=$(PICTURES) $(PYTEST) tests/browser_explore.py
+	@$(FRESH) PALMKIT_PICTURES=$(PICTURES) $(PYTEST) tests/widgets/browser_explore.py
 
 lab: env ## Open the notebooks in JupyterLab
 	$(PY) -m jupyter lab notebooks
@@ -96,12 +96,12 @@ benchmark: env ## Measure speed
 	$(PY) benchmarks/speed.py
 
 rehearsal: env ## The published grid on stand-ins behind a server: fetch, check, plan, run, table (8 minutes)
-	$(PY) tests/rehearse.py
+	$(PY) tools/rehearse.py
 
 lock: ## Resolve pyproject.toml into requirements.lock (on Linux, with network)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
-	$(PYTHON) -m venv "$$tmp" && "$$tmp/bin/python" tests/lock.py
+	$(PYTHON) -m venv "$$tmp" && "$$tmp/bin/python" tools/lock.py
 
 clean: ## Remove the environment and what tools left behind; runs and caches of results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
-	find palmkit palmkit_mini tests notebooks benchmarks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find palmkit palmkit_synthetic tools tests notebooks benchmarks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

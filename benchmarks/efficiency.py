@@ -13,8 +13,8 @@ import pandas as pd
 from speed import ESC50
 
 from palmkit import load_pengi
-from palmkit.runs.planning import like_pengi
-from palmkit.studies.efficiency import machine, measure
+from palmkit.experiments.profiling import machine, measure
+from palmkit.models.random import random_pengi
 
 ROWS = Path(__file__).resolve().parent.parent / "notebooks" / "data" / "efficiency.csv"
 
@@ -27,7 +27,7 @@ def main() -> None:
     given = parser.parse_args()
     tables = []
     for name, pengi in {
-        "PENGI's size": like_pengi(given.device),
+        "PENGI's size": random_pengi(given.device),
         "mini-PENGI": load_pengi("mini", given.device),
     }.items():
         table = measure(pengi, ESC50, given.repeats)

@@ -15,9 +15,11 @@ from pathlib import Path
 import pandas as pd
 
 from palmkit import load_pengi
-from palmkit.pengi import MINI, PENGI_CONFIG, read_config
-from palmkit.released import PARTS
-from palmkit.runs.units import PAPER_METHODS, plan, run_units
+from palmkit.experiments.run import run_trials
+from palmkit.experiments.trials import PAPER_METHODS, make_grid
+from palmkit.models.checkpoint import PENGI_CONFIG, read_config
+from palmkit.models.pengi import MINI
+from palmkit.protocols.train_mode import PARTS
 from palmkit.storage import atomic_write
 
 
@@ -27,27 +29,41 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="mini")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--switched", type=int, default=2, help="so many folds have one part at a time, too")
+    parser.add_argument(
+        "--switched", type=int, default=2, help="so many folds have one part at a time, too"
+    )
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--to", type=Path, required=True, metavar="CSV")
     given = parser.parse_args()
 
     start, few = time.perf_counter(), given.folds[: given.switched]
     pengi, grid = load_pengi(given.checkpoint, "cpu"), dict(seeds=given.seeds, epochs=given.epochs)
-    lines = run("frozen", pengi, plan(PAPER_METHODS, [given.dataset], given.folds, **grid))
+    lines = run("frozen", pengi, make_grid(PAPER_METHODS, [given.dataset], given.folds, **grid))
     grid["protocol"] = "released"
-    lines += run("released", pengi, plan(PAPER_METHODS, [given.dataset], given.folds, **grid))
+    lines += run("released", pengi, make_grid(PAPER_METHODS, [given.dataset], given.folds, **grid))
     for part in PARTS:
-        units = plan(["coop", "palm"], [given.dataset], few, **grid, parts=[part])
+        units = make_grid(["coop", "palm"], [given.dataset], few, **grid, parts=[part])
         lines += run(f"only {part}", pengi, units)
-    units = plan(["coop", "palm"], [given.dataset], few, **grid, parts=[part for part in PARTS if part != "bn0"])
+    units = make_grid(
+        ["coop", "palm"],
+        [given.dataset],
+        few,
+        **grid,
+        parts=[part for part in PARTS if part != "bn0"],
+    )
     lines += run("all but bn0", pengi, units)
-    if given.checkpoint == "mini":  # pre-trained with less dropout than PENGI: what would PENGI's rates do?
+    if (
+        given.checkpoint == "mini"
+    ):  # pre-trained with less dropout than PENGI: what would PENGI's rates do?
         config = read_config(MINI)
         config |= {"projection_dropout": PENGI_CONFIG["projection_dropout"]}
         config["audio"] |= {"drop_path_rate": PENGI_CONFIG["audio"]["drop_path_rate"]}
         strong = load_pengi("mini", "cpu", config)
-        lines += run("released, PENGI's rates", strong, plan(["coop", "palm"], [given.dataset], few, **grid))
+        lines += run(
+            "released, PENGI's rates",
+            strong,
+            make_grid(["coop", "palm"], [given.dataset], few, **grid),
+        )
     command = f"python benchmarks/protocols.py {shlex.join(sys.argv[1:])}"
     head = f"# {pengi.note or given.checkpoint}. Written by: {command}\n"
     atomic_write(given.to, head + pd.DataFrame(lines).to_csv(index=False, lineterminator="\n"))
@@ -56,12 +72,15 @@ def main() -> None:
 
 def run(setting: str, pengi, units) -> list[dict]:
     """The rows of these units, of which the file keeps this much."""
-    rows = run_units(units, pengi, "protocols" if "rates" not in setting else "protocols-rates")
+    rows = run_trials(units, pengi, "protocols" if "rates" not in setting else "protocols-rates")
     names = ("dataset", "method", "fold", "seed", "shots", "epochs", "n_test")
     return [
         {"setting": setting, "weights": row["weights"][:10]}
         | {name: row[name] for name in names}
-        | {"accuracy": round(row["accuracy"], 4), "mean_lambda": round(pd.Series(row.get("lambdas", [])).mean(), 4)}
+        | {
+            "accuracy": round(row["accuracy"], 4),
+            "mean_lambda": round(pd.Series(row.get("lambdas", [])).mean(), 4),
+        }
         for row in rows
     ]
 

@@ -21,9 +21,15 @@ import torch.nn.functional as F
 from speed import ESC50, number, spread
 
 from palmkit import METHODS, fit, read_clip
-from palmkit.released import TrainModeAudio, drifted, embed_stream, spec_augment, text_dropout
-from palmkit.runs.planning import like_pengi
-from palmkit.studies.efficiency import Stopwatch, machine
+from palmkit.experiments.profiling import Stopwatch, machine
+from palmkit.models.random import random_pengi
+from palmkit.protocols.streams import embed_stream
+from palmkit.protocols.train_mode import (
+    TrainModeAudio,
+    spec_augment,
+    text_dropout,
+    with_bn_statistics,
+)
 
 
 def main() -> None:
@@ -37,22 +43,30 @@ def main() -> None:
     if given.threads:
         torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    pengi, load, start = like_pengi("cpu"), psutil.getloadavg()[0], time.perf_counter()
+    pengi, load, start = random_pengi("cpu"), psutil.getloadavg()[0], time.perf_counter()
     labels = torch.arange(given.clips) % given.classes
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         paths = write_clips(Path(folder), given.clips)
         embed_stream(pengi, paths, 1, given.batch, cache=folder)  # decodes; is not timed
         epoch = Listening(pengi, paths, given.batch, folder)
-        methods = {name.upper(): METHODS[name](pengi, ESC50[: given.classes]) for name in ("palm", "coop", "cocoop")}
+        methods = {
+            name.upper(): METHODS[name](pengi, ESC50[: given.classes])
+            for name in ("palm", "coop", "cocoop")
+        }
         stopwatch = Stopwatch(pengi.device, given.repeats)
-        for what, chosen in [(name, [name]) for name in methods] + [("all three of a seed", list(methods))]:
+        for what, chosen in [(name, [name]) for name in methods] + [
+            ("all three of a seed", list(methods))
+        ]:
             learners = [methods[name] for name in chosen]
             ours = functools.partial(train_all, pengi, learners, epoch, labels, given.batch)
             published = Published(pengi, learners, paths, labels, given.batch)
             lines.append((what, stopwatch(palmkit=ours, plain=published)))
     print(f"{machine(pengi.device)}, load {load:.1f} before; {time.perf_counter() - start:.0f} s.")
-    print(f"PENGI's size, random weights, float32, {given.clips} clips of 5 s, batch {given.batch}, ", end="")
+    print(
+        f"PENGI's size, random weights, float32, {given.clips} clips of 5 s, batch {given.batch}, ",
+        end="",
+    )
     print(f"{given.classes} classes, {given.repeats} repeats; seconds an epoch.\n")
     print("| | as published | palmkit | ratio |\n|---|---|---|---|")
     for name, measured in lines:
@@ -73,7 +87,10 @@ class Listening:
     """An epoch of the stream, each time another seed's, so that none is found in the cache."""
 
     def __init__(self, pengi, paths, batch, cache):
-        self.call, self.seed = lambda seed: embed_stream(pengi, paths, 1, batch, seed, cache=cache).features, 0
+        self.call, self.seed = (
+            lambda seed: embed_stream(pengi, paths, 1, batch, seed, cache=cache).features,
+            0,
+        )
 
     def __call__(self):
         self.seed += 1
@@ -93,7 +110,7 @@ class Published:
 
     def __init__(self, pengi, learners, paths, labels, batch):
         self.learners, self.paths, self.labels, self.batch = learners, paths, labels, batch
-        self.pengi = drifted(pengi)
+        self.pengi = with_bn_statistics(pengi)
         self.encoder = TrainModeAudio(self.pengi).encoder
 
     def __call__(self):

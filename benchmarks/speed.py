@@ -21,11 +21,12 @@ import torchaudio
 from straightforward import Audio, Learner
 
 from palmkit.audio import CLIP_SAMPLES, SAMPLE_RATE, decode
+from palmkit.experiments.profiling import MIB, Stopwatch, machine, train_step
 from palmkit.methods import METHODS
-from palmkit.pengi import PENGI_CONFIG, Pengi
+from palmkit.models.checkpoint import PENGI_CONFIG
+from palmkit.models.pengi import Pengi
+from palmkit.models.random import random_encoders
 from palmkit.published import paper_datasets
-from palmkit.studies.efficiency import MIB, Stopwatch, machine, train_step
-from palmkit_mini.untrained import random_encoders
 
 ESC50 = list(paper_datasets()["ESC50"].class_names)
 TOLERANCE = 1e-4  # of logits and embeddings, relative to the largest
@@ -39,7 +40,9 @@ millisecond. Waveforms are 7 s; files are 5 s of 16-bit mono WAV, decoded one by
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--classes", type=int, nargs="+", default=[10, 50], help="the first so many names of ESC-50")
+    parser.add_argument(
+        "--classes", type=int, nargs="+", default=[10, 50], help="the first so many names of ESC-50"
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -47,7 +50,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows there")
     given = parser.parse_args()
     if not all(2 <= n <= len(ESC50) for n in given.classes) or given.batch < 1 or given.repeats < 1:
-        parser.error(f"--classes takes numbers in 2..{len(ESC50)}, --batch and --repeats take 1 or more")
+        parser.error(
+            f"--classes takes numbers in 2..{len(ESC50)}, --batch and --repeats take 1 or more"
+        )
     if given.threads:
         torch.set_num_threads(given.threads)
     device = given.device
@@ -58,7 +63,9 @@ def main() -> None:
     start, load = time.perf_counter(), psutil.getloadavg()[0]
     pengi = Pengi(*random_encoders(), PENGI_CONFIG, torch.device(device))
     stopwatch = Stopwatch(pengi.device, given.repeats)
-    rows = [row for n in given.classes for row in learner_rows(pengi, stopwatch, ESC50[:n], given.batch)]
+    rows = [
+        row for n in given.classes for row in learner_rows(pengi, stopwatch, ESC50[:n], given.batch)
+    ]
     rows += [*file_rows(stopwatch, given.batch), *audio_rows(pengi, stopwatch, given.batch)]
 
     print(f"{machine(pengi.device)}, load {load:.1f} before; {time.perf_counter() - start:.0f} s.")
@@ -71,10 +78,14 @@ def main() -> None:
 def check_same(ours: torch.Tensor, plain: torch.Tensor, what: str) -> None:
     error = ((ours - plain).abs().max() / plain.abs().max()).item()
     if not error < TOLERANCE:
-        raise AssertionError(f"{what}: the two computations differ by {error:.1e}; nothing is timed")
+        raise AssertionError(
+            f"{what}: the two computations differ by {error:.1e}; nothing is timed"
+        )
 
 
-def learner_rows(pengi: Pengi, stopwatch: Stopwatch, names: list[str], batch: int) -> Iterator[dict]:
+def learner_rows(
+    pengi: Pengi, stopwatch: Stopwatch, names: list[str], batch: int
+) -> Iterator[dict]:
     """Training step and evaluation batch of the three learners."""
     features = torch.randn(batch, pengi.dim, device=pengi.device)
     labels = torch.arange(batch, device=pengi.device) % len(names)
@@ -82,38 +93,54 @@ def learner_rows(pengi: Pengi, stopwatch: Stopwatch, names: list[str], batch: in
         ours = METHODS[key](pengi, names)
         plain = Learner(ours)
         clips = batch
-        if key == "cocoop":  # the straightforward one's memory grows by the clip: take a sixth of what is free
+        if (
+            key == "cocoop"
+        ):  # the straightforward one's memory grows by the clip: take a sixth of what is free
             one = stopwatch.peak_memory(train_step(plain, ours, features[:1], labels[:1]))
             clips = min(batch, max(1, int(free_memory(pengi.device) / 6 / max(one, 1))))
         few, few_labels = features[:clips], labels[:clips]
         with torch.no_grad():
-            tokens, plain.text.tokens = dict(palmkit=count_tokens(pengi, partial(ours, features))), 0
+            tokens, plain.text.tokens = (
+                dict(palmkit=count_tokens(pengi, partial(ours, features))),
+                0,
+            )
             check_same(ours(features)[:clips], plain(few), f"{key}, {len(names)} classes")
             tokens["plain"] = plain.text.tokens * batch // clips
         runs = {
-            "training step": (train_step(ours, ours, features, labels), train_step(plain, ours, few, few_labels)),
+            "training step": (
+                train_step(ours, ours, features, labels),
+                train_step(plain, ours, few, few_labels),
+            ),
             "evaluation batch": (partial(ours, features), partial(plain, few)),
         }
         for what, (run, plain_run) in runs.items():
             training = what == "training step"
             with torch.set_grad_enabled(training):
                 measured = stopwatch(palmkit=run, plain=plain_run)
-            measured["plain"] = {  # without gradient its loop over clips needs no more memory for more of them
+            measured[
+                "plain"
+            ] = {  # without gradient its loop over clips needs no more memory for more of them
                 name: value * (batch / clips if training or name != "mib" else 1)
                 for name, value in measured["plain"].items()
             }
-            about = dict(what=f"{key.upper()}, {what}", classes=len(names), clips=batch, plain_clips=clips)
+            about = dict(
+                what=f"{key.upper()}, {what}", classes=len(names), clips=batch, plain_clips=clips
+            )
             yield about | dict(tokens=tokens, **measured)
 
 
 def free_memory(device: torch.device) -> float:
-    return (torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available) / MIB
+    return (
+        torch.cuda.mem_get_info()[0] if device.type == "cuda" else psutil.virtual_memory().available
+    ) / MIB
 
 
 def count_tokens(pengi: Pengi, run: Callable) -> int:
     """Tokens that really enter palmkit's text transformer."""
     seen = []
-    hook = pengi.text.layers[0].register_forward_hook(lambda module, given, out: seen.append(given[0].shape[:-1]))
+    hook = pengi.text.layers[0].register_forward_hook(
+        lambda module, given, out: seen.append(given[0].shape[:-1])
+    )
     run()
     hook.remove()
     return sum(shape.numel() for shape in seen)
@@ -127,7 +154,9 @@ def file_rows(stopwatch: Stopwatch, batch: int) -> Iterator[dict]:
         stages = {"decode": partial(decode, file.getvalue(), "clip.wav")}
         if rate != SAMPLE_RATE:
             stages["decode and resample"] = stages.pop("decode")
-            stages["resample alone"] = partial(torchaudio.functional.resample, samples, rate, SAMPLE_RATE)
+            stages["resample alone"] = partial(
+                torchaudio.functional.resample, samples, rate, SAMPLE_RATE
+            )
         for what, one in stages.items():
             measured = stopwatch(palmkit=partial(several, one, batch))
             yield dict(what=f"{what}, {rate / 1000:g} kHz", clips=batch, **measured)
@@ -148,11 +177,17 @@ def audio_rows(pengi: Pengi, stopwatch: Stopwatch, batch: int) -> Iterator[dict]
         image = ours.image(log_mel)
         latent = ours.latent(image)
         stages = {
-            "log-mel": dict(palmkit=partial(ours.log_mel, waveforms), plain=partial(plain.log_mel, waveforms)),
-            "image": dict(palmkit=partial(ours.image, log_mel), plain=partial(plain.image, log_mel[:, None])),
+            "log-mel": dict(
+                palmkit=partial(ours.log_mel, waveforms), plain=partial(plain.log_mel, waveforms)
+            ),
+            "image": dict(
+                palmkit=partial(ours.image, log_mel), plain=partial(plain.image, log_mel[:, None])
+            ),
             "trunk": dict(palmkit=partial(ours.latent, image), plain=partial(plain.latent, image)),
             "projection": dict(palmkit=partial(ours.projection, latent)),
-            "`encode_audio`": dict(palmkit=partial(pengi.encode_audio, waveforms), plain=partial(plain, waveforms)),
+            "`encode_audio`": dict(
+                palmkit=partial(pengi.encode_audio, waveforms), plain=partial(plain, waveforms)
+            ),
         }
         for what, runs in stages.items():
             yield dict(what=what, clips=batch, **stopwatch(**runs))
@@ -165,7 +200,15 @@ def table(rows: list[dict]) -> str:
     ]
     for row in rows:
         ours, plain, clips = row["palmkit"], row.get("plain"), row["clips"]
-        cells = [row["what"], row.get("classes", ""), "", spread(ours), "", number(clips / ours["seconds"]), ""]
+        cells = [
+            row["what"],
+            row.get("classes", ""),
+            "",
+            spread(ours),
+            "",
+            number(clips / ours["seconds"]),
+            "",
+        ]
         memory = f"{ours['mib']:,.0f}"
         if plain:
             mark = f" [{row['plain_clips']} clips]" if row.get("plain_clips", clips) < clips else ""
@@ -178,7 +221,9 @@ def table(rows: list[dict]) -> str:
 
 
 def spread(measured: dict) -> str:
-    return "{} ({} to {})".format(*(number(measured[key]) for key in ("seconds", "fastest", "slowest")))
+    return "{} ({} to {})".format(
+        *(number(measured[key]) for key in ("seconds", "fastest", "slowest"))
+    )
 
 
 def number(x: float) -> str:

@@ -11,16 +11,19 @@ import timm.layers
 import torch
 import torch.nn.functional as F
 
-from palmkit.methods import PALM, CoCoOp
-from palmkit.pengi import HTSAT, MEL, STFT, TEXT, checkpoint_state
-from palmkit_mini.untrained import random_encoders
+from palmkit.methods.coop import CoCoOp
+from palmkit.methods.palm import PALM
+from palmkit.models.checkpoint import HTSAT, MEL, STFT, TEXT, checkpoint_state
+from palmkit.models.random import random_encoders
 
 
 def projection(state, prefix, x):
     e1 = x @ state[prefix + "linear1.weight"].T
     e2 = F.gelu(e1) @ state[prefix + "linear2.weight"].T
     norm = prefix + "layer_norm."
-    return F.normalize(F.layer_norm(e1 + e2, e1.shape[-1:], state[norm + "weight"], state[norm + "bias"]), dim=-1)
+    return F.normalize(
+        F.layer_norm(e1 + e2, e1.shape[-1:], state[norm + "weight"], state[norm + "bias"]), dim=-1
+    )
 
 
 class Text:
@@ -31,11 +34,15 @@ class Text:
         self.tokens = 0  # that went through the transformer so far
 
     def linear(self, name, x):
-        return F.linear(x, self.state[f"{TEXT}base.{name}.weight"], self.state[f"{TEXT}base.{name}.bias"])
+        return F.linear(
+            x, self.state[f"{TEXT}base.{name}.weight"], self.state[f"{TEXT}base.{name}.bias"]
+        )
 
     def norm(self, name, x):
         name = f"{TEXT}base.{name}"
-        return F.layer_norm(x, x.shape[-1:], self.state[name + ".weight"], self.state[name + ".bias"])
+        return F.layer_norm(
+            x, x.shape[-1:], self.state[name + ".weight"], self.state[name + ".bias"]
+        )
 
     def __call__(self, x, eot):
         self.tokens += x.shape[:-1].numel()
@@ -44,7 +51,9 @@ class Text:
             layer = f"encoder.layers.{n}."
             y = self.norm(layer + "layer_norm1", x)
             q, k, v = (
-                self.linear(f"{layer}self_attn.{part}_proj", y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+                self.linear(f"{layer}self_attn.{part}_proj", y)
+                .unflatten(-1, (self.heads, -1))
+                .transpose(1, 2)
                 for part in "qkv"
             )  # [n, heads, 40, d]
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -52,7 +61,9 @@ class Text:
             y = self.linear(layer + "mlp.fc1", self.norm(layer + "layer_norm2", x))
             x = x + self.linear(layer + "mlp.fc2", y * torch.sigmoid(1.702 * y))
         x = self.norm("final_layer_norm", x)[torch.arange(len(x), device=x.device), eot]
-        return projection(self.state, TEXT + "projection.", x @ self.state[TEXT + "clip_text_projection.weight"].T)
+        return projection(
+            self.state, TEXT + "projection.", x @ self.state[TEXT + "clip_text_projection.weight"].T
+        )
 
 
 class Learner:
@@ -65,11 +76,15 @@ class Learner:
         self.text = Text(state, pengi.config["text"]["num_attention_heads"], len(pengi.text.layers))
         palm = isinstance(method, PALM)
         prompts = (
-            method.class_names if palm else [f"{'X ' * len(method.context)}{name}." for name in method.class_names]
+            method.class_names
+            if palm
+            else [f"{'X ' * len(method.context)}{name}." for name in method.class_names]
         )
         ids = pengi.tokenize(prompts)[0].to(pengi.device)
         self.eot = ids.argmax(1)
-        self.embedded = state[TEXT + "base.embeddings.token_embedding.weight"][ids]  # [c, 40, width]
+        self.embedded = state[TEXT + "base.embeddings.token_embedding.weight"][
+            ids
+        ]  # [c, 40, width]
 
     def with_context(self, context):
         """Text embeddings [c, dim] of <sot> context class . <eot>, every class on its own."""
@@ -110,15 +125,22 @@ class Audio:
         """[n, samples] -> [n, 1, frames, mel] in dB, by the checkpoint's convolution kernels."""
         kernels = [self.state[f"{STFT}conv_{part}.weight"] for part in ("real", "imag")]
         padded = F.pad(waveforms[:, None], (kernels[0].shape[2] // 2,) * 2, mode="reflect")
-        real, imag = (F.conv1d(padded, kernel, stride=self.hop) for kernel in kernels)  # [n, bins, frames]
+        real, imag = (
+            F.conv1d(padded, kernel, stride=self.hop) for kernel in kernels
+        )  # [n, bins, frames]
         power = (real**2 + imag**2).transpose(1, 2)[:, None]
         return 10 * torch.log10((power @ self.state[MEL]).clamp(min=1e-10))
 
     def image(self, x):
-        parts = [self.state[f"{HTSAT}bn0.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        parts = [
+            self.state[f"{HTSAT}bn0.{part}"]
+            for part in ("running_mean", "running_var", "weight", "bias")
+        ]
         x = F.batch_norm(x.transpose(1, 3), *parts).transpose(1, 3)
         x = F.interpolate(x, (4 * self.size, x.shape[3]), mode="bicubic", align_corners=True)
-        x = x.permute(0, 1, 3, 2).reshape(len(x), 1, x.shape[3], 4, self.size)  # [n, 1, mel, segment, frame]
+        x = x.permute(0, 1, 3, 2).reshape(
+            len(x), 1, x.shape[3], 4, self.size
+        )  # [n, 1, mel, segment, frame]
         return x.permute(0, 1, 3, 2, 4).reshape(len(x), 1, self.size, self.size)
 
     def latent(self, image):

@@ -1,19 +1,22 @@
-"""palmkit: reproduce, understand and beat PALM (few-shot prompt learning for audio-language models, EMNLP 2024)."""
+"""palmkit: reproduce, understand and beat PALM (few-shot prompt learning, EMNLP 2024)."""
 
-from palmkit.audio import AudioError, read_clip
-from palmkit.data import Dataset, DatasetError, draw_shots, list_folds, load_dataset
-from palmkit.datasets.check import Check, check_dataset
-from palmkit.datasets.fetch import FetchError, fetch
-from palmkit.datasets.own import own_dataset
-from palmkit.embeddings import Embeddings, embed
-from palmkit.methods import METHODS, PALM, CoCoOp, CoOp, Method, ZeroShot
-from palmkit.pengi import CheckpointError, Pengi, load_pengi
-from palmkit.training import TrainingDiverged, evaluate, fit, predict
+import lazy_loader
 
-__version__ = "0.1.0"
-__all__ = [
-    "METHODS", "PALM", "AudioError", "Check", "CheckpointError", "CoCoOp", "CoOp", "Dataset", "DatasetError",
-    "Embeddings", "FetchError", "Method", "Pengi", "TrainingDiverged", "ZeroShot", "check_dataset", "draw_shots",
-    "embed", "evaluate", "fetch", "fit", "list_folds", "load_dataset", "load_pengi", "own_dataset", "predict",
-    "read_clip",
-]  # fmt: skip
+__version__ = "0.2.0"
+
+# Modules load at first use (PEP 562), so that `palmkit --help` answers at once.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["widgets", "published"],
+    submod_attrs={
+        "audio": ["AudioError", "read_clip"],
+        "data": ["Dataset", "draw_shots"],
+        "datasets": ["Check", "FetchError", "check_dataset", "fetch", "own_dataset"],
+        "datasets.resolve": ["list_folds", "load_dataset"],
+        "embeddings": ["Embeddings", "embed"],
+        "methods": ["METHODS", "PALM", "CoCoOp", "CoOp", "Method", "ZeroShot"],
+        "models": ["CheckpointError", "Pengi", "load_pengi"],
+        "tables": ["DatasetError"],
+        "training": ["TrainingDiverged", "evaluate", "fit", "predict"],
+    },
+)

@@ -22,10 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from palmkit import audio
-from palmkit.damage import damage_clip, damage_key
+from palmkit.audio import file_digest
+from palmkit.corruptions import corrupt_clip, corruption_key
 from palmkit.storage import atomic_write, cache_root, progress_bar
 
-EMBEDDING_VERSION = 2  # raise it with every change of audio.py or encoders.py that changes an embedding
+EMBEDDING_VERSION = (
+    2  # raise it with every change of audio.py or encoders.py that changes an embedding
+)
 DEFAULT = object()
 
 
@@ -38,16 +41,29 @@ class Embeddings:
     paths: list[str]
     offsets: list[int]
 
-    def of(self, frame: pd.DataFrame) -> Embeddings:
+    def select(self, frame: pd.DataFrame) -> Embeddings:
         """Those of a frame's clips, in its order and with its labels."""
         places = {path: n for n, path in enumerate(self.paths)}
         rows = [places[str(path)] for path in frame["path"]]
         labels = torch.tensor(list(frame["label"]), dtype=torch.long)
-        return Embeddings(self.features[rows], labels, [self.paths[n] for n in rows], [self.offsets[n] for n in rows])
+        return Embeddings(
+            self.features[rows],
+            labels,
+            [self.paths[n] for n in rows],
+            [self.offsets[n] for n in rows],
+        )
 
 
 def embed(
-    pengi, clips, cache=DEFAULT, crop="random", crop_seed=0, batch_size=16, workers=None, damage=None, on_batch=None
+    pengi,
+    clips,
+    cache=DEFAULT,
+    crop="random",
+    crop_seed=0,
+    batch_size=16,
+    workers=None,
+    damage=None,
+    on_batch=None,
 ) -> Embeddings:
     """Embed clips, reading from the cache what is there and computing only what is missing.
 
@@ -63,59 +79,61 @@ def embed(
     paths = [str(path) for path in frame["path"]]
     if not paths or batch_size < 1:
         raise ValueError(f"there are no clips to embed, or batch_size={batch_size} is none")
-    folder = None if cache is None else (cache_root() if cache is DEFAULT else Path(cache)) / "embeddings"
-    told = provenance(pengi, crop, crop_seed) | ({"damage": damage_key(*damage)} if damage else {})
+    folder = (
+        None
+        if cache is None
+        else (cache_root() if cache is DEFAULT else Path(cache)) / "embeddings"
+    )
+    told = provenance(pengi, crop, crop_seed) | (
+        {"damage": corruption_key(*damage)} if damage else {}
+    )
     store = _Store(folder, told)
     workers = workers or min(8, os.cpu_count() or 1)
     found: dict[int, tuple[torch.Tensor, int]] = {}
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         try:
             digests = list(pool.map(file_digest, paths))
-            found = {n: entry for n, entry in enumerate(map(store.read, digests)) if entry is not None}
+            found = {
+                n: entry for n, entry in enumerate(map(store.read, digests)) if entry is not None
+            }
             missing = [n for n in range(len(paths)) if n not in found]
             read = functools.partial(_read, crop=crop, crop_seed=crop_seed, damage=damage)
             with progress_bar(0 if on_batch else len(missing), "embed", "clip") as bar:
                 for batch in read_ahead(pool, read, [(n, paths[n]) for n in missing], batch_size):
                     numbers, waveforms, offsets, shas = zip(*batch, strict=True)
                     features = pengi.encode_audio(torch.stack(waveforms)).cpu()
-                    for n, feature, offset, sha in zip(numbers, features, offsets, shas, strict=True):
+                    for n, feature, offset, sha in zip(
+                        numbers, features, offsets, shas, strict=True
+                    ):
                         store.write(sha, feature, offset, paths[n])
                         found[n] = (feature, offset)
                     bar.update(len(batch))
                     if on_batch:
                         on_batch(len(found) - len(paths) + len(missing), len(missing))
         except audio.AudioError as error:
-            raise audio.AudioError(located(error, frame)) from error
+            raise audio.AudioError(with_csv_row(error, frame)) from error
         finally:
             pool.shutdown(cancel_futures=True)
     features = torch.stack([found[n][0] for n in range(len(paths))])
-    labels = torch.tensor(list(frame["label"]) if "label" in frame else [-1] * len(paths), dtype=torch.long)
+    labels = torch.tensor(
+        list(frame["label"]) if "label" in frame else [-1] * len(paths), dtype=torch.long
+    )
     return Embeddings(features, labels, paths, [found[n][1] for n in range(len(paths))])
 
 
 def as_frame(clips) -> pd.DataFrame:
     """Clips as `embed` takes them, as a DataFrame."""
-    return clips if isinstance(clips, pd.DataFrame) else pd.DataFrame({"path": [str(path) for path in clips]})
+    return (
+        clips
+        if isinstance(clips, pd.DataFrame)
+        else pd.DataFrame({"path": [str(path) for path in clips]})
+    )
 
 
-def once(frames) -> pd.DataFrame:
+def unique_clips(frames) -> pd.DataFrame:
     """The clips of several frames, each once, with the CSV and row that first names it."""
     told = [frame[["path"]].assign(row=frame.index, csv=frame.attrs.get("csv")) for frame in frames]
     return pd.concat(told, ignore_index=True).drop_duplicates("path", ignore_index=True)
-
-
-def file_digest(path) -> str:
-    """sha256 of a file's bytes; not computed anew within a process while size, times and inode stay the same."""
-    try:
-        stat = os.stat(path)
-    except OSError as error:
-        raise audio.AudioError(f"{path}: cannot be read ({error.strerror})") from error
-    return _file_digest(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-
-
-@functools.lru_cache(maxsize=200_000)
-def _file_digest(path, *_stat) -> str:
-    return audio.digest(audio.read_bytes(path))
 
 
 def provenance(pengi, crop, crop_seed) -> dict:
@@ -123,7 +141,11 @@ def provenance(pengi, crop, crop_seed) -> dict:
     return {
         "version": EMBEDDING_VERSION,
         "weights": pengi.digest("audio"),
-        "preprocessing": {"sample_rate": audio.SAMPLE_RATE, "samples": audio.CLIP_SAMPLES, **pengi.config["audio"]},
+        "preprocessing": {
+            "sample_rate": audio.SAMPLE_RATE,
+            "samples": audio.CLIP_SAMPLES,
+            **pengi.config["audio"],
+        },
         "crop": crop,
         "crop_seed": crop_seed if crop == "random" else None,
         "precision": f"float32, matmul {torch.get_float32_matmul_precision()}",
@@ -135,8 +157,10 @@ def _read(item, crop, crop_seed, damage=None):
     number, path = item
     data = audio.read_bytes(path)
     sha = audio.digest(data)
-    waveform, offset = audio.crop_clip(audio.decode(data, path), crop, random.Random(f"{crop_seed}:{sha}"), path)
-    return number, damage_clip(waveform, *damage, sha) if damage else waveform, offset, sha
+    waveform, offset = audio.crop_clip(
+        audio.decode(data, path), crop, random.Random(f"{crop_seed}:{sha}"), path
+    )
+    return number, corrupt_clip(waveform, *damage, sha) if damage else waveform, offset, sha
 
 
 def read_ahead(pool, function, items, batch_size):
@@ -159,7 +183,7 @@ def read_ahead(pool, function, items, batch_size):
             raise error
 
 
-def located(error, frame) -> str:
+def with_csv_row(error, frame) -> str:
     """The message with the CSV row of the file it is about."""
     told = frame if "csv" in frame else frame.assign(row=frame.index, csv=frame.attrs.get("csv"))
     for clip in told.itertuples():
@@ -169,7 +193,9 @@ def located(error, frame) -> str:
 
 
 def _content(feature, offset) -> str:
-    return audio.digest(f"{offset} {feature.dtype} {list(feature.shape)}".encode() + feature.numpy().tobytes())
+    return audio.digest(
+        f"{offset} {feature.dtype} {list(feature.shape)}".encode() + feature.numpy().tobytes()
+    )
 
 
 class _Store:
@@ -192,11 +218,15 @@ class _Store:
         try:
             with safe_open(path, "pt") as file:
                 metadata, feature = file.metadata() or {}, file.get_tensor("feature")
-            if metadata.get("key") != key or metadata.get("sha256") != _content(feature, metadata.get("offset")):
+            if metadata.get("key") != key or metadata.get("sha256") != _content(
+                feature, metadata.get("offset")
+            ):
                 raise ValueError("its content belongs to another key or was changed")
             return feature, int(metadata["offset"])
         except (SafetensorError, OSError, ValueError, KeyError) as error:
-            warnings.warn(f"cache entry {path} is not usable ({error}); computed anew", stacklevel=3)
+            warnings.warn(
+                f"cache entry {path} is not usable ({error}); computed anew", stacklevel=3
+            )
             return None
 
     def write(self, sha: str, feature: torch.Tensor, offset: int, path: str) -> None:
@@ -204,6 +234,12 @@ class _Store:
             return
         key, place = self.place(sha)
         metadata = {"key": key, "offset": str(offset), "sha256": _content(feature, offset)}
-        sidecar = {**self.provenance, "audio": sha, "offset": offset, "file": Path(path).name, "dim": len(feature)}
+        sidecar = {
+            **self.provenance,
+            "audio": sha,
+            "offset": offset,
+            "file": Path(path).name,
+            "dim": len(feature),
+        }
         atomic_write(place.with_suffix(".json"), json.dumps(sidecar, indent=1))
         atomic_write(place, save({"feature": feature.contiguous()}, metadata))

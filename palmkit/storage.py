@@ -9,6 +9,12 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+
+def data_root() -> Path:
+    """Where datasets are looked for by name: PALMKIT_DATA, or `data` in the current folder."""
+    return Path(os.environ.get("PALMKIT_DATA") or "data").expanduser()
+
+
 PROJECT = Path(__file__).resolve().parent.parent  # the checkout, where there is one
 
 
@@ -40,7 +46,9 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
             temporary = Path(file.name)
             file.write(data)
         os.replace(temporary, path)
@@ -48,7 +56,9 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            advice = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
+            advice = (
+                "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
+            )
             raise OSError(
                 error.errno,
                 f"cannot write {path}: {error.strerror}. {advice[0].upper()}{advice[1:]}, or choose another place with "

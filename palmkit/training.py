@@ -26,14 +26,21 @@ def as_tensors(method, features, labels, stream=False) -> tuple[torch.Tensor, to
     classes = len(method.class_names)
     dim = method.pengi.dim
     fits = features.ndim == 2 or (stream and features.ndim == 3)
-    if not fits or features.shape[-1] != dim or labels.shape != features.shape[-2:-1] or len(labels) == 0:
+    if (
+        not fits
+        or features.shape[-1] != dim
+        or labels.shape != features.shape[-2:-1]
+        or len(labels) == 0
+    ):
         raise ValueError(
             f"features [n, {dim}] and labels [n] do not fit: {list(features.shape)} and {list(labels.shape)}"
         )
     if not features.isfinite().all():
         raise ValueError("features hold NaN or infinite values")
     if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}")
+        raise ValueError(
+            f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}"
+        )
     return features, labels
 
 
@@ -45,7 +52,17 @@ def shuffled(n: int, batch_size: int, epochs: int, seed: int):
 
 
 def fit(
-    method, features, labels, *, epochs=50, batch_size=16, lr=0.05, momentum=0.9, seed=0, batches=None, on_epoch=None
+    method,
+    features,
+    labels,
+    *,
+    epochs=50,
+    batch_size=16,
+    lr=0.05,
+    momentum=0.9,
+    seed=0,
+    batches=None,
+    on_epoch=None,
 ) -> list[float]:
     """Train `method` in place by SGD and cross-entropy; the loss of each step, before its update.
 
@@ -57,14 +74,18 @@ def fit(
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
     features, labels = as_tensors(method, features, labels, stream=True)
     if features.ndim == 3 and (batches is not None or len(features) != epochs):
-        raise ValueError(f"a stream of {len(features)} epochs is for as many, shuffled; not {epochs}, nor batches")
+        raise ValueError(
+            f"a stream of {len(features)} epochs is for as many, shuffled; not {epochs}, nor batches"
+        )
     if not parameters:
         return []
     method.begin(features if features.ndim == 2 else features.mean(0), labels)
     heard, steps = features.expand(epochs, *features.shape[-2:]), -(-len(labels) // batch_size)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
     losses = []
-    for step, index in enumerate(shuffled(len(labels), batch_size, epochs, seed) if batches is None else batches):
+    for step, index in enumerate(
+        shuffled(len(labels), batch_size, epochs, seed) if batches is None else batches
+    ):
         index = torch.as_tensor(index, dtype=torch.long).to(features.device)
         now = features if batches is not None else heard[step // steps]
         loss = F.cross_entropy(method(now[index]), labels[index])
@@ -77,7 +98,8 @@ def fit(
     losses = torch.stack(losses).tolist() if losses else []  # one transfer, not one a step
     if not np.isfinite(losses).all():
         raise TrainingDiverged(
-            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}", losses
+            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}",
+            losses,
         )
     return losses
 
@@ -94,7 +116,9 @@ def score(logits: torch.Tensor, labels) -> dict:
     labels = torch.as_tensor(labels).cpu()
     guess = logits.argmax(1)
     pairs = zip(logits.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True)
-    precision, recall, f1, _ = precision_recall_fscore_support(labels, guess, average="macro", zero_division=0)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, guess, average="macro", zero_division=0
+    )
     return {
         "accuracy": (guess == labels).double().mean().item(),
         "f1": float(f1),

@@ -15,7 +15,9 @@ atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
 os.environ.setdefault("PALMKIT_CACHE", os.path.join(_scratch, "cache"))
 os.environ.setdefault("PALMKIT_RUNS", os.path.join(_scratch, "runs"))
 os.environ["PALMKIT_PROGRESS"] = "0"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads of many tests on few cores only wait
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch: threads of many tests on few cores only wait
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +30,9 @@ def one_job(monkeypatch):
 def reference_dir():
     """../shared/reference beside the project; tests that need it skip in a clone without it."""
     if not reference.SHARED.is_dir():
-        pytest.skip("../shared/reference is not beside this project; the copy in tests/fixtures stands in for it")
+        pytest.skip(
+            "../shared/reference is not beside this project; the copy in tests/fixtures stands in for it"
+        )
     return reference.SHARED
 
 

@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from palmkit import audio
-from palmkit.data import DatasetError, alike, dataset_root, list_folds, read_table, row_problems, split_folder
-from palmkit.datasets.lock import what_changed
+from palmkit.checksums import verify_folder
+from palmkit.data import indistinguishable_names, split_folder
+from palmkit.datasets.filenames import parse_file_name
+from palmkit.datasets.resolve import find_dataset, list_folds
 from palmkit.published import paper_datasets
 from palmkit.storage import progress_bar
+from palmkit.tables import DatasetError, read_table, row_problems
 
 SILENT = 1e-4  # a peak of -80 dB of full scale
 VERY_SHORT = 0.1  # seconds; a clip is repeated until it fills seven
 SHOWN = 5  # of many findings of one kind in one place
 SEVERITIES = ("error", "warning", "note")  # it cannot be used; a number may be wrong; worth knowing
 CLIPS = ["path", "rate", "channels", "seconds", "peak", "content"]
-
-# File names that tell which clips were cut from one recording, or spoken by one person.
-SOURCES = {
-    "recording": [
-        re.compile(r"\d-(\d+)-[A-Z](?:-\d+)?\.\w+"),  # ESC-50, ESC-10: fold, Freesound's number, take, class
-        re.compile(r"(\d+)-\d-\d+-\d+\.\w+"),  # UrbanSound8K: Freesound's number, class, occurrence, slice
-    ],
-    "speaker": [
-        re.compile(r"(\d{4})_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}\.\w+"),  # CREMA-D: actor, sentence, emotion, level
-        re.compile(r"(?:\d\d-){6}(\d\d)\.\w+"),  # RAVDESS: actor last
-    ],
-}
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,11 @@ class Check:
     def glance(self) -> pd.DataFrame:
         """Files by sample rate and channels: how many, and how long (seconds)."""
         heard = self.clips.dropna(subset="rate").astype({"rate": int, "channels": int})
-        lengths = heard.groupby(["rate", "channels"])["seconds"].agg(["count", "min", "median", "max"]).round(2)
+        lengths = (
+            heard.groupby(["rate", "channels"])["seconds"]
+            .agg(["count", "min", "median", "max"])
+            .round(2)
+        )
         return lengths.rename(columns={"count": "files"}).reset_index()
 
 
@@ -78,12 +72,16 @@ def check_dataset(dataset, shots: int = 16, listen: bool = True) -> Check:
     dataset: a folder or name as `load_dataset` takes it. shots: clips a class that training will draw.
     Whatever is wrong becomes a finding with what to do; only a folder that is not there raises DatasetError.
     """
-    root, found = dataset_root(dataset), _Findings()
+    root, found = find_dataset(dataset), _Findings()
     facts = paper_datasets().get(root.name)
-    if problem := what_changed(root):
+    if problem := verify_folder(root):
         found.error("lock", problem, "Fetch the dataset again; until then it is not loaded")
-    folds = {fold: parts for fold in list_folds(root) if len(parts := _read_fold(root, fold, found)) == 2}
-    paths = sorted({path for parts in folds.values() for frame in parts.values() for path in frame["path"]})
+    folds = {
+        fold: parts for fold in list_folds(root) if len(parts := _read_fold(root, fold, found)) == 2
+    }
+    paths = sorted(
+        {path for parts in folds.values() for frame in parts.values() for path in frame["path"]}
+    )
     clips = _listen(root, paths, found) if listen else pd.DataFrame({"path": paths})
     _check_layout(root, [*folds], facts, paths, found)
     for fold, parts in folds.items():
@@ -92,7 +90,9 @@ def check_dataset(dataset, shots: int = 16, listen: bool = True) -> Check:
         _check_leakage(fold, parts, clips, found)
     _check_across(folds, found)
     table = pd.DataFrame(found, columns=["severity", "where", "what", "advice"])
-    table = table.sort_values("severity", key=lambda s: s.map(SEVERITIES.index), kind="stable", ignore_index=True)
+    table = table.sort_values(
+        "severity", key=lambda s: s.map(SEVERITIES.index), kind="stable", ignore_index=True
+    )
     return Check(root.name, table, _count(folds, facts), clips.reindex(columns=CLIPS))
 
 
@@ -102,7 +102,9 @@ def _place(fold) -> str:
 
 def _some(items) -> str:
     items = [str(item) for item in items]
-    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
+    return ", ".join(items[:SHOWN]) + (
+        f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    )
 
 
 def _read_fold(root: Path, fold, found: _Findings) -> dict[str, pd.DataFrame]:
@@ -119,10 +121,18 @@ def _read_fold(root: Path, fold, found: _Findings) -> dict[str, pd.DataFrame]:
             continue
         bad = dict(row_problems(root, rows))
         for line, problem in [*bad.items()][:SHOWN]:
-            found.error(f"{where}, row {line}", problem, "Mend or remove the row, or fetch the file")
+            found.error(
+                f"{where}, row {line}", problem, "Mend or remove the row, or fetch the file"
+            )
         if len(bad) > SHOWN:
-            found.error(where, f"{len(bad)} of {len(rows)} rows are bad", "See the first of them, above")
-        good = [(os.path.normpath(row["path"]), row["classname"]) for line, row in rows if line not in bad]
+            found.error(
+                where, f"{len(bad)} of {len(rows)} rows are bad", "See the first of them, above"
+            )
+        good = [
+            (os.path.normpath(row["path"]), row["classname"])
+            for line, row in rows
+            if line not in bad
+        ]
         parts[part] = pd.DataFrame(good, columns=["path", "class_name"])
     return parts
 
@@ -132,21 +142,44 @@ def _check_layout(root: Path, folds: list, facts, paths: list[str], found: _Find
     if facts and facts.folds > 1:
         if folds == [None]:
             what = f"one split, but the paper's numbers are means over {facts.folds} folds"
-            found.warning("layout", what, "Use train_K.csv and test_K.csv of each fold; the single split came later")
+            found.warning(
+                "layout",
+                what,
+                "Use train_K.csv and test_K.csv of each fold; the single split came later",
+            )
         elif len(folds) != facts.folds:
             what = f"{len(folds)} whole folds, the paper has {facts.folds}"
-            found.warning("layout", what, "Fetch the tables of the missing folds, or quote no mean over all folds")
+            found.warning(
+                "layout",
+                what,
+                "Fetch the tables of the missing folds, or quote no mean over all folds",
+            )
     if single and folds and folds != [None]:
         found.note("layout", "there is a single split beside the folds", "Nothing: it is not used")
     if len(single) == 2 and folds == [None]:
-        texts = [[(folder / f"{part}.csv").read_bytes() for part in ("train", "test")] for folder in single]
+        texts = [
+            [(folder / f"{part}.csv").read_bytes() for part in ("train", "test")]
+            for folder in single
+        ]
         if texts[0] != texts[1]:
             what = "the split in csv_files/ is another than the one above it"
-            found.warning("layout", what, "Nothing, if the paper's is meant: that is the one above, which is used")
+            found.warning(
+                "layout",
+                what,
+                "Nothing, if the paper's is meant: that is the one above, which is used",
+            )
     suffixes = {Path(path).suffix for path in paths}
-    there = {path.relative_to(root).as_posix() for path in root.glob("audios/**/*") if path.suffix in suffixes}
+    there = {
+        path.relative_to(root).as_posix()
+        for path in root.glob("audios/**/*")
+        if path.suffix in suffixes
+    }
     if unused := sorted(there - {Path(path).as_posix() for path in paths}):
-        found.note("audios", f"{len(unused)} files are in no table: {_some(unused)}", "Nothing: they are not used")
+        found.note(
+            "audios",
+            f"{len(unused)} files are in no table: {_some(unused)}",
+            "Nothing: they are not used",
+        )
 
 
 def _check_fold(fold, parts: dict, shots: int, found: _Findings) -> None:
@@ -154,17 +187,31 @@ def _check_fold(fold, parts: dict, shots: int, found: _Findings) -> None:
     classes = set(train["class_name"]), set(test["class_name"])
     for part, only in (("train", classes[0] - classes[1]), ("test", classes[1] - classes[0])):
         if only:
-            found.error(where, f"classes only in {part}: {_some(sorted(only))}", "Mend the tables: both need every one")
-    for names in alike(sorted(classes[0] | classes[1])):
+            found.error(
+                where,
+                f"classes only in {part}: {_some(sorted(only))}",
+                "Mend the tables: both need every one",
+            )
+    for names in indistinguishable_names(sorted(classes[0] | classes[1])):
         what = f"class names {' and '.join(map(repr, names))} differ in case or spaces only"
         found.error(where, what, "Give one class one spelling: the text encoder reads them alike")
     counts = train["class_name"].value_counts().sort_index()
     if len(few := counts[counts < shots]):
         what = f"fewer than {shots} clips to train on: {_some(f'{name} ({n})' for name, n in few.items())}"
-        found.warning(where, what, "Such classes give all they have, as in the published code: say so with the number")
+        found.warning(
+            where,
+            what,
+            "Such classes give all they have, as in the published code: say so with the number",
+        )
     if fold is not None and len(test) > len(train):
-        what = f"more clips to test ({len(test)}) than to train ({len(train)}): the two look swapped"
-        found.warning(where, what, "Quote results with and without such folds, as the results table does for TUT2017")
+        what = (
+            f"more clips to test ({len(test)}) than to train ({len(train)}): the two look swapped"
+        )
+        found.warning(
+            where,
+            what,
+            "Quote results with and without such folds, as the results table does for TUT2017",
+        )
 
 
 def _check_facts(fold, parts: dict, facts, found: _Findings) -> None:
@@ -174,8 +221,12 @@ def _check_facts(fold, parts: dict, facts, found: _Findings) -> None:
     where, names = _place(fold), {name for frame in parts.values() for name in frame["class_name"]}
     here, there = sorted(names - set(facts.class_names)), sorted(set(facts.class_names) - names)
     if here or there:
-        pairs = alike([*here, *there])
-        what = "class names are spelt otherwise" if len(pairs) == len(here) == len(there) else "classes are others"
+        pairs = indistinguishable_names([*here, *there])
+        what = (
+            "class names are spelt otherwise"
+            if len(pairs) == len(here) == len(there)
+            else "classes are others"
+        )
         found.warning(
             where,
             f"{what} than published: here {_some(map(repr, here)) or 'none'}, published {_some(map(repr, there))}",
@@ -184,7 +235,9 @@ def _check_facts(fold, parts: dict, facts, found: _Findings) -> None:
     published = _published_test(fold, facts)
     if published not in (None, len(parts["test"])):
         what = f"{len(parts['test'])} test clips, the published logs have {published}"
-        found.warning(where, what, "This is another revision, or not whole: fetch it again before comparing")
+        found.warning(
+            where, what, "This is another revision, or not whole: fetch it again before comparing"
+        )
 
 
 def _published_test(fold, facts) -> int | None:
@@ -201,7 +254,14 @@ def _listen(root: Path, paths: list[str], found: _Findings) -> pd.DataFrame:
         except audio.AudioError as error:
             return str(error)
         content = audio.digest(f"{rate} {list(samples.shape)}".encode() + samples.numpy().tobytes())
-        return path, rate, len(samples), samples.shape[1] / rate, float(samples.abs().max()), content
+        return (
+            path,
+            rate,
+            len(samples),
+            samples.shape[1] / rate,
+            float(samples.abs().max()),
+            content,
+        )
 
     heard, workers = [], min(8, os.cpu_count() or 1)
     bar = progress_bar(len(paths), f"check {root.name}", "clip")
@@ -221,21 +281,22 @@ def _listen(root: Path, paths: list[str], found: _Findings) -> pd.DataFrame:
     ):
         if chosen.any():
             what = f"{chosen.sum()} files {what}: {_some(clips['path'][chosen])}"
-            found.warning("audios", what, "Listen to them; fetch damaged ones again, or remove their rows")
+            found.warning(
+                "audios", what, "Listen to them; fetch damaged ones again, or remove their rows"
+            )
     if count := (clips["channels"] > 1).sum():
         what = f"{count} files have several channels"
         found.note("audios", what, "Nothing: as published, channels are put one after the other")
-    if count := (clips["seconds"] * clips["channels"] > audio.CLIP_SAMPLES / audio.SAMPLE_RATE).sum():
+    if count := (
+        clips["seconds"] * clips["channels"] > audio.CLIP_SAMPLES / audio.SAMPLE_RATE
+    ).sum():
         what = f"{count} files are longer than 7 s (channels one after the other)"
-        found.note("audios", what, "Nothing: a random part is heard, as published; --crop center makes it the middle")
+        found.note(
+            "audios",
+            what,
+            "Nothing: a random part is heard, as published; --crop center makes it the middle",
+        )
     return clips
-
-
-def source(path: str) -> dict[str, str]:
-    """What a file's name tells of its origin: {"recording": "100032"} for ESC-50's 1-100032-A-0.wav."""
-    name = Path(path).name
-    matches = {kind: [m[1] for p in patterns if (m := p.fullmatch(name))] for kind, patterns in SOURCES.items()}
-    return {kind: names[0] for kind, names in matches.items() if names}
 
 
 def _check_leakage(fold, parts: dict, clips: pd.DataFrame, found: _Findings) -> None:
@@ -243,20 +304,32 @@ def _check_leakage(fold, parts: dict, clips: pd.DataFrame, found: _Findings) -> 
     where = _place(fold)
     train, test = (list(parts[part]["path"]) for part in ("train", "test"))
     if same := sorted(set(train) & set(test)):
-        found.error(where, f"{len(same)} clips are in train and test: {_some(same)}", "Take them out of train")
+        found.error(
+            where,
+            f"{len(same)} clips are in train and test: {_some(same)}",
+            "Take them out of train",
+        )
     if "content" in clips:
         content = dict(zip(clips["path"], clips["content"], strict=True))
         trained = {content[path]: path for path in train if path in content}
         twins = [(trained[content[path]], path) for path in test if content.get(path) in trained]
         if twins := [f"{a} = {b}" for a, b in twins if a != b]:
-            what = f"{len(twins)} test clips have the very samples of a training clip: {_some(twins)}"
+            what = (
+                f"{len(twins)} test clips have the very samples of a training clip: {_some(twins)}"
+            )
             found.warning(where, what, "Take the copies out of train, or say so with the number")
     for kind, report in (("recording", found.warning), ("speaker", found.note)):
-        heard, asked = ([source(path).get(kind) for path in paths] for paths in (train, test))
+        heard, asked = (
+            [parse_file_name(path).get(kind) for path in paths] for paths in (train, test)
+        )
         shared = set(filter(None, heard)) & set(asked)
         if count := sum(name in shared for name in asked):
             what = f"{count} of {len(asked)} test clips share their {kind} with training clips ({len(shared)} {kind}s)"
-            report(where, what, "Accuracy is higher than on a new one; where the published split is so, say it")
+            report(
+                where,
+                what,
+                "Accuracy is higher than on a new one; where the published split is so, say it",
+            )
 
 
 def _check_across(folds: dict, found: _Findings) -> None:
@@ -266,7 +339,11 @@ def _check_across(folds: dict, found: _Findings) -> None:
     tested = pd.concat([parts["test"]["path"] for parts in folds.values()])
     if again := sorted(tested[tested.duplicated()].unique()):
         what = f"{len(again)} clips are tested in several folds: {_some(again)}"
-        found.warning("folds", what, "The folds do not partition the clips: their mean weighs some of them more")
+        found.warning(
+            "folds",
+            what,
+            "The folds do not partition the clips: their mean weighs some of them more",
+        )
     if len({frozenset(parts["test"]["class_name"]) for parts in folds.values()}) > 1:
         found.warning("folds", "folds have different classes", "Do not average over them")
 
@@ -276,6 +353,16 @@ def _count(folds: dict, facts) -> pd.DataFrame:
     for fold, parts in folds.items():
         counts = parts["train"]["class_name"].value_counts()
         sizes = [len(parts[part]) for part in ("train", "test")]
-        lines.append((fold, *sizes, _published_test(fold, facts), len(counts), counts.min() if len(counts) else 0))
-    table = pd.DataFrame(lines, columns=["fold", "train", "test", "published_test", "classes", "fewest"])
+        lines.append(
+            (
+                fold,
+                *sizes,
+                _published_test(fold, facts),
+                len(counts),
+                counts.min() if len(counts) else 0,
+            )
+        )
+    table = pd.DataFrame(
+        lines, columns=["fold", "train", "test", "published_test", "classes", "fewest"]
+    )
     return table.astype({"fold": "Int64", "published_test": "Int64"})

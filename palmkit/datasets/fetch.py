@@ -20,9 +20,7 @@ from pathlib import Path
 import filelock
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from palmkit.data import DatasetError, data_root, list_folds, load_dataset
-from palmkit.datasets.archives import list_members, unpack, unpack_esc10
-from palmkit.datasets.lock import (
+from palmkit.checksums import (
     LOCK,
     LockError,
     hash_files,
@@ -30,11 +28,14 @@ from palmkit.datasets.lock import (
     name_some,
     read_lock,
     sha256_of,
-    what_changed,
+    verify_folder,
     write_lock,
-)  # fmt: skip
-from palmkit.datasets.sources import Upstream, current_revision, download, look_up
-from palmkit.storage import PROJECT
+)
+from palmkit.datasets.archives import list_members, unpack, unpack_esc10
+from palmkit.datasets.hosts import Upstream, current_revision, download, look_up
+from palmkit.datasets.resolve import list_folds, load_dataset
+from palmkit.storage import PROJECT, data_root
+from palmkit.tables import DatasetError
 
 log = logging.getLogger(__name__)
 MANIFEST = PROJECT / "data_manifest.csv"
@@ -45,7 +46,9 @@ class FetchError(DatasetError):
     """Something could not be fetched, or is not what it should be; the message says what to do next."""
 
 
-def fetch(*names: str, update=False, verify=False, told: Callable[[str], None] = log.warning) -> list[Path]:
+def fetch(
+    *names: str, update=False, verify=False, told: Callable[[str], None] = log.warning
+) -> list[Path]:
     """Fetch checkpoints and datasets of data_manifest.csv by name; the path of each: a folder, or PENGI's base.pth.
 
     They go to PALMKIT_DATA (default: `data`); what is there already is checked against its lock instead.
@@ -59,7 +62,11 @@ def fetch(*names: str, update=False, verify=False, told: Callable[[str], None] =
         if row["kind"] == BY_HAND:
             place = data_root() / row["name"]
             raise FetchError(f"{row['name']} cannot be fetched: get it from {_by_hand(row, place)}")
-    known = [n for n, row in rows.items() if row["kind"] != BY_HAND and row["source"].startswith(("hf:", "https:"))]
+    known = [
+        n
+        for n, row in rows.items()
+        if row["kind"] != BY_HAND and row["source"].startswith(("hf:", "https:"))
+    ]
     if not names or set(names) - set(known):
         what = " and ".join(sorted(set(names) - set(known))) or "nothing"
         more = "mini comes with the kit, and generated datasets are made at first use"
@@ -81,8 +88,10 @@ def read_manifest() -> dict[str, dict[str, str]]:
 def _verify(row: dict) -> Path:
     place = data_root() / row["name"]
     if not (place / LOCK).is_file():
-        raise FetchError(f"{place} has no lock to compare with: `python -m palmkit fetch {row['name']}` writes it")
-    if problem := what_changed(place, rehash=True):
+        raise FetchError(
+            f"{place} has no lock to compare with: `python -m palmkit fetch {row['name']}` writes it"
+        )
+    if problem := verify_folder(place, rehash=True):
         raise FetchError(problem)
     return _result(row, place)
 
@@ -104,10 +113,20 @@ def _fetch(row: dict, update: bool, told) -> Path:
             if place.exists() and not lock:
                 _adopt(row, upstream, place)
             else:
-                folder = _make(row, upstream, place, scratch / (upstream.revision if upstream else "by-hand"), told)
+                folder = _make(
+                    row,
+                    upstream,
+                    place,
+                    scratch / (upstream.revision if upstream else "by-hand"),
+                    told,
+                )
                 if lock:
-                    kept = place.rename(place.with_name(f"{place.name}-{lock['revision'][:12] or 'by-hand'}"))
-                    told(f"{row['name']}: the former revision is now {kept}; remove it when it is no longer needed")
+                    kept = place.rename(
+                        place.with_name(f"{place.name}-{lock['revision'][:12] or 'by-hand'}")
+                    )
+                    told(
+                        f"{row['name']}: the former revision is now {kept}; remove it when it is no longer needed"
+                    )
                 folder.rename(place)
             shutil.rmtree(scratch)
     return _result(row, place)
@@ -119,7 +138,7 @@ def _result(row: dict, place: Path) -> Path:
 
 def _still(row: dict, place: Path, told) -> Path:
     """What was fetched before, if it is as it was; says so where its source has moved on."""
-    if problem := what_changed(place):
+    if problem := verify_folder(place):
         raise FetchError(problem)
     revision = read_lock(place)["revision"]
     with contextlib.suppress(Exception):  # asking is a courtesy: without a network nobody answers
@@ -154,10 +173,15 @@ def _explained(row: dict, place: Path) -> Iterator[None]:
     except (DatasetError, LockError, MemoryError):
         raise
     except Exception as error:  # what clients of the network raise is not a closed list
-        number, again = getattr(error, "errno", None), "what has come is kept, and the same command goes on from there"
+        number, again = (
+            getattr(error, "errno", None),
+            "what has come is kept, and the same command goes on from there",
+        )
         if number in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(place.parent).free / 1e9
-            problem = f"the disk of {place.parent} is full ({free:,.3f} GB free): free some; {again}"
+            problem = (
+                f"the disk of {place.parent} is full ({free:,.3f} GB free): free some; {again}"
+            )
         elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
             problem = f"{place.parent} cannot be written to: choose another place with PALMKIT_DATA"
         else:
@@ -166,7 +190,9 @@ def _explained(row: dict, place: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+    cause = (
+        error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+    )
     return (" ".join(str(cause).split()) or type(cause).__name__)[:300].rstrip(".")
 
 
@@ -179,7 +205,9 @@ def _by_hand(row: dict, place: Path) -> str:
     if not source.startswith("hf:"):
         return f"{source}/archive/{row['revision']}.zip by hand and put it at {_zip(place)}"
     hub = source.replace("hf:", "https://huggingface.co/datasets/")
-    return f"all files of {hub} by hand and put them into {place} (or a zip of them at {_zip(place)})"
+    return (
+        f"all files of {hub} by hand and put them into {place} (or a zip of them at {_zip(place)})"
+    )
 
 
 def _zip(place: Path) -> Path:
@@ -194,7 +222,9 @@ def _ask(row: dict, place: Path, told) -> Upstream | None:
     except Exception as error:
         if (place / LOCK).is_file() or not (place.exists() or _zip(place).is_file()):
             raise
-        told(f"{row['name']}: {row['source']} did not answer ({_reason(error)}); what is there is taken as it is")
+        told(
+            f"{row['name']}: {row['source']} did not answer ({_reason(error)}); what is there is taken as it is"
+        )
         return None
 
 
@@ -205,13 +235,17 @@ def _make(row: dict, upstream: Upstream | None, place: Path, scratch: Path, told
     if by_hand:
         zips = [_zip(place)]
         if upstream and not all(file.fits(zips[0], sha256_of(zips[0])) for file in upstream.zips):
-            raise FetchError(f"{zips[0]} is not the zip that {row['source']} has: get it anew, or take it away")
+            raise FetchError(
+                f"{zips[0]} is not the zip that {row['source']} has: get it anew, or take it away"
+            )
     else:
         hashed = _download(row, upstream, place, files, told)
         zips = [files / file.path for file in upstream.zips]
     if zips:
         _unpack(zips, unpacked, keep=by_hand)
-        for name, _ in list(list_files(files)):  # what the repository has beside its zip, where the zip has it not
+        for name, _ in list(
+            list_files(files)
+        ):  # what the repository has beside its zip, where the zip has it not
             if files / name not in zips and not (unpacked / name).exists():
                 (unpacked / name).parent.mkdir(parents=True, exist_ok=True)
                 (files / name).rename(unpacked / name)
@@ -219,7 +253,13 @@ def _make(row: dict, upstream: Upstream | None, place: Path, scratch: Path, told
         if by_hand:
             _check_by_hand(row, upstream, unpacked, hashed)
     folder = unpacked if zips else files
-    write_lock(folder, hashed, name=place.name, source=row["source"], revision=upstream.revision if upstream else "")
+    write_lock(
+        folder,
+        hashed,
+        name=place.name,
+        source=row["source"],
+        revision=upstream.revision if upstream else "",
+    )
     return folder
 
 
@@ -227,9 +267,17 @@ def _download(row: dict, upstream: Upstream, place: Path, files: Path, told) -> 
     """All files of a source, checked against what it announced; their hashes."""
     to_come = [file for file in upstream.files if not file.is_in(files)]
     size = sum(file.bytes or 0 for file in to_come)
-    said = f"{size / 1e6:,.1f} MB" if all(file.bytes for file in to_come) else "a size that the source does not tell"
-    told(f"{place.name}: {len(to_come)} of {len(upstream.files)} files, {said}, from {row['source']} into {place}")
-    _leave_room(size + sum(file.bytes or 0 for file in upstream.zips), place.name)  # zips: packed, and as much unpacked
+    said = (
+        f"{size / 1e6:,.1f} MB"
+        if all(file.bytes for file in to_come)
+        else "a size that the source does not tell"
+    )
+    told(
+        f"{place.name}: {len(to_come)} of {len(upstream.files)} files, {said}, from {row['source']} into {place}"
+    )
+    _leave_room(
+        size + sum(file.bytes or 0 for file in upstream.zips), place.name
+    )  # zips: packed, and as much unpacked
     download(upstream, files)
     hashed = hash_files(files, f"check {place.name}")
     if differing := _differences(upstream, files, hashed):
@@ -239,7 +287,9 @@ def _download(row: dict, upstream: Upstream, place: Path, files: Path, told) -> 
             f"{place.name}: what came is not what {row['source']} announced ({name_some(differing)}); it was thrown "
             "away, and the same command fetches it anew"
         )
-    shutil.rmtree(files / ".cache", ignore_errors=True)  # huggingface_hub's notes of what it has fetched
+    shutil.rmtree(
+        files / ".cache", ignore_errors=True
+    )  # huggingface_hub's notes of what it has fetched
     return hashed
 
 
@@ -259,7 +309,10 @@ def _unpack(zips: list[Path], folder: Path, keep: bool) -> None:
                 if folder.name == "ESC10":
                     unpack_esc10(archive, folder)
                 else:
-                    _leave_room(sum(m.file_size for m in list_members(archive).values()), f"{folder.name}, unpacked,")
+                    _leave_room(
+                        sum(m.file_size for m in list_members(archive).values()),
+                        f"{folder.name}, unpacked,",
+                    )
                     unpack(archive, folder)
         except FetchError:
             raise
@@ -274,7 +327,13 @@ def _adopt(row: dict, upstream: Upstream | None, place: Path) -> None:
     hashed = hash_files(place, f"check {place.name}")
     _check_by_hand(row, upstream, place, hashed)
     compared = upstream and not upstream.zips
-    write_lock(place, hashed, name=place.name, source=row["source"], revision=upstream.revision if compared else "")
+    write_lock(
+        place,
+        hashed,
+        name=place.name,
+        source=row["source"],
+        revision=upstream.revision if compared else "",
+    )
 
 
 def _check_by_hand(row: dict, upstream: Upstream | None, folder: Path, hashed: dict) -> None:
@@ -293,5 +352,7 @@ def _check_by_hand(row: dict, upstream: Upstream | None, folder: Path, hashed: d
 def _differences(upstream: Upstream, folder: Path, hashed: dict) -> dict[str, set[str]]:
     missing = {file.path for file in upstream.files if file.path not in hashed}
     there = [file for file in upstream.files if file.path in hashed]
-    changed = {file.path for file in there if not file.fits(folder / file.path, hashed[file.path][2])}
+    changed = {
+        file.path for file in there if not file.fits(folder / file.path, hashed[file.path][2])
+    }
     return {"missing": missing, "changed": changed} if missing or changed else {}

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent
 SWAPPED_FOLDS = {"TUT2017": (2, 3, 4)}
 
 
-def sources() -> pd.DataFrame:
+def citations() -> pd.DataFrame:
     """Where each table is from: table, grade, source, what."""
     return pd.read_csv(FOLDER / "sources.csv")
 
@@ -29,7 +29,10 @@ def published_rows() -> pd.DataFrame:
 
 def without_swapped_folds(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows (of ours or of the logs) without those folds whose train and test look swapped: TUT2017 is fold 1 then."""
-    swapped = [fold in SWAPPED_FOLDS.get(name, ()) for name, fold in zip(rows["dataset"], rows["fold"], strict=True)]
+    swapped = [
+        fold in SWAPPED_FOLDS.get(name, ())
+        for name, fold in zip(rows["dataset"], rows["fold"], strict=True)
+    ]
     return rows[~pd.Series(swapped, rows.index, dtype=bool)]
 
 
@@ -74,7 +77,9 @@ class DatasetFacts:
     folds: int
     class_names: tuple[str, ...]
     test_clips: tuple[int, ...]  # of each fold, from the logs
-    train_clips: tuple[int, ...]  # of each fold, derived from the test clips where folds partition the data; else empty
+    train_clips: tuple[
+        int, ...
+    ]  # of each fold, derived from the test clips where folds partition the data; else empty
 
     @property
     def fold_numbers(self) -> list[int | None]:

@@ -4,41 +4,41 @@
     listen("SoundEvents")
 
 dataset: a name or a folder, as `load_dataset` takes it. pengi: a model of `load_pengi`; mini-PENGI without one.
-fold: the first without one. What is shown is computed by `palmkit.widgets.explore`.
+fold: the first without one. What is shown is computed by `palmkit.widgets.session`.
 """
 
-from palmkit.widgets.bench import Bench
+from palmkit.widgets.base import Explorer
 from palmkit.widgets.clips import Errors, Listen
+from palmkit.widgets.embedding_map import LambdaBench, Map
 from palmkit.widgets.prompts import PromptBench
-from palmkit.widgets.shots import FewShotBench
-from palmkit.widgets.space import LambdaBench, Map
+from palmkit.widgets.training import FewShotBench
 
 
-def listen(dataset="VocalSounds", pengi=None, fold=None) -> Bench:
+def listen(dataset="VocalSounds", pengi=None, fold=None) -> Explorer:
     """A test clip, or a recording of one's own: waveform, log-mel, image, player, and four methods' top classes."""
     return Listen(dataset, pengi, fold)
 
 
-def prompt_bench(dataset="VocalSounds", pengi=None, fold=None) -> Bench:
+def prompt_bench(dataset="VocalSounds", pengi=None, fold=None) -> Explorer:
     """Other templates and class names, with their tokens, logits, accuracy and confusion at once."""
     return PromptBench(dataset, pengi, fold)
 
 
-def few_shot_bench(dataset="VocalSounds", pengi=None, fold=None) -> Bench:
+def few_shot_bench(dataset="VocalSounds", pengi=None, fold=None) -> Explorer:
     """Train a method and see loss, accuracy and lambda move; stop, compare, keep."""
     return FewShotBench(dataset, pengi, fold)
 
 
-def lambda_bench(dataset="VocalSounds", pengi=None, fold=None) -> Bench:
+def lambda_bench(dataset="VocalSounds", pengi=None, fold=None) -> Explorer:
     """PALM's lambda of one class by hand, and its text embedding among its clips."""
     return LambdaBench(dataset, pengi, fold)
 
 
-def embedding_map(dataset="VocalSounds", pengi=None, fold=None) -> Bench:
+def embedding_map(dataset="VocalSounds", pengi=None, fold=None) -> Explorer:
     """Clips and texts in two dimensions, to see and to hear."""
     return Map(dataset, pengi, fold)
 
 
-def worst_errors(dataset="VocalSounds", pengi=None, fold=None, run=None) -> Bench:
+def worst_errors(dataset="VocalSounds", pengi=None, fold=None, run=None) -> Explorer:
     """The worst mistakes, playable, with what each method says; of `runs/RUN`, or of methods that are trained now."""
     return Errors(dataset, pengi, fold, run)

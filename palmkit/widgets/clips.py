@@ -5,22 +5,24 @@ from __future__ import annotations
 import ipywidgets as w
 from matplotlib.figure import Figure
 
-from palmkit.plots import plot_image, plot_log_mel, plot_waveform
-from palmkit.runs.results import METHOD_NAMES
-from palmkit.runs.units import PAPER_METHODS
+from palmkit.experiments.trials import PAPER_METHODS
+from palmkit.results.plots import plot_image, plot_log_mel, plot_waveform
+from palmkit.results.tables import METHOD_NAMES
 from palmkit.training import predict
-from palmkit.widgets import explore
-from palmkit.widgets.bench import ALL, Bench, row
-from palmkit.widgets.pieces import SoundInput, dot, escape, filled, number, picture, player, table
+from palmkit.widgets import session as explore
+from palmkit.widgets.base import ALL, Explorer, row
+from palmkit.widgets.html import SoundInput, dot, escape, filled, number, picture, player, table
 
 BY_SPEED = ("zeroshot", "palm", "coop", "cocoop")
 
 
-class Comparing(Bench):
+class Comparing(Explorer):
     """Methods are trained one after the other, the fast ones first; each speaks as soon as it is."""
 
     def build(self):
-        self.train = self.control(w.Button(icon="play"), "Train the rest", do=lambda: self.work(self.prepare))
+        self.train = self.control(
+            w.Button(icon="play"), "Train the rest", do=lambda: self.work(self.prepare)
+        )
         self.seen, self.said, self.player = w.HTML(), w.HTML(), w.HTML()
         return [self.seen, row(self.player, self.train), self.said]
 
@@ -48,25 +50,36 @@ class Comparing(Bench):
         figure = Figure(figsize=(11.6, 3.1), dpi=80)
         edges = dict(left=0.055, right=0.99, top=0.96, bottom=0.15, wspace=0.22)
         grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), **edges)
-        above, below, right = (figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (slice(None), 1)))
+        above, below, right = (
+            figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (slice(None), 1))
+        )
         plot_waveform(sound.waveform.numpy(), above).set(xlabel="", xticklabels=[])
         bands = explore.mel_frequencies(self.task.pengi)
-        plot_log_mel(sound.log_mel.numpy(), below, audio.hop_size, colorbar=False, frequencies=bands)
+        plot_log_mel(
+            sound.log_mel.numpy(), below, audio.hop_size, colorbar=False, frequencies=bands
+        )
         plot_image(sound.image.numpy(), audio.segments, right).set(ylabel="")
-        self.seen.value = picture(figure, f"{sound.name}: waveform, log-mel and the model's {size} x {size} image")
+        self.seen.value = picture(
+            figure, f"{sound.name}: waveform, log-mel and the model's {size} x {size} image"
+        )
         self.player.value = player(sound.name, sound.data)
         self.judge()
 
     def judge(self):
         if self.sound is None:
             return
-        names, known = self.task.class_names, [name for name in PAPER_METHODS if name in self.methods]
+        names, known = (
+            self.task.class_names,
+            [name for name in PAPER_METHODS if name in self.methods],
+        )
         told = explore.verdicts({name: self.logits(name) for name in known}, names)
         true = None if self.label is None else names[self.label]
         lines = []
         for name in PAPER_METHODS:
             classes = told.loc[name, "classes"] if name in known else []
-            bars = [filled(f"{escape(c)} {p:.2f}{' ✓' * (c == true)}", p) for c, p in classes] or ["not trained yet"]
+            bars = [filled(f"{escape(c)} {p:.2f}{' ✓' * (c == true)}", p) for c, p in classes] or [
+                "not trained yet"
+            ]
             margin = number(told.loc[name, "margin"]) if classes else ""
             lines.append([dot(name), *bars, *[""] * (3 - len(bars)), margin])
         what = "a recording of yours" if true is None else f"in truth <b>{escape(true)}</b> (✓)"
@@ -104,7 +117,9 @@ class Listen(Comparing):
 
     def take(self, name: str, data: bytes):
         if self.task is None:
-            raise ValueError("no dataset is open, so there are no classes to compare a recording with")
+            raise ValueError(
+                "no dataset is open, so there are no classes to compare a recording with"
+            )
         self.hear(explore.own_sound(self.task, name, data))
 
 
@@ -117,7 +132,10 @@ class Errors(Comparing):
         super().__init__(dataset, pengi, fold)
 
     def build(self):
-        self.whose, self.of = self.choice("Mistakes of", self.show), self.choice("True class", self.show)
+        self.whose, self.of = (
+            self.choice("Mistakes of", self.show),
+            self.choice("True class", self.show),
+        )
         self.list = self.control(w.Select(rows=8), "Mistakes", "560px", do=self.show_clip)
         self.count = w.HTML()
         return [row(self.whose, self.of, self.count), self.list, *super().build()]
@@ -125,7 +143,9 @@ class Errors(Comparing):
     def fill(self):
         super().fill()
         self.train.layout.display, self.kept = "none" if self.run else "", {}
-        self.choose(self.of, [("all", ALL), *((name, n) for n, name in enumerate(self.task.class_names))])
+        self.choose(
+            self.of, [("all", ALL), *((name, n) for n, name in enumerate(self.task.class_names))]
+        )
         self.choose(self.whose, [])
         if self.run:
             self.kept = explore.run_logits(self.task, self.run)
@@ -138,7 +158,11 @@ class Errors(Comparing):
     def learned(self, name):
         first, chosen = not self.kept, self.whose.value
         self.kept[name] = predict(self.methods[name], self.task.test.features)
-        self.choose(self.whose, [(METHOD_NAMES[n], n) for n in PAPER_METHODS if n in self.kept], chosen or name)
+        self.choose(
+            self.whose,
+            [(METHOD_NAMES[n], n) for n in PAPER_METHODS if n in self.kept],
+            chosen or name,
+        )
         self.show() if first else self.judge()
 
     def show(self):
@@ -151,7 +175,9 @@ class Errors(Comparing):
         told = "{}: {} taken for {}, {:.1f} ahead".format
         lines = [
             (told(self.task.clip_names[clip], names[label], names[guess], gap), clip)
-            for clip, label, guess, gap in wrong[["clip", "label", "guess", "gap"]].itertuples(index=False)
+            for clip, label, guess, gap in wrong[["clip", "label", "guess", "gap"]].itertuples(
+                index=False
+            )
         ]
         self.count.value = f"<span class=big>{len(lines)} of {int(own.sum())} clips</span>"
         self.choose(self.list, lines)

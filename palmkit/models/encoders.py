@@ -1,0 +1,260 @@
+"""PENGI's two encoders: HTS-AT for audio, CLIP's text transformer, each with PENGI's projection.
+
+Swin is timm's, the byte-pair encoding is open_clip's; the rest is short enough to stand here. The text transformer is
+written out because prompt learning needs it in two pieces: a prefix that runs once, and class names that follow it.
+"""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+
+import torch
+import torch.nn.functional as F
+from open_clip import SimpleTokenizer
+from timm.models.swin_transformer import SwinTransformer
+from torch import nn
+
+VOCABULARY = 49_408
+EOT = 49_407  # <|endoftext|>, which is also the padding
+
+
+class Projection(nn.Module):
+    """PENGI's projection: LayerNorm(e1 + dropout(W2 gelu(e1))) with e1 = W1 x. [..., d_in] -> [..., d_out]."""
+
+    def __init__(self, d_in: int, d_out: int, dropout: float = 0.5):
+        super().__init__()
+        self.linear1 = nn.Linear(d_in, d_out, bias=False)
+        self.linear2 = nn.Linear(d_out, d_out, bias=False)
+        self.layer_norm = nn.LayerNorm(d_out)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x):
+        e1 = self.linear1(x)
+        return self.layer_norm(e1 + self.dropout(self.linear2(F.gelu(e1))))
+
+
+class AudioEncoder(nn.Module):
+    """HTS-AT in stages: waveform -> log_mel -> image -> latent -> projection."""
+
+    def __init__(
+        self,
+        *,
+        n_fft,
+        mel_bins,
+        hop_size,
+        log_amin,
+        bn_eps,
+        bn_momentum,
+        spec_size,
+        d_proj,
+        dropout,
+        **swin,
+    ):
+        super().__init__()
+        self.hop_size, self.log_amin, self.spec_size = hop_size, log_amin, spec_size
+        self.segments = spec_size // mel_bins
+        self.register_buffer("window", torch.zeros(n_fft))
+        self.register_buffer("mel", torch.zeros(n_fft // 2 + 1, mel_bins))
+        self.bn0 = nn.BatchNorm2d(mel_bins, eps=bn_eps, momentum=bn_momentum)
+        self.trunk = SwinTransformer(
+            img_size=spec_size, in_chans=1, num_classes=0, global_pool="", **swin
+        )
+        self.projection = Projection(self.trunk.num_features, d_proj, dropout)
+
+    def log_mel(self, waveforms):
+        """[n, samples] -> [n, frames, mel] in dB. An FFT gives what the checkpoint's convolution kernels give.
+
+        In double precision where the device has it: a float32 FFT is off by 0.03 dB in faint bands beside loud ones.
+        """
+        power = torch.cat(
+            [self.power(part) for part in self.parts(waveforms, 1)]
+        )  # [n, bins, frames]
+        return 10 * torch.log10((power.transpose(1, 2) @ self.mel).clamp(min=self.log_amin))
+
+    def power(self, waveforms):
+        precise = waveforms if waveforms.device.type == "mps" else waveforms.double()
+        window = self.window.to(precise.dtype)
+        spectrum = torch.stft(
+            precise,
+            len(window),
+            self.hop_size,
+            window=window,
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
+        )
+        return (spectrum.real.square() + spectrum.imag.square()).to(waveforms.dtype)
+
+    @staticmethod
+    def parts(x, clips: int):
+        """x in parts of a few clips on a CPU, whose cache holds no more; whole elsewhere."""
+        return x.split(clips if x.device.type == "cpu" else max(len(x), 1))
+
+    def image(self, log_mel, augment=None):
+        """[n, frames, mel] -> [n, 1, size, size]: bn0 per mel band, time stretched, segments stacked.
+
+        augment: what the published training does to the result of bn0, [n, mel, frames, 1] (SpecAugment).
+        """
+        frames = self.spec_size * self.segments
+        if log_mel.shape[1] > frames:
+            raise ValueError(
+                f"{log_mel.shape[1]} frames do not fit into {frames}: the waveforms are too long"
+            )
+        x = self.bn0(log_mel.transpose(1, 2)[..., None])  # [n, mel, frames, 1]
+        x = x if augment is None else augment(x)
+        x = x.permute(0, 3, 2, 1)  # [n, 1, frames, mel]
+        if x.shape[2] < frames:
+            x = F.interpolate(x, (frames, x.shape[3]), mode="bicubic", align_corners=True)
+        x = x.reshape(len(x), self.segments, self.spec_size, -1)  # [n, segment, frame, mel]
+        return x.transpose(2, 3).reshape(
+            len(x), 1, -1, self.spec_size
+        )  # row = segment * mel_bins + mel
+
+    def latent(self, image):
+        """[n, 1, size, size] -> [n, 768]: Swin's last map, averaged over positions."""
+        return self.trunk.forward_features(image).mean((1, 2))
+
+    def forward(self, waveforms):
+        return self.projection(self.latent(self.image(self.log_mel(waveforms))))
+
+
+class TextBlock(nn.Module):
+    """One pre-LayerNorm block of CLIP. Queries see the shared prefix and, causally, their own sequence."""
+
+    def __init__(self, width: int, heads: int, hidden: int, eps: float):
+        super().__init__()
+        self.heads = heads
+        self.layer_norm1, self.layer_norm2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
+            nn.Linear(width, width) for _ in range(4)
+        )
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def split(self, y):
+        """[b, c, s, width] -> [b, c, heads, s, d]."""
+        return y.unflatten(3, (self.heads, -1)).transpose(2, 3)
+
+    def keys_and_values(self, x):
+        """What others attend to: keys and values of x [b, c, s, width], both [b, c, heads, s, d]."""
+        y = self.layer_norm1(x)
+        return self.split(self.k_proj(y)), self.split(self.v_proj(y))
+
+    def forward(self, x, prefix=None, at=None):
+        """x [b, c, s, width] after prefix keys and values [b, heads, p, d] -> new x, and x's own keys and values.
+
+        The c sequences of one b share its prefix, so the prefix is never copied: its scores are one product with all
+        queries, joined with the sequence's own scores before the softmax. The result is exact. at [c]: only the new x
+        of one position of each sequence is wanted, [b, c, 1, width].
+        """
+        k, v = self.keys_and_values(x)
+        future = torch.ones(x.shape[2], x.shape[2], dtype=torch.bool, device=x.device).triu(1)
+        if at is not None:
+            x, future = (
+                x[:, torch.arange(len(at), device=x.device), at][:, :, None],
+                future[at][:, None, None],
+            )
+        q = self.split(self.q_proj(self.layer_norm1(x)))
+        q = q * q.shape[-1] ** -0.5  # [b, c, heads, q, d]
+        scores = (q @ k.transpose(-1, -2)).masked_fill(future, float("-inf"))  # [b, c, heads, q, s]
+        if prefix is None:
+            out = scores.softmax(-1) @ v
+        else:
+            keys, values = prefix
+            p, queries = keys.shape[2], (x.shape[1], x.shape[2])
+            flat = q.transpose(1, 2).flatten(2, 3) @ keys.transpose(-1, -2)  # [b, heads, c * q, p]
+            weights = torch.cat([flat.unflatten(2, queries).transpose(1, 2), scores], -1).softmax(
+                -1
+            )
+            shared = weights[..., :p].transpose(1, 2).flatten(2, 3) @ values  # [b, heads, c * q, d]
+            out = weights[..., p:] @ v + shared.unflatten(2, queries).transpose(1, 2)
+        x = x + self.out_proj(out.transpose(2, 3).flatten(3))
+        y = self.fc1(self.layer_norm2(x))
+        return x + self.fc2(y * torch.sigmoid(1.702 * y)), (k, v)  # QuickGELU
+
+
+class TextEncoder(nn.Module):
+    """CLIP's text transformer and PENGI's projection, without padding: the mask is causal, so nothing after
+    `<|endoftext|>` matters, and what is shared in front of it is the same for every class."""
+
+    def __init__(
+        self, *, width, heads, layers, hidden, positions, clip_dim, d_proj, eps, dropout, max_tokens
+    ):
+        super().__init__()
+        self.max_tokens = max_tokens
+        self.token_embedding = nn.Embedding(VOCABULARY, width)
+        self.position_embedding = nn.Embedding(positions, width)
+        self.layers = nn.ModuleList(TextBlock(width, heads, hidden, eps) for _ in range(layers))
+        self.final_layer_norm = nn.LayerNorm(width, eps)
+        self.clip_text_projection = nn.Linear(width, clip_dim, bias=False)
+        self.projection = Projection(clip_dim, d_proj, dropout)
+
+    @property
+    def width(self) -> int:
+        return self.token_embedding.embedding_dim
+
+    def prefix(self, x):
+        """Token embeddings [b, p, width] at positions 0..p-1 -> each layer's keys and values [b, heads, p, d]."""
+        x = (x + self.position_embedding.weight[: x.shape[1]])[:, None]
+        keys_and_values = []
+        for layer in self.layers[:-1]:
+            x, (k, v) = layer(x)
+            keys_and_values.append((k[:, 0], v[:, 0]))
+        k, v = self.layers[-1].keys_and_values(x)  # nothing else of the last layer is looked at
+        return [*keys_and_values, (k[:, 0], v[:, 0])]
+
+    def follow(self, x, eot, prefix=None):
+        """Token embeddings [b, c, s, width] after a prefix, `<|endoftext|>` at eot [c] -> [b, c, d_proj]."""
+        return self.projection(self.pool(x, eot, prefix))
+
+    def pool(self, x, eot, prefix=None):
+        """The same up to the projection: [b, c, clip_dim]."""
+        start = 0 if prefix is None else prefix[0][0].shape[2]
+        prefixes = [None] * len(self.layers) if prefix is None else prefix
+        x = x + self.position_embedding.weight[start : start + x.shape[2]]
+        for layer, before in zip(self.layers[:-1], prefixes, strict=False):
+            x, _ = layer(x, before)
+        x, _ = self.layers[-1](
+            x, prefixes[-1], at=eot
+        )  # of the last layer, only what stands at <|endoftext|>
+        return self.clip_text_projection(self.final_layer_norm(x[:, :, 0]))
+
+    def latent(self, ids, mask):
+        """Ids and mask [n, 40] of `tokenize` -> what goes into the projection, [n, clip_dim]."""
+        length = mask.sum(1)
+        return self.pool(self.token_embedding(ids[:, : int(length.max())])[None], length - 1)[0]
+
+    def forward(self, ids, mask):
+        """Ids and mask [n, 40] of `tokenize` -> [n, d_proj], not normalised."""
+        return self.projection(self.latent(ids, mask))
+
+
+@functools.cache
+def _bpe():
+    bpe = SimpleTokenizer()
+    # The published tokenizer normalises and lower-cases; open_clip's default also unescapes HTML and mends quotes.
+    bpe.clean_fn = lambda text: " ".join(unicodedata.normalize("NFC", text).split()).lower()
+    return bpe
+
+
+def tokenize(prompts: list[str], max_tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    """CLIP token ids and mask of each prompt, [n, max_tokens] int64, padded with `<|endoftext|>` (mask 0).
+
+    Raises ValueError for a prompt that does not fit: the published code does not truncate either.
+    """
+    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise TypeError("prompts must be a list of strings")
+    if not prompts:
+        raise ValueError("there are no prompts to encode")
+    bpe = _bpe()
+    ids = torch.full((len(prompts), max_tokens), EOT)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        tokens = [bpe.sot_token_id, *bpe.encode(prompt), EOT]
+        if len(tokens) > max_tokens:
+            raise ValueError(
+                f"{prompt!r} has {len(tokens)} tokens; the text encoder takes {max_tokens}: shorten it"
+            )
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+    return ids, mask

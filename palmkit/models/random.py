@@ -1,0 +1,48 @@
+"""PENGI's two encoders with random weights, at any size: for benchmarks and tests."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torchaudio
+
+from palmkit.models.checkpoint import PENGI_CONFIG, PENGI_SIZES, build
+from palmkit.models.pengi import Pengi
+
+
+def random_pengi(device="auto") -> Pengi:
+    """A network of PENGI's size with random weights, to know what PENGI costs before its checkpoint is there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    from palmkit.models.random import random_encoders
+
+    return Pengi(
+        *random_encoders(), PENGI_CONFIG | {"note": "random weights"}, torch.device(device)
+    )
+
+
+def random_encoders(sizes=PENGI_SIZES, heads=8, seed=0):
+    """PENGI's two encoders at the given sizes with random weights, its filter bank and its window: (audio, text)."""
+    settings = copy.deepcopy(PENGI_CONFIG)
+    settings["text"]["num_attention_heads"] = heads
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        audio, text = build(sizes, settings)
+        with torch.no_grad():
+            for module in (*audio.modules(), *text.modules()):
+                if isinstance(
+                    module, torch.nn.Linear
+                ):  # large enough that inputs, not biases, decide what comes out
+                    module.weight.normal_(std=module.in_features**-0.5)
+            audio.bn0.running_mean.fill_(-20.0)  # near the mean and spread of a log-mel in dB
+            audio.bn0.running_var.fill_(400.0)
+            audio.mel.copy_(
+                torchaudio.functional.melscale_fbanks(
+                    513, 50, 14_000, 64, 32_000, "slaney", "slaney"
+                )
+            )
+            audio.window.copy_(torch.hann_window(len(audio.window)))
+            for embedding in (text.token_embedding, text.position_embedding):
+                embedding.weight.mul_(0.02)  # CLIP's scale
+    return audio.eval(), text.eval()

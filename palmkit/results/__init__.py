@@ -1,0 +1,39 @@
+"""Results: tables, comparison with the paper, statistics, figures, report."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "comparison": ["compare", "compare_with_paper", "verdict", "verdict_table"],
+        "confidence": [
+            "calibration_error",
+            "confidence_frame",
+            "probabilities",
+            "reliability",
+            "tells_unknown",
+        ],
+        "per_class": ["class_frame", "lambda_frame", "per_clip_accuracy"],
+        "statistics": [
+            "compare_paired",
+            "critical_difference",
+            "difference_margin",
+            "friedman",
+            "holm",
+            "mean_ranks",
+            "paired_bootstrap",
+            "seed_interval",
+        ],
+        "tables": [
+            "AVERAGE",
+            "METHOD_NAMES",
+            "intervals",
+            "load_rows",
+            "select",
+            "setting",
+            "summarise",
+            "to_wide",
+            "write_tables",
+        ],
+    },
+)

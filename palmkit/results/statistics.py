@@ -1,0 +1,145 @@
+"""How sure is a number: intervals over seeds, a bootstrap over clips, and tests over datasets.
+
+Tests over datasets follow Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets" (JMLR 7, 2006).
+Scores are accuracies as fractions, so differences of them are fractions too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+LEVEL = 0.95
+DIGITS = 10  # of scores that are compared: two means of the same numbers are a tie, whatever order they were summed in
+
+
+def seed_interval(values, level: float = LEVEL) -> tuple[float, float, float]:
+    """Mean of [n] values, one a seed, with the limits of Student's interval: (mean, low, high).
+
+    One value has no interval: its limits are NaN. Raises ValueError for no value.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values must be [n] with one value at least, not {list(values.shape)}")
+    if len(values) == 1:
+        return float(values[0]), np.nan, np.nan
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def difference_margin(std_a, seeds_a, std_b, seeds_b, level: float = LEVEL) -> float:
+    """How far apart two means lie by the seeds alone: half the width of Welch's interval of their difference.
+
+    std_a, std_b: [datasets] standard deviations over seeds_a, seeds_b seeds; one number is one dataset. Of several
+    datasets it is the margin of the difference of the unweighted means over all: variances add, degrees of freedom are
+    Satterthwaite's. One seed has no spread (std NaN): it is one more draw from the other side's, which widens the
+    margin. NaN where neither side has a spread.
+    """
+    parts = []  # variance of a mean, and its degrees of freedom
+    for a, n_a, b, n_b in np.broadcast(std_a, seeds_a, std_b, seeds_b):
+        if n_a > 1 and n_b > 1:
+            parts += [(a**2 / n_a, n_a - 1), (b**2 / n_b, n_b - 1)]
+        elif n_a > 1 or n_b > 1:
+            parts += [((a if n_a > 1 else b) ** 2 * (1 / n_a + 1 / n_b), max(n_a, n_b) - 1)]
+        else:
+            return np.nan
+    variance, freedom = np.array(parts, float).T
+    if not variance.any():
+        return 0.0
+    degrees = variance.sum() ** 2 / (variance**2 / freedom).sum()
+    return float(
+        stats.t.ppf((1 + level) / 2, degrees)
+        * np.sqrt(variance.sum())
+        / np.broadcast(std_a, std_b).size
+    )
+
+
+def paired_bootstrap(
+    right_a, right_b, draws: int = 10_000, seed: int = 0, level: float = LEVEL
+) -> dict[str, float]:
+    """Method a against b on the same [clips] test clips, each right (1) or wrong (0): clips are drawn anew, in pairs.
+
+    difference (a minus b), its percentile interval low..high, and p: twice the smaller share of draws on one side of
+    zero. This is the noise of the test clips alone; what another seed would change is not in it.
+    """
+    gain = np.asarray(right_a, float) - np.asarray(right_b, float)
+    if gain.ndim != 1 or not len(gain):
+        raise ValueError(
+            f"right_a and right_b must be [clips] with one clip at least, not {list(gain.shape)}"
+        )
+    values, counts = np.unique(
+        gain, return_counts=True
+    )  # a draw depends only on how often each value comes
+    sums = np.random.default_rng(seed).multinomial(len(gain), counts / len(gain), draws) @ values
+    low, high = np.quantile(sums / len(gain), [(1 - level) / 2, (1 + level) / 2])
+    p = min(1.0, 2 * (1 + min((sums <= 0).sum(), (sums >= 0).sum())) / (1 + draws))
+    return {"difference": float(gain.mean()), "low": float(low), "high": float(high), "p": float(p)}
+
+
+def holm(p) -> np.ndarray:
+    """Holm's adjustment of [m] p-values for m comparisons (step-down, never above 1)."""
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
+
+
+def rank_biserial(difference) -> float:
+    """Matched-pairs rank-biserial correlation of [n] differences: (ranks for - ranks against) / all; 1: always for.
+
+    Zeros are left out, as in the signed-rank test; NaN if there is nothing else (Kerby 2014).
+    """
+    difference = np.round(np.asarray(difference, float), DIGITS)
+    difference = difference[difference != 0]
+    ranks = stats.rankdata(np.abs(difference))
+    return float((ranks * np.sign(difference)).sum() / ranks.sum()) if len(ranks) else np.nan
+
+
+def cohens_dz(difference) -> float:
+    """Mean of [n] paired differences over their standard deviation (ddof 1); infinite where all are the same."""
+    difference = np.asarray(difference, float)
+    with np.errstate(divide="ignore"):
+        return float(difference.mean() / difference.std(ddof=1))
+
+
+def compare_paired(scores: pd.DataFrame, reference: str = "palm") -> pd.DataFrame:
+    """`reference` against every other column of `scores` [datasets, methods]: Wilcoxon's signed-rank test, Holm's p.
+
+    One line a method: difference (mean), wins, ties, losses, p, p_holm, rank_biserial, cohens_dz, n (datasets).
+    Two-sided; ties are left out. Raises ValueError for a missing score, or where a method is the reference throughout.
+    """
+    if scores.isna().any(axis=None):
+        raise ValueError("a paired test needs a score of every method on every dataset")
+    lines = {}
+    for method in scores.columns.drop(reference):
+        gain = (scores[reference] - scores[method]).round(DIGITS)
+        if not gain.any():
+            raise ValueError(
+                f"{reference} and {method} tie on every dataset: there is nothing to test"
+            )
+        lines[method] = {
+            "difference": gain.mean(), "wins": (gain > 0).sum(), "ties": (gain == 0).sum(), "losses": (gain < 0).sum(),
+            "p": stats.wilcoxon(gain[gain != 0]).pvalue,
+            "rank_biserial": rank_biserial(gain), "cohens_dz": cohens_dz(gain), "n": len(gain),
+        }  # fmt: skip
+    table = pd.DataFrame.from_dict(lines, orient="index").rename_axis("method")
+    table.insert(list(table).index("p") + 1, "p_holm", holm(table["p"]))
+    return table.astype(dict.fromkeys(("wins", "ties", "losses", "n"), int))
+
+
+def mean_ranks(scores: pd.DataFrame) -> pd.Series:
+    """Mean rank of each method over `scores` [datasets, methods]: 1 is best, ties share."""
+    return scores.round(DIGITS).rank(axis=1, ascending=False).mean()
+
+
+def friedman(scores: pd.DataFrame) -> tuple[float, float]:
+    """Friedman's chi-squared over `scores` [datasets, methods] (three methods or more) and its p: do they differ?"""
+    return tuple(map(float, stats.friedmanchisquare(*scores.round(DIGITS).to_numpy().T)))
+
+
+def critical_difference(methods: int, datasets: int, level: float = LEVEL) -> float:
+    """Nemenyi's: mean ranks closer than this are not told apart. q is the studentized range over the root of 2."""
+    q = stats.studentized_range.ppf(level, methods, np.inf) / np.sqrt(2)
+    return float(q * np.sqrt(methods * (methods + 1) / (6 * datasets)))

@@ -1,1 +1,0 @@
-"""Grids of units and what becomes of their rows: tables, statistics, notebooks, the report."""

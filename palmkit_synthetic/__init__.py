@@ -1,0 +1,1 @@
+"""The default datasets: sounds, music and speech, generated at first use."""

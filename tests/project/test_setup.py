@@ -1,0 +1,229 @@
+"""The files that make the environment agree with each other, and make does what the README says."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = CONFIG["project"]
+LOCK_LINES = [
+    line
+    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    if not line.startswith("#")
+]
+LOCK = {canonicalize_name(Requirement(line).name): Requirement(line) for line in LOCK_LINES}
+
+FILES = [
+    "README.md", "LICENSE", "Makefile", "pyproject.toml", "requirements.lock", "environment.yml", "data_manifest.csv",
+    ".ci/run", ".gitignore", "palmkit/__init__.py", "palmkit/__main__.py", "tools/execute_notebooks.py",
+    "benchmarks/speed.py",
+]  # fmt: skip
+TARGETS = [
+    *(
+        "help",
+        "env",
+        "check",
+        "test",
+        "reproduce",
+        "quick",
+        "mini",
+        "notebooks",
+        "browser",
+        "lab",
+        "benchmark",
+        "rehearsal",
+        "lock",
+        "clean",
+    )
+]
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run make without what an outer make, which may have started these tests, hands down."""
+    ours = {
+        "MAKEFLAGS",
+        "MFLAGS",
+        "MAKELEVEL",
+        "MAKEOVERRIDES",
+        "PYTHON",
+        "VENV",
+        "SHARED",
+        "REPRODUCE",
+    }
+    ours |= {"ESC10", "SEED", "PALMKIT_DATA"}
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_exists(name):
+    assert (ROOT / name).is_file()
+
+
+def test_ci_run_is_executable():
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        *CONFIG["build-system"]["requires"],
+        *PROJECT["dependencies"],
+        *PROJECT["optional-dependencies"]["test"],
+    ],
+)
+def test_range_admits_the_locked_version(requirement):
+    wanted = Requirement(requirement)
+    (pin,) = LOCK[canonicalize_name(wanted.name)].specifier
+    assert wanted.specifier.contains(pin.version), (
+        f"{requirement} and {pin} disagree: run `make lock`"
+    )
+
+
+def test_lock_lines_are_exact_versions_and_nothing_else():
+    pin = re.compile(r'[\w.-]+==[\w.]+(; sys_platform == "linux")?')
+    assert [line for line in LOCK_LINES if not pin.fullmatch(line)] == []
+
+
+def test_lock_names_no_host_and_no_path():
+    text = (ROOT / "requirements.lock").read_text().lower()
+    assert not re.search(r"://|@|--|\\|(^|\s)[/~]", text)
+    assert canonicalize_name(PROJECT["name"]) not in LOCK
+
+
+def test_lock_keeps_linux_packages_from_other_systems():
+    """What torch asks for on Linux only, and what only such packages ask for, has no wheels elsewhere."""
+    if importlib.metadata.version("torch") != next(iter(LOCK["torch"].specifier)).version:
+        pytest.skip("another torch than the locked one is installed, and asks for other packages")
+
+    def needed(name: str, system: str) -> set[str]:
+        requirements = map(Requirement, importlib.metadata.requires(name) or [])
+        environment = {"platform_system": system, "sys_platform": system.lower(), "extra": ""}
+        return {
+            canonicalize_name(r.name)
+            for r in requirements
+            if not r.marker or r.marker.evaluate(environment)
+        }
+
+    linux_only = needed("torch", "Linux") - needed("torch", "Darwin")
+    assert {name for name in linux_only if LOCK[name].marker is None} == set()
+    marked = {name for name, requirement in LOCK.items() if requirement.marker}
+    assert all(name in linux_only or name.startswith(("nvidia-", "cuda-")) for name in marked)
+    assert not marked & needed("torch", "Darwin")
+
+
+def test_environment_yml_repeats_no_version():
+    lines = [
+        line.split(" #")[0].strip() for line in (ROOT / "environment.yml").read_text().splitlines()
+    ]
+    entries = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
+    assert [entry for entry in entries if re.search(r"[=<>~!]", entry)] == ["python=3.11"]
+    assert {"-r requirements.lock", "-e .[test]"} < set(entries)
+
+
+def test_version_is_in_one_place():
+    assert "version" not in PROJECT and PROJECT["dynamic"] == ["version"]
+    source = (ROOT / "palmkit" / "__init__.py").read_text()
+    assert re.findall(r'^__version__ = "(\d+\.\d+\.\d+)"$', source, re.MULTILINE), (
+        "setuptools reads this literal"
+    )
+
+
+def test_tracked_files_name_no_folder_of_one_machine():
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode or not listing.stdout:
+        pytest.skip("not in a git checkout")
+    machine = re.compile(rb"(?<![\w.])(/(home|Users|root|tmp|work)/\w|[A-Z]:\\\\?Users\\)")
+    found = {}
+    for name in listing.stdout.rstrip("\0").split("\0"):
+        content = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b""
+        if b"\0" not in content and (match := machine.search(content)):
+            found[name] = content[match.start() :][:60]
+    assert found == {}
+
+
+@needs_make
+def test_help_lists_every_target():
+    listed = [line.split()[0] for line in make("help").stdout.splitlines()]
+    assert listed == TARGETS
+    assert make("--dry-run", *TARGETS).returncode == 0
+
+
+@needs_make
+def test_reproduce_takes_the_real_recordings_when_they_are_there(tmp_path):
+    (tmp_path / "datasets" / "ESC10").mkdir(parents=True)
+    begin, series = ".venv/bin/python -m palmkit notebooks --name", "--only 0 1 2 3 4 5 6"
+    commands = {
+        target: make("--dry-run", target, f"SHARED={tmp_path}").stdout.splitlines()[-1]
+        for target in TARGETS
+    }
+    assert (
+        commands["reproduce"]
+        == f"{begin} reproduce --dataset default {tmp_path}/datasets/ESC10 {series} 7"
+    )
+    assert commands["quick"] == f"{begin} quick {series} --quick"
+    command = make("--dry-run", "mini", f"SHARED={tmp_path}").stdout.splitlines()[-1]
+    assert command.endswith(f" -m mini_pengi --seed 0 --esc10 {tmp_path}/datasets/ESC10")
+
+
+@needs_make
+def test_reproduce_needs_no_recordings_and_says_so(tmp_path):
+    command = make("--dry-run", "reproduce", f"SHARED={tmp_path}").stdout.splitlines()[-1]
+    assert " ".join(command.split()).endswith(
+        " --name reproduce --dataset default --only 0 1 2 3 4 5 6 7"
+    )
+    assert "left out" in make("no-esc10", f"SHARED={tmp_path}").stderr
+
+
+FAKE_PYTHON = """\
+#!/bin/sh
+# Stands in for Python and for pip: writes down what it is asked for, and fails when told to.
+case "$*" in
+*"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo venv >> calls ;;
+*"-m pip install"*) shift 3; echo "pip $*" >> calls; test ! -e broken ;;
+esac
+"""
+
+
+@needs_make
+def test_environment_is_installed_once_and_repaired_when_needed(tmp_path):
+    for name in ["Makefile", "pyproject.toml", "requirements.lock"]:
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "pyproject.toml", tmp_path / "tools")
+    (tmp_path / "python").write_text(FAKE_PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    locked, package = "pip -r requirements.lock", "pip --no-deps --no-build-isolation -e . -e tools"
+
+    def calls() -> tuple[int, list[str]]:
+        (tmp_path / "calls").write_text("")
+        status = make("env", "PYTHON=./python", folder=tmp_path).returncode
+        return status, (tmp_path / "calls").read_text().splitlines()
+
+    assert calls() == (0, ["venv", locked, package])
+    assert calls() == (0, [])
+    (tmp_path / "requirements.lock").touch()
+    assert calls() == (0, []), "a time is not a change"
+
+    original = (tmp_path / "requirements.lock").read_text()
+    (tmp_path / "requirements.lock").write_text(original + "another==1.0\n")
+    (tmp_path / "broken").touch()
+    assert calls() == (2, [locked])
+    (tmp_path / "requirements.lock").write_text(original)
+    (tmp_path / "broken").unlink()
+    assert calls() == (0, [locked, package]), (
+        "half an upgrade was installed, so the old lock does not hold either"
+    )

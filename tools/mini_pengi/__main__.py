@@ -1,0 +1,83 @@
+"""`python -m mini_pengi`: mini-PENGI from nothing. Corpus, training, figures, model card; `make mini` calls it.
+
+Everything is resumable: what is there and whole is not made again. Seed 0 is the shipped checkpoint and is put into
+the package; another seed is trained beside it and stands in the card as a comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from mini_pengi.card import write_card
+from mini_pengi.corpus import build_corpus
+from mini_pengi.figures import measure
+from mini_pengi.pretrain import RECIPE, train
+from mini_pengi.steady import steady
+from palmkit.experiments.timing import minutes
+from palmkit.models.pengi import MINI
+from palmkit.storage import atomic_write
+from palmkit_synthetic.tasks import TASKS, build_tasks
+
+SHIPPED = 0  # the training seed of the checkpoint in the package
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m mini_pengi", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--work", type=Path, default=Path("data/mini"), help="of corpus and training: %(default)s"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=MINI.parent, help="of the shipped checkpoint: the package"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=SHIPPED, help="of initial weights and batches: %(default)s"
+    )
+    parser.add_argument("--steps", type=int, default=RECIPE["steps"], help="%(default)s")
+    parser.add_argument(
+        "--esc10", type=Path, help="ESC-10 in the published layout, to be measured too"
+    )
+    given = parser.parse_args()
+    folder, started = given.work / f"seed{given.seed}", time.monotonic()
+
+    def stage(what: str) -> None:
+        print(f"[{minutes(time.monotonic() - started).removeprefix('about ')}] {what}", flush=True)
+
+    stage("corpus: about 13,000 clips, 6 min on two cores")
+    corpus = build_corpus(given.work / "corpus")
+    stage(f"pre-training, {given.steps} steps, 25 to 40 min on two cores")
+    train(corpus, folder, given.seed, steps=given.steps)
+    stage("steadying of the text encoder, 2 min")
+    steady(folder, given.seed)
+    stage("tasks")
+    build_tasks(list(TASKS))
+    stage("figures: methods and controls on every task")
+    measure(folder, given.seed, given.esc10)
+    publish(given.work, given.out)
+    stage(f"done; the card is {given.out / 'MODEL_CARD.md'}")
+
+
+def publish(work: Path, out: Path) -> None:
+    """Put the shipped seed's files into the package, and the figures of all seeds into its card."""
+    shipped = work / f"seed{SHIPPED}"
+    if not (shipped / "figures.csv").is_file():
+        return
+    paths = sorted(
+        work.glob("seed*/figures.csv"), key=lambda path: int(path.parent.name.removeprefix("seed"))
+    )
+    figures = pd.concat([pd.read_csv(path) for path in paths])
+    for name in ("mini.safetensors", "config.json", "log.json"):
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shipped / name, out / name)
+        (out / name).chmod(0o644)
+    figures.to_csv(out / "figures.csv", index=False, float_format="%.6f")
+    atomic_write(out / "MODEL_CARD.md", write_card(out, figures))
+    (out / "MODEL_CARD.md").chmod(0o644)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""Pre-training of mini-PENGI on the corpus (`make mini` runs it).
+
+PENGI's two encoders at a small size learn to bring a clip and a caption of it together (symmetric InfoNCE), helped by
+a classifier of concepts that is thrown away. All augmentation is on the log-mel. Whatever is random in a step follows
+from the seed and the step's number alone, so a run that was stopped goes on from its last save as if it had not been.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import nn
+
+from mini_pengi.corpus import Corpus
+from palmkit.models.checkpoint import PENGI_CONFIG, build, checkpoint_state
+from palmkit.models.encoders import tokenize
+from palmkit.models.pengi import Pengi
+from palmkit.storage import atomic_write, progress_bar
+from palmkit_synthetic.captions import CLOSINGS, TEMPLATES
+from palmkit_synthetic.clips import front_end
+from palmkit_synthetic.concepts import TRAINING
+
+FRAMES, STRIDE = 242, 4  # of 7 s at hop 1280: every fourth frame of the corpus
+NOTE = "mini-PENGI: a small model pre-trained on generated sounds; not PENGI's numbers"
+SIZES = {
+    "d_proj": 256,
+    "audio": {
+        "n_fft": 1024, "mel_bins": 64, "patch_size": 4, "embed_dim": 32, "depths": [2, 2, 2], "num_heads": [2, 4, 8],
+        "htsat_window_size": 8, "mlp_ratio": 4.0, "qkv_bias": True,
+    },
+    "text": {
+        "vocab_size": 49_408, "hidden_size": 64, "max_position_embeddings": 40, "intermediate_size": 256,
+        "num_hidden_layers": 4, "projection_dim": 64,
+    },
+}  # fmt: skip
+CONFIG = {
+    "note": NOTE,
+    "projection_dropout": 0.1,
+    "audio": {
+        "hop_size": 320 * STRIDE,
+        "spec_size": 128,
+        "drop_path_rate": 0.05,
+        "stft": "computed",
+    },
+    "text": {"num_attention_heads": 4},
+}
+# How often a kind of concept is drawn: digits and languages are many, and alike.
+WEIGHT = {
+    "sound": 1.0,
+    "scene": 0.7,
+    "music": 0.7,
+    "style": 0.5,
+    "mood": 0.5,
+    "language": 0.4,
+    "digit": 0.4,
+}
+# Share of a batch's clips with a second sound over them; both are named where it is less than 8 dB below the first.
+MIXED, NAMED_ABOVE_DB = 0.2, 8
+RECIPE = dict(
+    steps=3000, batch=64, lr=2e-3, warmup=100, weight_decay=0.05, smoothing=0.05, half=True
+)
+
+
+def settings() -> dict:
+    """PENGI's settings with mini-PENGI's over them."""
+    merged = copy.deepcopy(PENGI_CONFIG)
+    for key, value in CONFIG.items():
+        merged[key] = {**merged[key], **value} if isinstance(value, dict) else value
+    return merged
+
+
+class Mini(nn.Module):
+    """The two encoders, a learned temperature, and a concept classifier that is not saved."""
+
+    def __init__(self, concepts: int, seed: int):
+        super().__init__()
+        torch.manual_seed(seed)
+        told = settings()
+        told["audio"].pop("stft")
+        self.audio, self.text = build(SIZES, told)
+        window, bank = front_end()
+        self.audio.window.copy_(window)
+        self.audio.mel.copy_(bank)
+        self.audio.bn0.running_mean.fill_(-35)  # about the mean and spread of a log-mel in dB
+        self.audio.bn0.running_var.fill_(400)
+        for embedding in (self.text.token_embedding, self.text.position_embedding):
+            nn.init.normal_(embedding.weight, std=0.02)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.classifier = nn.Linear(self.audio.trunk.num_features, concepts)
+
+    def forward(self, log_mels, ids, mask):
+        """Log-mels [n, FRAMES, 64] and captions [n, 40] -> logits of clips by captions [n, n], and of concepts."""
+        latent = self.audio.latent(self.audio.image(log_mels))
+        audio = F.normalize(self.audio.projection(latent).float(), dim=-1)
+        text = F.normalize(self.text(ids, mask).float(), dim=-1)
+        return self.log_scale.exp().clamp(max=100) * audio @ text.T, self.classifier(latent).float()
+
+
+def untrained(seed: int = 0) -> Pengi:
+    """The network as pre-training finds it, for comparison: its weights are random."""
+    with torch.random.fork_rng(devices=[]):
+        model = Mini(len(TRAINING), seed)
+    told = settings() | {"note": f"the network of mini-PENGI with random weights (seed {seed})"}
+    return Pengi(model.audio, model.text, told, torch.device("cpu"))
+
+
+def add_power(a, b):
+    """Decibels of two sounds heard together."""
+    high = torch.maximum(a, b)
+    return high + 10 * torch.log10(1 + 10 ** (-(a - b).abs() / 10))
+
+
+class Batches:
+    """batches(step): augmented log-mels [size, FRAMES, 64], token ids, mask, concept numbers; all concepts distinct."""
+
+    def __init__(self, corpus: Corpus, size: int, seed: int):
+        self.size, self.seed, self.concepts = size, seed, corpus.concepts
+        ids = corpus.concept_ids
+        self.log_mels = np.concatenate([corpus.shards[k] for k in sorted(corpus.shards)])
+        self.clips = [np.flatnonzero(ids == k) for k in range(len(self.concepts))]
+        weights = np.array([WEIGHT[TRAINING[key].kind] for key in self.concepts])
+        self.weights = weights / weights.sum()
+
+    def draw(self, rng, replace: bool):
+        """Concept numbers, and a log-mel of each: [size, FRAMES, 64], from a random moment on, tiled."""
+        concepts = rng.choice(len(self.concepts), self.size, replace=replace, p=self.weights)
+        rows = [rng.choice(self.clips[k]) for k in concepts]
+        length = self.log_mels.shape[1]
+        anywhere = rng.random(self.size) < 0.5
+        start = np.where(
+            anywhere, rng.integers(0, length, self.size), rng.integers(0, STRIDE, self.size)
+        )
+        frames = (start[:, None] + STRIDE * np.arange(FRAMES)) % length
+        x = np.stack([self.log_mels[row][index] for row, index in zip(rows, frames, strict=True)])
+        return concepts, torch.from_numpy(x.astype(np.float32))
+
+    def name(self, rng, concept: int) -> str:
+        return pick(rng, TRAINING[self.concepts[concept]].names)
+
+    def __call__(self, step: int):
+        log_mels, captions, concepts = self.make(step)
+        return log_mels, *tokenize(captions), torch.from_numpy(concepts)
+
+    def make(self, step: int):
+        """The batch of a step, with its captions as text."""
+        rng = np.random.default_rng([self.seed, step])
+        concepts, x = self.draw(rng, replace=False)
+        others, y = self.draw(rng, replace=True)
+        captions = [self.name(rng, k) for k in concepts]
+        below = rng.uniform(-2, 18, self.size)  # dB
+        for n in np.flatnonzero((rng.random(self.size) < MIXED) & (others != concepts)):
+            x[n] = add_power(x[n], y[n] + mean_level(x[n]) - mean_level(y[n]) - below[n])
+            if below[n] < NAMED_ABOVE_DB:
+                pattern = pick(rng, ("{} and {}", "{} with {} in the background"))
+                captions[n] = pattern.format(captions[n], self.name(rng, others[n]))
+        captions = [
+            pick(rng, TEMPLATES).format(caption) + pick(rng, CLOSINGS) for caption in captions
+        ]
+        return augment(x, rng), captions, concepts
+
+
+def pick(rng, options):
+    return options[rng.integers(len(options))]
+
+
+def mean_level(log_mel) -> float:
+    """dB of a log-mel's mean power."""
+    return 10 * math.log10((10 ** (log_mel / 10)).mean())
+
+
+def augment(x, rng):
+    """Equaliser, gain, noise floor, a codec's missing top bands, SpecAugment: [n, frames, 64] dB, in place."""
+    n, frames, bands = x.shape
+
+    def some(chance):
+        return torch.from_numpy(rng.random((n, 1, 1)) < chance)
+
+    def uniform(low, high, *shape):
+        return torch.from_numpy(rng.uniform(low, high, (n, *shape))).float()
+
+    points = torch.from_numpy(rng.normal(0, 6, (n, 1, 6))).float()
+    curve = F.interpolate(points, bands, mode="linear", align_corners=True)
+    x = x + curve * some(0.8) + torch.from_numpy(rng.normal(5, 7, (n, 1, 1))).float()
+    hiss = 10 * torch.log10(
+        torch.from_numpy(rng.standard_exponential((n, frames, bands), np.float32)) + 1e-4
+    )
+    floor = (
+        uniform(-75, -15, 1, 1) + uniform(-5, 20, 1, 1) * torch.linspace(1, -1, bands) + 0.6 * hiss
+    )
+    x = torch.where(some(0.5), add_power(x, floor), x).clamp(-100, 60)
+    for clip in x:
+        if rng.random() < 0.5:
+            clip[:, rng.integers(44, bands) :] = -100
+        mean = clip.mean()
+        if rng.random() < 0.5:
+            start, width = rng.integers(frames - 30), rng.integers(1, 30)
+            clip[start : start + width] = mean
+        if rng.random() < 0.5:
+            start, width = rng.integers(bands - 10), rng.integers(1, 10)
+            clip[:, start : start + width] = mean
+        if rng.random() < 0.3:
+            clip.copy_(clip.roll(int(rng.integers(-2, 3)), 1))
+    return x
+
+
+def optimizer_of(model: Mini, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW that decays matrices only: not embeddings, biases, norms, nor the tables of relative positions."""
+    named = list(model.named_parameters())
+    plain = {name for name, p in named if p.ndim < 2 or "embedding" in name or "bias_table" in name}
+    decayed = [p for name, p in named if name not in plain]
+    rest = [p for name, p in named if name in plain]
+    groups = [dict(params=decayed, weight_decay=weight_decay), dict(params=rest, weight_decay=0.0)]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+
+
+def train(corpus: Corpus, out: Path, seed: int = 0, save_every: int = 250, **recipe) -> list[dict]:
+    """Train from nothing, or go on from where a run of the same settings stopped; the log, a line per 50 steps.
+
+    out: a folder for `progress.pt` and, all along, for the checkpoint as it is. recipe: changes to RECIPE.
+    """
+    told = RECIPE | recipe | {"seed": seed, "corpus": corpus.settings}
+    model = Mini(len(corpus.concepts), seed)
+    optimizer = optimizer_of(model, told["lr"], told["weight_decay"])
+    progress, log, first = out / "progress.pt", [], 0
+    if progress.is_file():
+        saved = torch.load(progress, weights_only=True)
+        if saved["told"] != told:
+            raise ValueError(
+                f"{progress} is of another run: {saved['told']}; delete it or choose another folder"
+            )
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        log, first = saved["log"], saved["step"]
+    batches, steps, seen = Batches(corpus, told["batch"], seed), told["steps"], []
+    with progress_bar(steps, "pre-training", "step") as bar, ThreadPoolExecutor(1) as ahead:
+        bar.update(first)
+        coming = ahead.submit(batches, first)
+        for step in range(first, steps):
+            batch, coming = coming.result(), ahead.submit(batches, step + 1)
+            torch.manual_seed(seed * 1_000_003 + step)  # of dropout and stochastic depth
+            seen.append(train_step(model, optimizer, batch, step, told))
+            bar.update()
+            done = step + 1
+            if done % 50 == 0 or done == steps:
+                log.append(
+                    {"step": done, **mean_of(seen), "scale": round(model.log_scale.exp().item(), 2)}
+                )
+                bar.set_postfix(log[-1])
+                seen = []
+            if done % save_every == 0 or done == steps:
+                state = dict(
+                    told=told,
+                    model=model.state_dict(),
+                    optimizer=optimizer.state_dict(),
+                    log=log,
+                    step=done,
+                )
+                out.mkdir(parents=True, exist_ok=True)
+                torch.save(state, progress.with_suffix(".new"))
+                progress.with_suffix(".new").replace(progress)
+                export(model, out, told, log)
+    return log
+
+
+def mean_of(seen: list[dict]) -> dict:
+    return {name: round(float(np.mean([line[name] for line in seen])), 4) for name in seen[0]}
+
+
+def schedule(optimizer, step: int, told: dict) -> None:
+    """Set the learning rate of a step: warm-up, then half a cosine to zero."""
+    cosine = 0.5 + 0.5 * math.cos(math.pi * step / told["steps"])
+    for group in optimizer.param_groups:
+        group["lr"] = told["lr"] * min(1, (step + 1) / told["warmup"]) * cosine
+
+
+def train_step(model: Mini, optimizer, batch, step: int, told: dict) -> dict:
+    """One step; what is logged of it."""
+    log_mels, ids, mask, concepts = batch
+    schedule(optimizer, step, told)
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16, enabled=told["half"]):
+        logits, classes = model(log_mels, ids, mask)
+    target = torch.arange(len(logits))
+    contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    loss = contrast + F.cross_entropy(classes, concepts, label_smoothing=told["smoothing"])
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    matched = (logits.argmax(1) == target).float().mean().item()
+    classified = (classes.argmax(1) == concepts).float().mean().item()
+    return dict(contrast=contrast.item(), matched=matched, classified=classified)
+
+
+def export(model: Mini, out: Path, told: dict, log: list[dict]) -> None:
+    """The encoders in half precision in the layout of base.pth, with config and log."""
+    state = checkpoint_state(model.audio, model.text)
+    state = {
+        key: tensor.half() if tensor.is_floating_point() else tensor
+        for key, tensor in state.items()
+    }
+    state = {
+        key: tensor.contiguous()
+        for key, tensor in state.items()
+        if "spectrogram_extractor" not in key
+    }
+    atomic_write(out / "config.json", json.dumps(CONFIG, indent=1))
+    atomic_write(out / "log.json", json.dumps({"settings": told, "log": log}, indent=1))
+    atomic_write(out / "mini.safetensors", save(state))
