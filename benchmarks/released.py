@@ -110,8 +110,8 @@ class Published:
 
     def __init__(self, pengi, learners, paths, labels, batch):
         self.learners, self.paths, self.labels, self.batch = learners, paths, labels, batch
-        self.pengi = with_bn_statistics(pengi)
-        self.encoder = TrainModeAudio(self.pengi).encoder
+        self.model = with_bn_statistics(pengi)
+        self.encoder = TrainModeAudio(self.model).encoder
 
     def __call__(self):
         self.encoder.requires_grad_(True)
@@ -120,7 +120,7 @@ class Published:
         self.encoder.requires_grad_(False)
 
     def train(self, method, optimizer):
-        with text_dropout(self.pengi, 0):
+        with text_dropout(self.model, 0):
             for index in torch.randperm(len(self.paths)).split(self.batch):
                 waveforms = torch.stack([read_clip(self.paths[n]) for n in index])
                 with torch.no_grad():  # the published STFT has no gradient either

@@ -70,7 +70,7 @@ class Learner:
     """Logits of one of palmkit's methods, [b, dim] -> [b, classes], from the parameters that this method holds."""
 
     def __init__(self, method):
-        pengi = method.pengi
+        pengi = method.model
         self.method = method
         state = checkpoint_state(pengi.audio, pengi.text)
         self.text = Text(state, pengi.config["text"]["num_attention_heads"], len(pengi.text.layers))

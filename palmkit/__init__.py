@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "datasets.resolve": ["list_folds", "load_dataset"],
         "embeddings": ["Embeddings", "embed"],
         "methods": ["METHODS", "PALM", "CoCoOp", "CoOp", "Method", "ZeroShot"],
-        "models": ["CheckpointError", "Pengi", "load_pengi"],
+        "models": ["CheckpointError", "Pengi", "load_model", "load_pengi"],
         "tables": ["DatasetError"],
         "training": ["TrainingDiverged", "evaluate", "fit", "predict"],
     },

@@ -14,8 +14,6 @@ import soundfile
 import torch
 import torchaudio
 
-from palmkit import audio
-
 SAMPLE_RATE = 44_100
 CLIP_SAMPLES = 7 * SAMPLE_RATE  # 308,700: seven seconds
 
@@ -128,10 +126,10 @@ def file_digest(path) -> str:
     try:
         stat = os.stat(path)
     except OSError as error:
-        raise audio.AudioError(f"{path}: cannot be read ({error.strerror})") from error
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
     return _file_digest(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 @functools.lru_cache(maxsize=200_000)
 def _file_digest(path, *_stat) -> str:
-    return audio.digest(audio.read_bytes(path))
+    return digest(read_bytes(path))

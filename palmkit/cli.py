@@ -211,17 +211,17 @@ def _tell_plan(name: str, choices: dict) -> dict:
 
     problem = None
     try:
-        pengi = load_pengi(choices["checkpoint"], choices["device"])
+        model = load_pengi(choices["checkpoint"], choices["device"])
     except FileNotFoundError as error:
         if choices["checkpoint"] != "pengi":
             raise
-        problem, pengi = error, random_pengi(choices["device"])
+        problem, model = error, random_pengi(choices["device"])
         print(
             "PENGI's checkpoint is not at hand: planned with random weights of its size.",
             file=sys.stderr,
         )
     print("Running a few steps of each kind, to know what they take ...", file=sys.stderr)
-    told = estimate_cost(pengi, name, **_grid(choices))
+    told = estimate_cost(model, name, **_grid(choices))
     print(told, file=sys.stderr)
     if told.absent:
         print(fetch_note(told.absent), file=sys.stderr)
@@ -238,19 +238,19 @@ def _run_units(name: str, choices: dict):
     from palmkit.experiments.trials import make_grid
     from palmkit.models.pengi import load_pengi
 
-    pengi = load_pengi(
+    model = load_pengi(
         choices["checkpoint"], choices["device"]
     )  # first: datasets may have to be generated
     units = make_grid(**_grid(choices))
-    pengi.note = choices["note"] or pengi.note
+    model.note = choices["note"] or model.note
     print(
-        f"{len(units)} units on {pengi.device}, rows in {run_folder(name) / 'rows'}",
+        f"{len(units)} units on {model.device}, rows in {run_folder(name) / 'rows'}",
         file=sys.stderr,
     )
-    if pengi.note:
-        print(f"Note: {pengi.note}", file=sys.stderr)
-    run_trials(units, pengi, name, told=functools.partial(print, "To do:", file=sys.stderr))
-    return pengi
+    if model.note:
+        print(f"Note: {model.note}", file=sys.stderr)
+    run_trials(units, model, name, told=functools.partial(print, "To do:", file=sys.stderr))
+    return model
 
 
 def _run(arguments) -> None:
@@ -283,8 +283,8 @@ def _notebooks(arguments) -> None:
     choose_parameters(list_notebooks(arguments.notebooks, arguments.only), parameters)
     if arguments.profile == "paper":
         parameters = _tell_plan(arguments.name, parameters)
-    pengi = _run_units(arguments.name, parameters)
-    jobs = count_jobs(pengi)
+    model = _run_units(arguments.name, parameters)
+    jobs = count_jobs(model)
     jobs += (
         jobs > 1
     )  # small models' kernels wait while they start; a large one fills a GPU by itself

@@ -55,7 +55,7 @@ class Embeddings:
 
 
 def embed(
-    pengi,
+    model,
     clips,
     cache=DEFAULT,
     crop="random",
@@ -84,7 +84,7 @@ def embed(
         if cache is None
         else (cache_root() if cache is DEFAULT else Path(cache)) / "embeddings"
     )
-    told = provenance(pengi, crop, crop_seed) | (
+    told = provenance(model, crop, crop_seed) | (
         {"damage": corruption_key(*damage)} if damage else {}
     )
     store = _Store(folder, told)
@@ -101,7 +101,7 @@ def embed(
             with progress_bar(0 if on_batch else len(missing), "embed", "clip") as bar:
                 for batch in read_ahead(pool, read, [(n, paths[n]) for n in missing], batch_size):
                     numbers, waveforms, offsets, shas = zip(*batch, strict=True)
-                    features = pengi.encode_audio(torch.stack(waveforms)).cpu()
+                    features = model.encode_audio(torch.stack(waveforms)).cpu()
                     for n, feature, offset, sha in zip(
                         numbers, features, offsets, shas, strict=True
                     ):
@@ -136,15 +136,15 @@ def unique_clips(frames) -> pd.DataFrame:
     return pd.concat(told, ignore_index=True).drop_duplicates("path", ignore_index=True)
 
 
-def provenance(pengi, crop, crop_seed) -> dict:
+def provenance(model, crop, crop_seed) -> dict:
     """All that changes an embedding, but for the audio file itself."""
     return {
         "version": EMBEDDING_VERSION,
-        "weights": pengi.digest("audio"),
+        "weights": model.digest("audio"),
         "preprocessing": {
             "sample_rate": audio.SAMPLE_RATE,
             "samples": audio.CLIP_SAMPLES,
-            **pengi.config["audio"],
+            **model.config["audio"],
         },
         "crop": crop,
         "crop_seed": crop_seed if crop == "random" else None,

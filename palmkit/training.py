@@ -20,11 +20,11 @@ class TrainingDiverged(ArithmeticError):
 
 def as_tensors(method, features, labels, stream=False) -> tuple[torch.Tensor, torch.Tensor]:
     """Features and labels on the method's device, checked. stream: whether features may be [epochs, n, dim]."""
-    device = method.pengi.device
+    device = method.model.device
     features = torch.as_tensor(features, dtype=torch.float32).to(device)
     labels = torch.as_tensor(labels, dtype=torch.long).to(device)
     classes = len(method.class_names)
-    dim = method.pengi.dim
+    dim = method.model.dim
     fits = features.ndim == 2 or (stream and features.ndim == 3)
     if (
         not fits
@@ -107,7 +107,7 @@ def fit(
 @torch.no_grad()
 def predict(method, features) -> torch.Tensor:
     """Logits [n, classes] in batches of 128, on the CPU."""
-    features = torch.as_tensor(features, dtype=torch.float32).to(method.pengi.device)
+    features = torch.as_tensor(features, dtype=torch.float32).to(method.model.device)
     return torch.cat([method(batch).cpu() for batch in features.split(TEST_BATCH)])
 
 

@@ -79,20 +79,20 @@ class CostEstimate:
         )
 
 
-def estimate_cost(pengi, run, datasets, methods, folds, seeds, **settings) -> CostEstimate:
+def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> CostEstimate:
     """What `run_units` would do. The paper's datasets that are not at hand count as published.
 
     A few steps of each kind are run to know their time and memory, so this takes minutes on a slow machine. Clips that
     the cache has are counted all the same; in the released protocol a clip counts once an epoch of each seed.
     """
-    clock, jobs, absent = Clock(pengi), count_jobs(pengi), find_absent(datasets)
+    clock, jobs, absent = Clock(model), count_jobs(model), find_absent(datasets)
     clip_s, lines, disk = clock.clip(), [], 0
     for dataset in datasets:
         units = dataset_grid(
             methods, str(dataset), _choose_folds(dataset, folds, absent), seeds, **settings
         )
         loads, clips = (
-            _as_published(dataset, units) if dataset in absent else _at_hand(units, pengi, run)
+            _as_published(dataset, units) if dataset in absent else _at_hand(units, model, run)
         )
         train_s = (
             sum(
@@ -102,7 +102,7 @@ def estimate_cost(pengi, run, datasets, methods, folds, seeds, **settings) -> Co
         )
         numbers = len({unit.fold for unit in units}), len(units), len(units) - len(loads), clips
         lines.append((str(dataset), dataset not in absent, *numbers, clips * clip_s, train_s))
-        disk += clips * BLOCK * (2 + 4 * pengi.dim // BLOCK)  # an embedding and its JSON
+        disk += clips * BLOCK * (2 + 4 * model.dim // BLOCK)  # an embedding and its JSON
         # A stream takes less a clip than this, and keeps waveforms: as much as seven seconds, whatever their length.
         drawn = {
             (load.unit.fold, load.unit.seed): load.n_train
@@ -112,7 +112,7 @@ def estimate_cost(pengi, run, datasets, methods, folds, seeds, **settings) -> Co
         disk += sum(drawn.values()) * 4 * CLIP_SAMPLES
         disk += sum(ROW_BYTES + 4 * load.n_test * (len(load.class_names) + 2) for load in loads)
     columns = ["dataset", "at_hand", "folds", "units", "done", "clips", "embed_s", "train_s"]
-    return CostEstimate(pd.DataFrame(lines, columns=columns), jobs, disk, _peak(pengi, jobs))
+    return CostEstimate(pd.DataFrame(lines, columns=columns), jobs, disk, _peak(model, jobs))
 
 
 def find_absent(datasets) -> list:
@@ -139,9 +139,9 @@ def _choose_folds(dataset, folds, absent):
     )
 
 
-def _at_hand(units: list[Trial], pengi, run) -> tuple[list[Load], int]:
+def _at_hand(units: list[Trial], model, run) -> tuple[list[Load], int]:
     """What is to be run, and how many clips that takes."""
-    jobs = [job for job in prepare(units, pengi, run) if read_row(job.path, job.key) is None]
+    jobs = [job for job in prepare(units, model, run) if read_row(job.path, job.key) is None]
     loads = [
         Load(
             job.unit,
@@ -178,10 +178,10 @@ def _as_published(dataset, units: list[Trial]) -> tuple[list[Load], int]:
     return loads, min(clips, whole)
 
 
-def _peak(pengi, jobs: int) -> int | None:
+def _peak(model, jobs: int) -> int | None:
     """Bytes that the most demanding step took so far: on the GPU, or in this process and as many as will run."""
-    if pengi.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(pengi.device)
+    if model.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(model.device)
     try:
         import resource
     except ImportError:  # Windows

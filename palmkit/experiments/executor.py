@@ -16,13 +16,13 @@ warnings.filterwarnings("ignore", "A worker stopped while some jobs were given t
 SMALL = 128  # width of a text encoder whose steps are too short to be shared by several cores
 
 
-def count_jobs(pengi) -> int:
+def count_jobs(model) -> int:
     """Units to run at a time: PALMKIT_JOBS; else one a core for a small model on a CPU, one for all others."""
     if given := os.environ.get("PALMKIT_JOBS"):
         if not given.isdigit() or given == "0":
             raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
         return int(given)
-    return joblib.cpu_count() if pengi.device.type == "cpu" and pengi.text.width <= SMALL else 1
+    return joblib.cpu_count() if model.device.type == "cpu" and model.text.width <= SMALL else 1
 
 
 def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int):

@@ -75,7 +75,7 @@ def operations(method, batch=1, padded=False) -> dict[str, int]:
     padded: as in the published code, where in each step each prompt goes through the text encoder with all of its 40
     tokens, for PALM too, and COCOOP's for every clip.
     """
-    classes, text = len(method.class_names), method.pengi.text
+    classes, text = len(method.class_names), method.model.text
     trainable = sum(parameter.numel() for parameter in method.parameters())
     forward = backward = again = 0
     if isinstance(method, CoOp):
@@ -94,7 +94,7 @@ def operations(method, batch=1, padded=False) -> dict[str, int]:
         forward, backward = (
             batch * (n + first + second) for n in (forward, backward + again + second)
         )
-    logits = batch * classes * method.pengi.dim
+    logits = batch * classes * method.model.dim
     return {
         "forward": forward + logits,
         "backward": (backward + logits) * (trainable > 0),
@@ -218,7 +218,7 @@ def settings(classes: int) -> list[dict]:
             if setting["classes"] <= classes and setting not in one_by_one[:n]]  # fmt: skip
 
 
-def measure(pengi, class_names, repeats=5, longest=300.0, told=print) -> pd.DataFrame:
+def measure(model, class_names, repeats=5, longest=300.0, told=print) -> pd.DataFrame:
     """Seconds and memory of the four methods on random embeddings, one line a method, quantity and setting.
 
     what: "training step", "inference" (of a batch), at BASE also "epoch" and "fit" (16 shots a class; 50 epochs); for
@@ -227,40 +227,40 @@ def measure(pengi, class_names, repeats=5, longest=300.0, told=print) -> pd.Data
     memory above what was held (`Stopwatch`). A fit that would take more than `longest` seconds is 50 times its epoch,
     and `computed` says so. operations: `operations`. told: called with each setting before it is measured.
     """
-    stopwatch, lines = Stopwatch(pengi.device, repeats), []
+    stopwatch, lines = Stopwatch(model.device, repeats), []
     cores = torch.get_num_threads()
     for threads in dict.fromkeys([cores, 1]):
         for setting in settings(len(class_names)) if threads == cores else [BASE]:
             told(f"{setting}, {threads} threads")
             with torch_threads(threads):
-                measured = _steps(pengi, class_names, setting, stopwatch)
+                measured = _steps(model, class_names, setting, stopwatch)
                 lines += [line | setting | {"threads": threads} for line in measured]
     told("epochs and fits")
     lines += [
-        line | BASE | {"threads": cores} for line in _fits(pengi, class_names, stopwatch, longest)
+        line | BASE | {"threads": cores} for line in _fits(model, class_names, stopwatch, longest)
     ]
     told("clips")
     lines += [
-        line | {"batch": BASE["batch"], "threads": cores} for line in _listening(pengi, stopwatch)
+        line | {"batch": BASE["batch"], "threads": cores} for line in _listening(model, stopwatch)
     ]
     table = pd.DataFrame(lines).assign(
-        repeats=repeats, device=str(pengi.device), model=pengi.note or "PENGI"
+        repeats=repeats, device=str(model.device), model=model.note or "PENGI"
     )
     return table.astype(dict.fromkeys((*BASE, "forward", "backward", "trainable"), "Int64"))
 
 
-def _methods(pengi, class_names, setting) -> dict:
+def _methods(model, class_names, setting) -> dict:
     names = list(class_names)[: setting["classes"]]
     length = {"context_length": setting["context"]}
     return {
-        key: METHODS[key](pengi, names, **(length if "co" in key else {})) for key in METHOD_KEYS
+        key: METHODS[key](model, names, **(length if "co" in key else {})) for key in METHOD_KEYS
     }
 
 
-def _steps(pengi, class_names, setting, stopwatch):
-    methods = _methods(pengi, class_names, setting)
-    features = torch.randn(setting["batch"], pengi.dim, device=pengi.device)
-    labels = torch.arange(len(features), device=pengi.device) % setting["classes"]
+def _steps(model, class_names, setting, stopwatch):
+    methods = _methods(model, class_names, setting)
+    features = torch.randn(setting["batch"], model.dim, device=model.device)
+    labels = torch.arange(len(features), device=model.device) % setting["classes"]
     steps = {
         key: train_step(m, m, features, labels) for key, m in methods.items() if [*m.parameters()]
     }
@@ -282,39 +282,39 @@ def infer(method, features):
     return method(features)
 
 
-def _fits(pengi, class_names, stopwatch, longest):
-    methods = _methods(pengi, class_names, BASE)
+def _fits(model, class_names, stopwatch, longest):
+    methods = _methods(model, class_names, BASE)
     labels = torch.arange(SHOTS * BASE["classes"]) % BASE["classes"]
-    features = torch.randn(len(labels), pengi.dim)
+    features = torch.randn(len(labels), model.dim)
     for key in ("coop", "cocoop", "palm"):
         run = functools.partial(
             fit, methods[key], features, labels, batch_size=BASE["batch"], lr=1e-9
         )
-        epoch = Stopwatch(pengi.device, min(stopwatch.repeats, 3))(
+        epoch = Stopwatch(model.device, min(stopwatch.repeats, 3))(
             run=functools.partial(run, epochs=1)
         )["run"]
         yield {"method": key, "what": "epoch", **epoch}
         if computed := 50 * epoch["seconds"] > longest:
             whole = {name: (1 if name == "mib" else 50) * value for name, value in epoch.items()}
         else:
-            whole = Stopwatch(pengi.device, 1)(run=run)["run"]
+            whole = Stopwatch(model.device, 1)(run=run)["run"]
         yield {"method": key, "what": "fit", "computed": computed, **whole}
 
 
-def _listening(pengi, stopwatch):
-    waveforms = (0.1 * torch.randn(BASE["batch"], audio.CLIP_SAMPLES)).to(pengi.device)
-    count = BASE["batch"] * audio_operations(pengi.audio)
+def _listening(model, stopwatch):
+    waveforms = (0.1 * torch.randn(BASE["batch"], audio.CLIP_SAMPLES)).to(model.device)
+    count = BASE["batch"] * audio_operations(model.audio)
 
     def backward():
-        encoder = pengi.audio.train().requires_grad_(True)
+        encoder = model.audio.train().requires_grad_(True)
         try:
             encoder(waveforms).square().sum().backward()
         finally:
             encoder.eval().requires_grad_(False).zero_grad()
 
-    state = {name: tensor.clone() for name, tensor in pengi.audio.bn0.state_dict().items()}
+    state = {name: tensor.clone() for name, tensor in model.audio.bn0.state_dict().items()}
     runs = {
-        "encode": functools.partial(pengi.encode_audio, waveforms),
+        "encode": functools.partial(model.encode_audio, waveforms),
         "encode, backward": backward,
     }
     try:
@@ -327,7 +327,7 @@ def _listening(pengi, stopwatch):
                 "backward": 2 * count * (what != "encode"),
             }
     finally:
-        pengi.audio.bn0.load_state_dict(state)  # training had moved its statistics
+        model.audio.bn0.load_state_dict(state)  # training had moved its statistics
 
 
 def machine(device: torch.device) -> str:

@@ -77,14 +77,14 @@ def load_tensors(row, run) -> dict[str, torch.Tensor]:
     return load_file(path.with_suffix(".safetensors"))
 
 
-def load_method(row, run, pengi):
+def load_method(row, run, model):
     """The method of a row as it was after training, without training. A row with a width needs its axes: ValueError."""
     if "width" in row["options"]:
         raise ValueError(
             "a method on projected features cannot be had back: its support set's axes are not kept"
         )
     names, options = row["class_names"], method_options(row["options"])
-    method = METHODS[row["method"]](pengi, names, seed=int(row["seed"]), **options)
+    method = METHODS[row["method"]](model, names, seed=int(row["seed"]), **options)
     state = load_tensors(row, run)
     learned = {
         name.removeprefix("prompt."): state[name] for name in state if name.startswith("prompt.")

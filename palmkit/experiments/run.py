@@ -31,7 +31,7 @@ from palmkit.experiments.variations import (
     principal_axes,
 )
 from palmkit.methods import METHODS, UNLEARNED
-from palmkit.methods.base import unit as unit_length
+from palmkit.methods.base import normalize
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
 from palmkit.protocols.train_mode import text_dropout, with_bn_statistics
 from palmkit.storage import atomic_write, progress_bar
@@ -65,22 +65,22 @@ class Job:
         return self.dataset.test, self.drawn
 
 
-def run_trials(units: list[Trial], pengi, run, cache=..., told=None) -> list[dict]:
+def run_trials(units: list[Trial], model, run, cache=..., told=None) -> list[dict]:
     """Run the units that `runs/RUN` has no row of; all rows, in the units' order.
 
     Clips are embedded first; then units run, several at a time on a CPU (see `workers`), behind one progress bar.
     told: called with a sentence on what is about to be done and how long it will take, measured on this machine.
     """
-    jobs = prepare(units, pengi, run)
+    jobs = prepare(units, model, run)
     missing = {job.path: job for job in jobs if read_row(job.path, job.key) is None}
     if missing:
-        _run_missing([*missing.values()], pengi, {} if cache is ... else {"cache": cache}, told)
+        _run_missing([*missing.values()], model, {} if cache is ... else {"cache": cache}, told)
     return [read_row(job.path, job.key) for job in jobs]
 
 
-def prepare(units: list[Trial], pengi, run) -> list[Job]:
+def prepare(units: list[Trial], model, run) -> list[Job]:
     """Each unit with its fold, its draw and its key. A fold is read once, and drawn from once a seed."""
-    weights = pengi.digest()
+    weights = model.digest()
     read = functools.cache(load_dataset)
 
     @functools.cache
@@ -99,13 +99,13 @@ def prepare(units: list[Trial], pengi, run) -> list[Job]:
         task = unit.dataset, unit.fold, json.dumps(unit.options, sort_keys=True)
         dataset, digest = load(*task)
         drawn = None if unit.method in UNLEARNED else draw(*task, unit.shots, unit.seed)
-        key = trial_key(unit, digest, weights, pengi.config)
+        key = trial_key(unit, digest, weights, model.config)
         jobs.append(Job(unit, dataset, drawn, key, row_path(run, unit, key)))
     return jobs
 
 
-def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
-    clock, processes, weights = Clock(pengi), count_jobs(pengi), pengi.digest()
+def _run_missing(jobs: list[Job], model, cache: dict, told) -> None:
+    clock, processes, weights = Clock(model), count_jobs(model), model.digest()
     seconds = [
         clock.unit(job.unit, job.dataset.class_names, len(_clips(job)), len(job.dataset.test))
         for job in jobs
@@ -116,12 +116,12 @@ def _run_missing(jobs: list[Job], pengi, cache: dict, told) -> None:
             f"{len(jobs)} units, {processes} at a time: {minutes(longest)}, after at most "
             f"{minutes(clips * clock.clip())} for embedding {clips} clips"
         )
-    embedded = _embed_all([job for job in jobs if not _uses_stream(job)], pengi, cache)
-    heard = _embed_streams([job for job in jobs if _uses_stream(job)], pengi, cache, clock)
+    embedded = _embed_all([job for job in jobs if not _uses_stream(job)], model, cache)
+    heard = _embed_streams([job for job in jobs if _uses_stream(job)], model, cache, clock)
     calls = [
         (
             job.unit,
-            pengi,
+            model,
             job.dataset,
             heard(job) if _uses_stream(job) else [embedded(job, frame) for frame in job.frames],
         )
@@ -144,7 +144,7 @@ def _clips(job: Job) -> list[str]:
     return [] if job.drawn is None else list(job.drawn["path"])
 
 
-def _embed_all(jobs: list[Job], pengi, cache: dict):
+def _embed_all(jobs: list[Job], model, cache: dict):
     """A function that gives a job's frame as Embeddings. A clip is encoded once, in however many folds and draws."""
     frames: dict[tuple, dict] = {}
 
@@ -159,7 +159,7 @@ def _embed_all(jobs: list[Job], pengi, cache: dict):
     for (crop, seed, damage), those in frames.items():
         options = {"damage": damage} if damage else {}
         found = embed(
-            pengi, unique_clips(those.values()), crop=crop, crop_seed=seed, **options, **cache
+            model, unique_clips(those.values()), crop=crop, crop_seed=seed, **options, **cache
         )
         known |= {(crop, seed, damage, n): found.select(frame) for n, frame in those.items()}
     return lambda job, frame: None if frame is None else known[(*setting(job, frame), id(frame))]
@@ -200,17 +200,17 @@ def count_passes(jobs: list[Job]) -> int:
     return plain + sum(job.unit.epochs * len(job.drawn) + len(job.dataset.test) for job in streams)
 
 
-def _embed_streams(jobs: list[Job], pengi, cache: dict, clock: Clock):
+def _embed_streams(jobs: list[Job], model, cache: dict, clock: Clock):
     """Compute the streams, several at a time, each once for all methods. A function that gives a job's source: the
     arguments of `hear`, for streams are large and a unit had better read its own; without a cache, what it gives."""
     jobs = {_stream_of(job): job for job in jobs}
     calls = [
-        (pengi, job.drawn, job.dataset.test, dict(stream[2:]), cache)
+        (model, job.drawn, job.dataset.test, dict(stream[2:]), cache)
         for stream, job in jobs.items()
     ]
     sources = dict(zip(jobs, calls, strict=True))
     seconds = [count_passes([job]) * clock.clip() for job in jobs.values()]
-    processes = min(count_jobs(pengi), max(len(calls), 1))
+    processes = min(count_jobs(model), max(len(calls), 1))
     with progress_bar(len(calls) if processes > 1 else 0, "streams", "stream") as bar:
         for n, heard in in_parallel(
             _embed_stream_quietly if processes > 1 else embed_stream_and_test,
@@ -225,13 +225,13 @@ def _embed_streams(jobs: list[Job], pengi, cache: dict, clock: Clock):
 
 
 def embed_stream_and_test(
-    pengi, drawn, test, settings: dict, cache: dict
+    model, drawn, test, settings: dict, cache: dict
 ) -> tuple[Embeddings, EpochEmbeddings]:
     """The test clips as they sound once bn0 has drifted, and the draw in every epoch."""
-    stream = embed_stream(pengi, drawn, **settings, **cache)
+    stream = embed_stream(model, drawn, **settings, **cache)
     seed = crop_seed_at_test(settings["parts"], settings["seed"], settings["crop_seed"])
     return embed(
-        with_bn_statistics(pengi, stream.bn0), test, crop=settings["crop"], crop_seed=seed, **cache
+        with_bn_statistics(model, stream.bn0), test, crop=settings["crop"], crop_seed=seed, **cache
     ), stream
 
 
@@ -246,14 +246,14 @@ def _embed_stream_quietly(*call):
     return heard if call[-1].get("cache", ...) is None else None
 
 
-def _run(unit: Trial, pengi, dataset: Dataset, source) -> tuple[dict, dict]:
+def _run(unit: Trial, model, dataset: Dataset, source) -> tuple[dict, dict]:
     return run_trial(
-        unit, pengi, dataset, *(source if len(source) == 2 else embed_stream_and_test(*source))
+        unit, model, dataset, *(source if len(source) == 2 else embed_stream_and_test(*source))
     )
 
 
 def run_trial(
-    unit: Trial, pengi, dataset: Dataset, test: Embeddings, support: Embeddings | None
+    unit: Trial, model, dataset: Dataset, test: Embeddings, support: Embeddings | None
 ) -> tuple[dict, dict]:
     """One unit: its row, and its tensors (test logits and labels, and what was learned as `prompt.*`).
 
@@ -262,20 +262,20 @@ def run_trial(
     """
     clock = [time.perf_counter()]
     if "width" in unit.options:
-        pengi, test, support = project_features(pengi, test, support, unit.options["width"])
+        model, test, support = project_features(model, test, support, unit.options["width"])
     method = METHODS[unit.method](
-        pengi, dataset.class_names, seed=unit.seed, **method_options(unit.options)
+        model, dataset.class_names, seed=unit.seed, **method_options(unit.options)
     )
     row = {
         **asdict(unit),
         "parts": parts_label(unit),
         "rates": {
-            "dropout": pengi.config["projection_dropout"],
-            "drop_path": pengi.config["audio"]["drop_path_rate"],
+            "dropout": model.config["projection_dropout"],
+            "drop_path": model.config["audio"]["drop_path_rate"],
         },
         "dataset": dataset.name,
-        "note": pengi.note,
-        "model_note": pengi.config["note"],
+        "note": model.note,
+        "model_note": model.config["note"],
         "class_names": dataset.class_names,
         "trainable": sum(parameter.numel() for parameter in method.parameters()),
     }
@@ -292,7 +292,7 @@ def run_trial(
             name: getattr(unit, name) for name in ("epochs", "batch_size", "lr", "momentum", "seed")
         }
         noise = (
-            text_dropout(pengi, unit.seed)
+            text_dropout(model, unit.seed)
             if "text_dropout" in unit.parts
             else contextlib.nullcontext()
         )
@@ -315,7 +315,7 @@ def run_trial(
         "losses": losses,
         "test_offsets": test.offsets if any(test.offsets) else 0,
         "seconds": dict(zip(("prepare", "fit", "test"), _differences(clock), strict=True)),
-        "device": str(pengi.device),
+        "device": str(model.device),
         "versions": {package: version(package) for package in PACKAGES}
         | {"python": platform.python_version()},
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -330,15 +330,15 @@ def run_trial(
     }
 
 
-def project_features(pengi, test: Embeddings, support: Embeddings | None, width: int):
+def project_features(model, test: Embeddings, support: Embeddings | None, width: int):
     """Model, test clips and support set, all projected to the first `width` principal axes of the support set."""
     if support is None:
         raise ValueError(
             "width: the axes are the support set's, and a method that learns nothing has none"
         )
     axes = principal_axes(support.features, width)
-    parts = (replace(part, features=unit_length(part.features @ axes)) for part in (test, support))
-    return ProjectedModel(pengi, axes), *parts
+    parts = (replace(part, features=normalize(part.features @ axes)) for part in (test, support))
+    return ProjectedModel(model, axes), *parts
 
 
 def _differences(clock):

@@ -16,8 +16,8 @@ from palmkit.training import fit, predict
 class Clock:
     """Seconds that units will take on this machine, from a few steps of each kind on random features."""
 
-    def __init__(self, pengi):
-        self.pengi, self.known = pengi, {}
+    def __init__(self, model):
+        self.model, self.known = model, {}
 
     def unit(self, unit, class_names, n_train: int, n_test: int) -> float:
         """Seconds to fit and test a unit on one core (on the device, if it has one)."""
@@ -29,13 +29,13 @@ class Clock:
 
     def measure(self, unit, class_names) -> tuple[float, float, float]:
         """Seconds to build a method, of one step, and of one test clip."""
-        with threads(1 if count_jobs(self.pengi) > 1 else torch.get_num_threads()):
+        with threads(1 if count_jobs(self.model) > 1 else torch.get_num_threads()):
             start = time.perf_counter()
             method = METHODS[unit.method](
-                self.pengi, class_names, seed=0, **method_options(unit.options)
+                self.model, class_names, seed=0, **method_options(unit.options)
             )
             built = time.perf_counter()
-            features = torch.randn(max(unit.batch_size, 16), self.pengi.dim)
+            features = torch.randn(max(unit.batch_size, 16), self.model.dim)
             labels = torch.arange(len(features)) % len(class_names)
             steps = [range(unit.batch_size)]
             before, times = time.perf_counter(), 1
@@ -53,9 +53,9 @@ class Clock:
     def clip(self) -> float:
         """Seconds to embed one clip, decoding apart."""
         waveforms = torch.randn(4, CLIP_SAMPLES) / 10
-        self.pengi.encode_audio(waveforms)
+        self.model.encode_audio(waveforms)
         start = time.perf_counter()
-        self.pengi.encode_audio(waveforms)
+        self.model.encode_audio(waveforms)
         return (time.perf_counter() - start) / len(waveforms)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from palmkit.data import Dataset
-from palmkit.methods.base import unit
+from palmkit.methods.base import normalize
 
 VARIATIONS = ("classes", "names", "rare", "width", "damage")
 
@@ -76,23 +76,23 @@ def principal_axes(features: torch.Tensor, width: int) -> torch.Tensor:
 class ProjectedModel:
     """A Pengi whose text embeddings are projected to `axes` [dim, width]."""
 
-    def __init__(self, pengi, axes: torch.Tensor):
-        self.pengi, self.axes, self.dim = pengi, axes.to(pengi.device), axes.shape[1]
-        self.device, self.note, self.config = pengi.device, pengi.note, pengi.config
-        self.text = ProjectedText(pengi.text, self.axes)
+    def __init__(self, model, axes: torch.Tensor):
+        self.model, self.axes, self.dim = model, axes.to(model.device), axes.shape[1]
+        self.device, self.note, self.config = model.device, model.note, model.config
+        self.text = ProjectedText(model.text, self.axes)
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
         """Prompts -> unit embeddings [n, width]."""
-        return unit(self.pengi.encode_text(prompts) @ self.axes)
+        return normalize(self.model.encode_text(prompts) @ self.axes)
 
     def text_latents(self, prompts: list[str]) -> torch.Tensor:
-        return self.pengi.text_latents(prompts)
+        return self.model.text_latents(prompts)
 
     def project_text(self, latents) -> torch.Tensor:
-        return unit(self.pengi.project_text(latents) @ self.axes)
+        return normalize(self.model.project_text(latents) @ self.axes)
 
     def tokenize(self, prompts: list[str]):
-        return self.pengi.tokenize(prompts)
+        return self.model.tokenize(prompts)
 
 
 class ProjectedText:

@@ -14,7 +14,7 @@ LOGIT_SCALE = 100.0  # fixed in the published code; PENGI's own temperature is n
 INITIAL_STD = 0.02
 
 
-def unit(x: torch.Tensor) -> torch.Tensor:
+def normalize(x: torch.Tensor) -> torch.Tensor:
     return F.normalize(x, dim=-1)
 
 
@@ -23,7 +23,7 @@ class Method(nn.Module):
 
     published: dict[str, str] = {}
 
-    def __init__(self, pengi, class_names):
+    def __init__(self, model, class_names):
         super().__init__()
         if isinstance(class_names, str):
             raise TypeError(f"class_names must be a list of names, not the string {class_names!r}")
@@ -35,7 +35,7 @@ class Method(nn.Module):
         ):
             raise ValueError(f"class names must be distinct and not empty: {self.class_names}")
         # Frozen encoders are used, not owned: they are no part of parameters() or state_dict().
-        object.__setattr__(self, "pengi", pengi)
+        object.__setattr__(self, "model", model)
 
     def begin(self, features, labels):
         """Called by `fit` before the first step with the support set [n, dim], [n], for methods that start from it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from palmkit.methods.base import INITIAL_STD, LOGIT_SCALE, Method, unit
+from palmkit.methods.base import INITIAL_STD, LOGIT_SCALE, Method, normalize
 
 PALM_INITS = ("published", "text", "audio")
 
@@ -24,7 +24,7 @@ class PALM(Method):
 
     def __init__(
         self,
-        pengi,
+        model,
         class_names,
         context=True,
         seed=0,
@@ -32,14 +32,14 @@ class PALM(Method):
         fixed_lambda=None,
         shared_lambda=False,
     ):
-        super().__init__(pengi, class_names)
+        super().__init__(model, class_names)
         if init not in PALM_INITS or not 0 <= (fixed_lambda or 0) <= 1:
             raise ValueError(
                 f"init={init!r} must be one of {PALM_INITS}, fixed_lambda={fixed_lambda} in 0..1"
             )
         self.init, self.fixed_lambda = init, fixed_lambda
-        latents = pengi.text_latents(self.class_names)
-        f = pengi.project_text(latents)
+        latents = model.text_latents(self.class_names)
+        f = model.project_text(latents)
         self.register_buffer("latents", latents)  # [c, clip_dim]; encoded once, never again
         self.register_buffer("f", f)  # [c, dim]
         if not context:
@@ -61,7 +61,7 @@ class PALM(Method):
         if self.z is None or self.init != "audio":
             return
         for label in labels.unique():  # a class without clips keeps its noise
-            self.z[label] = unit(unit(features[labels == label]).mean(0))
+            self.z[label] = normalize(normalize(features[labels == label]).mean(0))
         self.init = "begun"  # whoever goes on training goes on from what was learned
 
     @property
@@ -74,9 +74,9 @@ class PALM(Method):
     def forward(self, audio_features):
         # The published training has dropout in the text projection; what goes into that never changes.
         text = f = (
-            self.pengi.project_text(self.latents) if self.pengi.text.projection.training else self.f
+            self.model.project_text(self.latents) if self.model.text.projection.training else self.f
         )
         if self.z is not None:
             weight = self.lambdas[:, None]
-            text = unit((1 - weight) * f + weight * self.z)
-        return LOGIT_SCALE * unit(audio_features) @ text.T
+            text = normalize((1 - weight) * f + weight * self.z)
+        return LOGIT_SCALE * normalize(audio_features) @ text.T

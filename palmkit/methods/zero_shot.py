@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palmkit.methods.base import LOGIT_SCALE, Method, unit
+from palmkit.methods.base import LOGIT_SCALE, Method, normalize
 
 ZERO_SHOT_PROMPT = (
     "The is a recording of  {}."  # sic: the published zero-shot numbers belong to this wording
@@ -12,11 +12,11 @@ ZERO_SHOT_PROMPT = (
 class ZeroShot(Method):
     """Logits 100 cos(audio, text("The is a recording of  {class}.")); nothing is learned."""
 
-    def __init__(self, pengi, class_names, prompt=ZERO_SHOT_PROMPT, seed=0):
-        super().__init__(pengi, class_names)
+    def __init__(self, model, class_names, prompt=ZERO_SHOT_PROMPT, seed=0):
+        super().__init__(model, class_names)
         self.register_buffer(
-            "text", pengi.encode_text([prompt.format(name) for name in self.class_names])
+            "text", model.encode_text([prompt.format(name) for name in self.class_names])
         )  # [c, dim]
 
     def forward(self, audio_features):
-        return LOGIT_SCALE * unit(audio_features) @ self.text.T
+        return LOGIT_SCALE * normalize(audio_features) @ self.text.T

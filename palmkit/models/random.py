@@ -15,7 +15,6 @@ def random_pengi(device="auto") -> Pengi:
     """A network of PENGI's size with random weights, to know what PENGI costs before its checkpoint is there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    from palmkit.models.random import random_encoders
 
     return Pengi(
         *random_encoders(), PENGI_CONFIG | {"note": "random weights"}, torch.device(device)

@@ -29,7 +29,7 @@ def save_prompt(path, method, bn0=None) -> None:
 
     bn0: `Stream.bn0`; None: the method's PENGI as it is, which is right for what was learned on frozen embeddings.
     """
-    bn0 = dict(method.pengi.audio.bn0.named_buffers()) if bn0 is None else bn0
+    bn0 = dict(method.model.audio.bn0.named_buffers()) if bn0 is None else bn0
     learned = method.prompt_learner_state() | (_buffers(method) if isinstance(method, CoOp) else {})
     torch.save(
         {LEARNER: learned, BUFFER: {name: bn0[name].cpu() for name in STATISTICS}},
@@ -55,14 +55,14 @@ def load_prompt(path, method) -> Pengi:
         ) from error
     if not isinstance(state, dict) or not isinstance(state.get(LEARNER), dict):
         raise PromptError(f"{path} holds no state {LEARNER!r}: it is no saved prompt")
-    bn0 = _statistics(state.get(BUFFER), method.pengi.audio.bn0, path)
+    bn0 = _statistics(state.get(BUFFER), method.model.audio.bn0, path)
     try:
         method.load_prompt_learner(
             {name.removeprefix("module."): value for name, value in state[LEARNER].items()}
         )
     except ValueError as error:
         raise PromptError(f"{path}: {error}") from error
-    return with_bn_statistics(method.pengi, bn0)
+    return with_bn_statistics(method.model, bn0)
 
 
 def _statistics(state, bn0, path) -> dict[str, torch.Tensor]:
@@ -91,6 +91,6 @@ def _buffers(method) -> dict[str, torch.Tensor]:
     """What the published COOP and COCOOP keep beside the context: token embeddings in front of it and after it, up to
     the 40th: `sos` [c, 1, width], `classes_pad` [c, 23, width] for 16 vectors."""
     length = len(method.context)
-    ids, _ = method.pengi.tokenize([f"{'X ' * length}{name}." for name in method.class_names])
-    embedded = method.pengi.text.token_embedding(ids.to(method.pengi.device)).cpu()
+    ids, _ = method.model.tokenize([f"{'X ' * length}{name}." for name in method.class_names])
+    embedded = method.model.text.token_embedding(ids.to(method.model.device)).cpu()
     return {"sos": embedded[:, :1].clone(), "classes_pad": embedded[:, 1 + length :].clone()}

@@ -48,7 +48,7 @@ class EpochEmbeddings(Embeddings):
 
 
 def embed_stream(
-    pengi, clips, epochs=50, batch_size=16, seed=0, parts=PARTS, crop="random", crop_seed=0, cache=DEFAULT,
+    model, clips, epochs=50, batch_size=16, seed=0, parts=PARTS, crop="random", crop_seed=0, cache=DEFAULT,
     autocast=False,
 ) -> EpochEmbeddings:  # fmt: skip
     """What the published trainer's audio encoder says of `clips` in each epoch, in batches as `fit` shuffles them.
@@ -67,10 +67,10 @@ def embed_stream(
         raise ValueError(
             f"nothing to do for {len(frame)} clips, batch_size={batch_size}, epochs={epochs}"
         )
-    ear = TrainModeAudio(pengi, parts, seed, autocast)
+    ear = TrainModeAudio(model, parts, seed, autocast)
     try:
         sounds = _ClipBuffer(frame, ear, crop, crop_seed, root)
-        key = stream_key(pengi, sounds.digests, ear, batch_size, crop, crop_seed)
+        key = stream_key(model, sounds.digests, ear, batch_size, crop, crop_seed)
         folder = None if root is None else root / "streams" / key[:2] / key
         order, steps, done = (
             shuffled(len(frame), batch_size, epochs, seed),
@@ -93,7 +93,7 @@ def embed_stream(
         raise audio.AudioError(with_csv_row(error, frame)) from error
     features, offsets = (
         torch.stack([entry[name] for entry in done]) if done else torch.empty(0, len(frame), *more)
-        for name, more in (("features", [pengi.dim]), ("offsets", []))
+        for name, more in (("features", [model.dim]), ("offsets", []))
     )
     labels = torch.tensor(
         list(frame["label"]) if "label" in frame else [-1] * len(frame), dtype=torch.long
@@ -108,16 +108,16 @@ def crop_seed_at_test(parts, seed: int, crop_seed: int):
     return f"{crop_seed}:{seed}:test" if "crops" in parts else crop_seed
 
 
-def stream_key(pengi, digests, ear, batch_size, crop, crop_seed) -> str:
+def stream_key(model, digests, ear, batch_size, crop, crop_seed) -> str:
     """sha256 of all that changes a stream's epochs; the number of epochs does not."""
-    told = provenance(pengi, crop, crop_seed) | {
+    told = provenance(model, crop, crop_seed) | {
         "stream": STREAM_VERSION,
         "parts": [
             part
             for part in ear.parts
             if part != "text_dropout" and (part != "crops" or crop == "random")
         ],
-        "dropout": pengi.config["projection_dropout"],
+        "dropout": model.config["projection_dropout"],
         "seed": ear.seed,
         "batch_size": batch_size,
         "autocast": ear.autocast,
@@ -139,7 +139,7 @@ class _ClipBuffer:
     def epoch(self, pool, epoch, order, batch_size) -> dict[str, torch.Tensor]:
         """features [n, dim], offsets [n], and bn0 as it is afterwards."""
         entry = {
-            "features": torch.empty(len(order), self.ear.pengi.dim),
+            "features": torch.empty(len(order), self.ear.model.dim),
             "offsets": torch.zeros(len(order)).long(),
         }
         read = functools.partial(self.read, epoch=epoch)
@@ -174,7 +174,7 @@ class _ClipBuffer:
         if new := [n for n in numbers if n not in found]:
             stacked, device = (
                 torch.stack([w for w in waveforms if w is not None]),
-                self.ear.pengi.device,
+                self.ear.model.device,
             )
             if device.type == "cuda":  # copied while the batch before is computed
                 stacked = stacked.pin_memory()

@@ -46,14 +46,14 @@ def seeded(device, *purpose):
 
 
 @contextlib.contextmanager
-def text_dropout(pengi, seed):
+def text_dropout(model, seed):
     """The published training's dropout in the text projection, for the `fit` within; afterwards it is off again."""
-    with seeded(pengi.device, seed, "text_dropout"):
+    with seeded(model.device, seed, "text_dropout"):
         try:
-            pengi.text.projection.train()
+            model.text.projection.train()
             yield
         finally:
-            pengi.text.projection.eval()
+            model.text.projection.eval()
 
 
 def spec_augment(x, frames=FRAMES):
@@ -75,12 +75,12 @@ def spec_augment(x, frames=FRAMES):
     return x
 
 
-def with_bn_statistics(pengi, bn0=None) -> Pengi:
+def with_bn_statistics(model, bn0=None) -> Pengi:
     """The same PENGI, its weights shared and not copied, with these statistics of bn0 (as `Stream.bn0`)."""
-    audio_encoder = copy.deepcopy(pengi.audio, {id(p): p for p in pengi.audio.parameters()})
+    audio_encoder = copy.deepcopy(model.audio, {id(p): p for p in model.audio.parameters()})
     audio_encoder.bn0.load_state_dict(bn0 or {}, strict=False)
-    other = Pengi(audio_encoder, pengi.text, pengi.config, pengi.device)
-    other.note = pengi.note
+    other = Pengi(audio_encoder, model.text, model.config, model.device)
+    other.note = model.note
     return other
 
 
@@ -91,10 +91,10 @@ class TrainModeAudio:
     statistics as they have drifted so far.
     """
 
-    def __init__(self, pengi, parts=PARTS, seed=0, autocast=False):
+    def __init__(self, model, parts=PARTS, seed=0, autocast=False):
         self.parts, self.seed, self.autocast = check_parts(parts), seed, autocast
-        self.pengi = with_bn_statistics(pengi)
-        self.encoder = self.pengi.audio
+        self.model = with_bn_statistics(model)
+        self.encoder = self.model.audio
         self.encoder.bn0.train("bn0" in self.parts)
         self.encoder.projection.train("audio_dropout" in self.parts)
         for module in self.encoder.trunk.modules():
@@ -116,7 +116,7 @@ class TrainModeAudio:
     @torch.no_grad()
     def start(self, waveforms):
         """Waveforms [n, samples] -> what never changes for them: log-mels, or latents if nothing but dropout is on."""
-        log_mel = self.pengi.batched(self.encoder.log_mel, waveforms)
+        log_mel = self.model.batched(self.encoder.log_mel, waveforms)
         return self.latent(log_mel, 0, 0) if self.still else log_mel
 
     def latent(self, log_mel, epoch, step):
@@ -125,17 +125,17 @@ class TrainModeAudio:
             if "specaugment" in self.parts
             else None
         )
-        with seeded(self.pengi.device, self.seed, "specaugment", epoch, step):
+        with seeded(self.model.device, self.seed, "specaugment", epoch, step):
             image = self.encoder.image(
                 log_mel, stripes
             )  # the whole batch: its statistics are bn0's
-        with seeded(self.pengi.device, self.seed, "drop_path", epoch, step):
-            return self.pengi.batched(self.encoder.latent, image)
+        with seeded(self.model.device, self.seed, "drop_path", epoch, step):
+            return self.model.batched(self.encoder.latent, image)
 
     @torch.no_grad()
     def __call__(self, x, epoch: int, step: int):
-        with torch.autocast(self.pengi.device.type, enabled=self.autocast):
+        with torch.autocast(self.model.device.type, enabled=self.autocast):
             latent = x if self.still else self.latent(x, epoch, step)
-            with seeded(self.pengi.device, self.seed, "audio_dropout", epoch, step):
-                embedding = self.pengi.batched(self.encoder.projection, latent)
+            with seeded(self.model.device, self.seed, "audio_dropout", epoch, step):
+                embedding = self.model.batched(self.encoder.projection, latent)
         return F.normalize(embedding.float(), dim=-1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from palmkit.experiments.rows import load_tensors
 
 
-def class_frame(rows: pd.DataFrame, run, pengi) -> pd.DataFrame:
+def class_frame(rows: pd.DataFrame, run, model) -> pd.DataFrame:
     """One line a class of each PALM row: its lambda and what came of it.
 
     dataset, fold, seed, shots, class_name, initial, learned, recall (share of its test clips that are right), z_norm,
@@ -23,7 +23,7 @@ def class_frame(rows: pd.DataFrame, run, pengi) -> pd.DataFrame:
         )
     frames = []
     for _, row in rows[rows["method"] == "palm"].iterrows():
-        tensors, f = load_tensors(row, run), pengi.encode_text(row["class_names"]).cpu()
+        tensors, f = load_tensors(row, run), model.encode_text(row["class_names"]).cpu()
         z, weight = tensors["prompt.ctx"], torch.tensor(row["lambdas"])[:, None]
         cosine = F.cosine_similarity(f, (1 - weight) * f + weight * z).clamp(-1, 1)
         frame = {name: row[name] for name in ("dataset", "fold", "seed", "shots")} | {

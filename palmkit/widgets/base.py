@@ -36,8 +36,8 @@ class Explorer(w.VBox):
 
     title = hint = ""
 
-    def __init__(self, dataset, pengi, fold):
-        self.pengi, self.task, self.controls, self._quiet = pengi, None, {}, False
+    def __init__(self, dataset, model, fold):
+        self.model, self.task, self.controls, self._quiet = model, None, {}, False
         self._cancel, self._thread, self._open = threading.Event(), None, (None, [("–", 0)], 0)
         names = [
             (Path(name).name, name) for name in dict.fromkeys([*list_datasets(), str(dataset)])
@@ -188,7 +188,7 @@ class Explorer(w.VBox):
         dataset, fold = self.dataset.value, self.fold.value or None
 
         def job(told):
-            task = open_task(dataset, self.pengi, fold, told)
+            task = open_task(dataset, self.model, fold, told)
             folds = [
                 ("–" if number is None else str(number), number or 0)
                 for number in list_folds(dataset)
@@ -203,7 +203,7 @@ class Explorer(w.VBox):
             with self.quiet():
                 self.fill()
             self.show()
-            self.body.layout.display, self.note.value = "", quiet(task.pengi.note)
+            self.body.layout.display, self.note.value = "", quiet(task.model.note)
             calm_collector()
             return self.prepare(told)
 

@@ -46,7 +46,7 @@ class Comparing(Explorer):
 
     def hear(self, sound: explore.Sound, label: int | None = None):
         self.sound, self.label = sound, label
-        audio, size = self.task.pengi.audio, len(sound.image)
+        audio, size = self.task.model.audio, len(sound.image)
         figure = Figure(figsize=(11.6, 3.1), dpi=80)
         edges = dict(left=0.055, right=0.99, top=0.96, bottom=0.15, wspace=0.22)
         grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), **edges)
@@ -54,7 +54,7 @@ class Comparing(Explorer):
             figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (slice(None), 1))
         )
         plot_waveform(sound.waveform.numpy(), above).set(xlabel="", xticklabels=[])
-        bands = explore.mel_frequencies(self.task.pengi)
+        bands = explore.mel_frequencies(self.task.model)
         plot_log_mel(
             sound.log_mel.numpy(), below, audio.hop_size, colorbar=False, frequencies=bands
         )
@@ -127,9 +127,9 @@ class Errors(Comparing):
     title = "Errors"
     hint = "Test clips that a method gets wrong; the worst first, by how far the guess's logit is ahead."
 
-    def __init__(self, dataset, pengi, fold, run):
+    def __init__(self, dataset, model, fold, run):
         self.run = run
-        super().__init__(dataset, pengi, fold)
+        super().__init__(dataset, model, fold)
 
     def build(self):
         self.whose, self.of = (

@@ -47,10 +47,10 @@ class PromptBench(Explorer):
         prompts = explore.prompts_of(
             self.template.value, [box.value for box in self.names.children]
         )
-        tokens, most = explore.count_tokens(prompts), self.task.pengi.text.max_tokens
+        tokens, most = explore.count_tokens(prompts), self.task.model.text.max_tokens
         if max(tokens) > most:
             self.lines.value = self.table(prompts, tokens, most)
-            self.task.pengi.tokenize(prompts)  # raises, naming the prompt
+            self.task.model.tokenize(prompts)  # raises, naming the prompt
         logits = explore.prompt_logits(self.task, prompts)
         counts = explore.confusion(logits, self.task.test.labels)
         self.lines.value = self.table(

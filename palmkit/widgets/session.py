@@ -23,7 +23,7 @@ from palmkit.embeddings import Embeddings, embed
 from palmkit.experiments.rows import load_tensors
 from palmkit.experiments.variations import principal_axes
 from palmkit.methods import METHODS, UNLEARNED
-from palmkit.methods.base import LOGIT_SCALE, Method, unit
+from palmkit.methods.base import LOGIT_SCALE, Method, normalize
 from palmkit.methods.zero_shot import ZERO_SHOT_PROMPT
 from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi, load_pengi
@@ -78,7 +78,7 @@ class Run:
 class Task:
     """One fold of a dataset with its embedded test clips."""
 
-    pengi: Pengi
+    model: Pengi
     data: Dataset
     test: Embeddings
     runs: dict[tuple, Run] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Task:
     def support(self, shots: int, seed: int, told=unseen) -> Embeddings:
         drawn = draw_shots(self.data.train, shots, seed)
         return embed(
-            self.pengi,
+            self.model,
             drawn,
             on_batch=lambda done, total: told(done, total, "embedding the training clips"),
         )
@@ -135,7 +135,7 @@ def list_datasets() -> list[str]:
 
 
 def open_task(
-    dataset="VocalSounds", pengi: Pengi | None = None, fold: int | None = None, told=unseen
+    dataset="VocalSounds", model: Pengi | None = None, fold: int | None = None, told=unseen
 ) -> Task:
     """A dataset ready to be explored. pengi: mini-PENGI without one; fold: the first without one.
 
@@ -152,14 +152,14 @@ def open_task(
             tasks.build_tasks([str(dataset)], on_class=lambda done, total: told(done, total, text))
         fold = list_folds(dataset)[0] if fold is None else fold
         data = load_dataset(dataset, fold)
-        pengi = pengi or _mini()
+        model = model or _mini()
         test = embed(
-            pengi,
+            model,
             data.test,
             on_batch=lambda done, total: told(done, total, "embedding the test clips"),
         )
-        key = id(pengi), data.name, fold, data.digest()
-        return _tasks.setdefault(key, Task(pengi, data, test))
+        key = id(model), data.name, fold, data.digest()
+        return _tasks.setdefault(key, Task(model, data, test))
 
 
 @functools.cache
@@ -182,7 +182,7 @@ def train(
     learns = name not in UNLEARNED
     support = task.support(shots, seed, told) if learns else None
     with _seeding:
-        method = METHODS[name](task.pengi, task.class_names, seed=seed)
+        method = METHODS[name](task.model, task.class_names, seed=seed)
     run = Run(name, dict(shots=shots, seed=seed, lr=lr, epochs=epochs), method)
 
     def after(_, loss):
@@ -234,20 +234,20 @@ def own_sound(task: Task, name: str, data: bytes) -> Sound:
     waveform = crop_clip(decode(data, name), "center", path=name)[0]
     if waveform.abs().max() == 0:
         raise AudioError(f"{name}: is silent; is the microphone on?")
-    return _sound(task, name, data, waveform, task.pengi.encode_audio(waveform[None])[0].cpu())
+    return _sound(task, name, data, waveform, task.model.encode_audio(waveform[None])[0].cpu())
 
 
 @torch.inference_mode()
 def _sound(task, name, data, waveform, feature) -> Sound:
-    log_mel = task.pengi.audio.log_mel(waveform[None].to(task.pengi.device))
-    image = task.pengi.audio.image(log_mel)[0, 0].cpu()
+    log_mel = task.model.audio.log_mel(waveform[None].to(task.model.device))
+    image = task.model.audio.image(log_mel)[0, 0].cpu()
     return Sound(name, data, waveform, log_mel[0].cpu(), image, feature)
 
 
-def mel_frequencies(pengi: Pengi) -> np.ndarray:
+def mel_frequencies(model: Pengi) -> np.ndarray:
     """[mel] centre of each band in Hz, at the rate that the audio has and not the one the filters were made for."""
-    mel = pengi.audio.mel.cpu().numpy().astype(float)  # [bins, mel]
-    bins = np.arange(len(mel)) * 44_100 / len(pengi.audio.window)
+    mel = model.audio.mel.cpu().numpy().astype(float)  # [bins, mel]
+    bins = np.arange(len(mel)) * 44_100 / len(model.audio.window)
     return bins @ mel / mel.sum(0)
 
 
@@ -294,7 +294,7 @@ def count_tokens(prompts: list[str]) -> list[int]:
 
 def prompt_logits(task: Task, prompts: list[str]) -> torch.Tensor:
     """[clips, c] of the test clips under these prompts: text is encoded, audio is not."""
-    return LOGIT_SCALE * task.test.features @ task.pengi.encode_text(prompts).cpu().T
+    return LOGIT_SCALE * task.test.features @ task.model.encode_text(prompts).cpu().T
 
 
 def confusion(logits, labels) -> np.ndarray:
@@ -314,7 +314,7 @@ def confusion(logits, labels) -> np.ndarray:
 def mixed_text(palm, lambdas) -> torch.Tensor:
     """PALM's text embeddings [..., c, dim] at other lambdas [..., c]: unit((1 - lambda) f + lambda z)."""
     weight = torch.as_tensor(lambdas, dtype=torch.float32)[..., None]
-    return unit((1 - weight) * palm.f.cpu() + weight * palm.z.detach().cpu())
+    return normalize((1 - weight) * palm.f.cpu() + weight * palm.z.detach().cpu())
 
 
 # Two dimensions
@@ -337,7 +337,7 @@ class Plane:
         """That of a class's f and z: the first axis is f, the second what of z is at a right angle to f. The class's
         mixed text never leaves this plane, so its logits are 100 times a product that can be seen in it."""
         f, z = palm.f[label].cpu(), palm.z[label].detach().cpu()
-        return cls(torch.stack([f, unit(z - (z @ f) * f)], 1))
+        return cls(torch.stack([f, normalize(z - (z @ f) * f)], 1))
 
     def __call__(self, x) -> np.ndarray:
         return ((x - self.origin) @ self.axes).numpy()
@@ -360,7 +360,7 @@ def map_texts(task: Task, told=unseen) -> dict[str, torch.Tensor]:
     prompts = [ZERO_SHOT_PROMPT.format(name) for name in task.class_names]
     palm = task.trained("palm", told).method
     return {
-        "prompts (zero-shot)": task.pengi.encode_text(prompts).cpu(),
+        "prompts (zero-shot)": task.model.encode_text(prompts).cpu(),
         "class names alone": palm.f.cpu(),
         "PALM, learned": mixed_text(palm, palm.lambdas.detach().cpu()),
     }

@@ -124,13 +124,13 @@ def test_an_interrupted_grid_goes_on(dataset, run, tiny_pengi, monkeypatch):
 def test_other_settings_data_or_weights_run_anew(dataset, run, tiny_pengi, monkeypatch):
     calls = count_runs(monkeypatch)
 
-    def new(pengi=tiny_pengi, **settings):
+    def new(model=tiny_pengi, **settings):
         calls.clear()
         units.run_trials(
             trials.make_grid(
                 ["palm"], [dataset], [1], [0], **{"shots": 2, "epochs": 2, **settings}
             ),
-            pengi,
+            model,
             run,
         )
         return len(calls)
@@ -256,11 +256,7 @@ def test_zero_shot_has_no_shots_and_stands_in_every_table(dataset, run, tiny_pen
 
 
 def test_the_logs_give_the_published_averages():
-    table = (
-        results.summarise(published_rows())
-        .set_index(["dataset", "method"])["mean"]
-        .round(4)
-    )
+    table = results.summarise(published_rows()).set_index(["dataset", "method"])["mean"].round(4)
     average = {method: table[(results.AVERAGE, method)] for method in trials.PAPER_METHODS}
     assert average == {"zeroshot": 0.3969, "coop": 0.7114, "cocoop": 0.7347, "palm": 0.7658}
 

@@ -508,7 +508,7 @@ class Fixed:
     def __init__(self, logits):
         self.logits, self.sizes = logits, []
         self.class_names = [f"class {n}" for n in range(logits.shape[1])]
-        self.pengi = SimpleNamespace(device=torch.device("cpu"), dim=1)
+        self.model = SimpleNamespace(device=torch.device("cpu"), dim=1)
 
     def __call__(self, features):
         self.sizes.append(len(features))

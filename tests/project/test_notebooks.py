@@ -93,9 +93,7 @@ class TestDocument:
             "**not**",
         ):
             assert word.lower() in title.source.lower(), word
-        assert len(book.cells) <= 26 and all(
-            code_lines(cell) <= 15 for cell in code_cells(book)
-        )
+        assert len(book.cells) <= 26 and all(code_lines(cell) <= 15 for cell in code_cells(book))
         assert not re.search(
             r"!pip|%cd|sys\.path", "\n".join(cell.source for cell in code_cells(book))
         )

@@ -113,7 +113,7 @@ def test_training_told_epoch_by_epoch_is_the_same_training(task):
     support, told = task.support(4, 0), []
     losses = {}
     for name, hook in (("plain", None), ("told", lambda *a: told.append(a))):
-        method = PALM(task.pengi, task.class_names)
+        method = PALM(task.model, task.class_names)
         losses[name] = fit(
             method, support.features, support.labels, epochs=3, batch_size=5, on_epoch=hook
         )
@@ -128,7 +128,7 @@ def test_training_ends_where_it_is_told_to(task):
         if epoch == 2:
             raise explore.Stopped
 
-    support, runs = task.support(4, 0), [PALM(task.pengi, task.class_names) for _ in range(2)]
+    support, runs = task.support(4, 0), [PALM(task.model, task.class_names) for _ in range(2)]
     with pytest.raises(explore.Stopped):
         fit(runs[0], support.features, support.labels, epochs=9, on_epoch=stop)
     fit(runs[1], support.features, support.labels, epochs=2)
@@ -189,7 +189,7 @@ def test_embedding_is_told_and_stopped_clip_by_clip(folder, mini, tmp_path):
 def test_a_clip_is_what_its_embedding_heard(task):
     sound = explore.clip_sound(task, 7)
     assert torch.allclose(
-        task.pengi.encode_audio(sound.waveform[None])[0], sound.feature, atol=1e-5
+        task.model.encode_audio(sound.waveform[None])[0], sound.feature, atol=1e-5
     )
     own = explore.own_sound(task, sound.name, sound.data)
     assert torch.allclose(own.feature, sound.feature, atol=1e-5) and torch.equal(
@@ -209,9 +209,9 @@ def test_bands_stand_where_the_audio_has_them(mini):
 
 def test_prompts_as_published_are_zero_shot(task):
     prompts = explore.prompts_of(ZERO_SHOT_PROMPT, task.class_names)
-    expected = predict(ZeroShot(task.pengi, task.class_names), task.test.features)
+    expected = predict(ZeroShot(task.model, task.class_names), task.test.features)
     assert torch.allclose(explore.prompt_logits(task, prompts), expected, atol=1e-4)
-    ids, mask = task.pengi.tokenize(prompts)
+    ids, mask = task.model.tokenize(prompts)
     assert explore.count_tokens(prompts) == mask.sum(1).tolist()
     assert explore.count_tokens(["a " * 60]) == [62]
 
@@ -570,7 +570,7 @@ def test_answers_take_less_than_a_third_of_a_second(name, mini):
     """Processor time of this process, all but one of ten changes, on the default dataset: a wall clock would measure
     what else the machine does. From a change of a control to all that is shown having been set. (Train is two epochs
     and three drawings, the first of which comes after a third of that: half of ten.)"""
-    bench = getattr(widgets, name)(pengi=mini)
+    bench = getattr(widgets, name)(model=mini)
     bench.wait(120)
     assert words(bench.status) == ""
     for label in CHANGES[name]:

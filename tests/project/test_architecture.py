@@ -1,0 +1,118 @@
+"""The shape of the package: imports run down, in no circle, and no private name crosses a file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("palmkit", "palmkit_synthetic")
+# From the bottom up; a module imports from floors below its own, or from its own folder.
+FLOORS = (
+    ("palmkit.storage",),
+    ("palmkit.tables", "palmkit.checksums", "palmkit.audio", "palmkit.plugins"),
+    ("palmkit.corruptions", "palmkit.data", "palmkit_synthetic"),
+    ("palmkit.models",),
+    ("palmkit.embeddings",),
+    ("palmkit.training",),
+    ("palmkit.methods",),
+    ("palmkit.protocols",),
+    ("palmkit.published",),
+    ("palmkit.datasets",),
+    ("palmkit.experiments",),
+    ("palmkit.results",),
+    ("palmkit.notebooks",),
+    ("palmkit.widgets",),
+    ("palmkit.cli",),
+    ("palmkit.__main__",),
+)
+# The kit proper: what one reads in a sitting. All else stands beside it and imports it.
+KIT = {
+    *("palmkit.storage", "palmkit.audio", "palmkit.tables", "palmkit.data", "palmkit.embeddings"),
+    *("palmkit.models", "palmkit.methods", "palmkit.training", "palmkit.plugins"),
+    *("palmkit.checksums", "palmkit.corruptions"),
+}
+
+
+def list_modules() -> dict[str, Path]:
+    modules = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            modules[name.removesuffix(".__init__")] = path
+    return modules
+
+
+MODULES = list_modules()
+
+
+def imports(name: str) -> set[tuple[str, str]]:
+    """(module, name imported from it) for every import of the project's own, at any depth."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add((whole, "") if whole in MODULES else (node.module, alias.name))
+        elif isinstance(node, ast.Import):
+            found |= {(a.name, "") for a in node.names if a.name.split(".")[0] in PACKAGES}
+    return found
+
+
+def room(name: str) -> str:
+    """The floor's entry that a module belongs to: the longest one that is a prefix of its name."""
+    entries = [entry for floor in FLOORS for entry in floor]
+    return max((e for e in entries if name == e or name.startswith(f"{e}.")), key=len, default="")
+
+
+def floor(name: str) -> int:
+    return next(n for n, entries in enumerate(FLOORS) if room(name) in entries)
+
+
+def test_every_module_stands_on_a_floor():
+    assert [name for name in MODULES if not room(name) and name != "palmkit"] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"palmkit"}))
+def test_no_import_runs_up(name):
+    up = {
+        target
+        for target, _ in imports(name)
+        if target != "palmkit" and room(target) != room(name) and floor(target) >= floor(name)
+    }
+    assert not up, f"{name} imports {', '.join(sorted(up))}, which stands higher or beside it"
+
+
+def test_no_circle():
+    graph = {name: {target for target, _ in imports(name)} - {"palmkit"} for name in MODULES}
+    done: set[str] = set()
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path, name])
+        if name not in done:
+            for target in graph.get(name, ()):
+                visit(target, [*path, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_no_private_name_crosses_a_file(name):
+    private = {f"{target}.{what}" for target, what in imports(name) if what.startswith("_")}
+    private -= {"palmkit.__version__"}
+    assert not private
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if room(n) in KIT))
+def test_the_kit_imports_only_the_kit(name):
+    beside = {target for target, _ in imports(name) if room(target) not in KIT} - {"palmkit"}
+    assert not beside, f"{name} is of the kit and imports {', '.join(sorted(beside))}"
+
+
+def test_the_synthetic_data_need_only_storage_and_tables():
+    targets = {
+        t for name in MODULES if name.startswith("palmkit_synthetic") for t, _ in imports(name)
+    }
+    assert {t for t in targets if t.startswith("palmkit.")} <= {"palmkit.storage", "palmkit.tables"}
