@@ -1,7 +1,7 @@
-"""One step of the build that pyproject.toml cannot say: files of the checkout's top level go inside the package.
+"""A build step that pyproject.toml cannot describe: files of the top level go into the package.
 
-The wheel carries data_manifest.csv and notebooks/ under palmkit/share, so `fetch` and `notebooks` work outside of a
-checkout. An editable install reads them where they are.
+The wheel has data_manifest.csv and notebooks/ under palmkit/share, so `palmkit fetch` and
+`palmkit notebooks` work outside of a checkout. An editable install reads them where they are.
 """
 
 from pathlib import Path

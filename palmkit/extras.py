@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Around imports of optional packages: a missing one becomes a sentence that names the extra.
+    """Put it around imports of optional packages. The error then names the extra to install.
 
-    name: an extra of pyproject.toml, such as "fetch". Raises ModuleNotFoundError, as the import does.
+    name: an extra of pyproject.toml, such as "fetch". Raises ModuleNotFoundError.
     """
     try:
         yield

@@ -1,4 +1,7 @@
-"""One clip, seen and heard, and what four methods say of it: any (Listen), or one that is wrong (Errors)."""
+"""One clip, to see and to hear, and what four methods answer.
+
+Listen shows any clip. Errors shows those that a method gets wrong.
+"""
 
 from __future__ import annotations
 
@@ -9,186 +12,208 @@ from palmkit.experiments.trials import PAPER_METHODS
 from palmkit.results.plots import plot_image, plot_log_mel, plot_waveform
 from palmkit.results.tables import METHOD_NAMES
 from palmkit.training import predict
-from palmkit.widgets import session as explore
-from palmkit.widgets.base import ALL, Explorer, row
+from palmkit.widgets import session
+from palmkit.widgets.base import ALL, Panel, row
 from palmkit.widgets.html import SoundInput, dot, escape, filled, number, picture, player, table
 
 BY_SPEED = ("zeroshot", "palm", "coop", "cocoop")
 
 
-class Comparing(Explorer):
-    """Methods are trained one after the other, the fast ones first; each speaks as soon as it is."""
+class ClipPanel(Panel):
+    """A clip and the methods' answers. Methods are trained one by one, the fast ones first.
+
+    The answers of a method are shown as soon as it is trained.
+    """
 
     def build(self):
-        self.train = self.control(
-            w.Button(icon="play"), "Train the rest", do=lambda: self.work(self.prepare)
-        )
-        self.seen, self.said, self.player = w.HTML(), w.HTML(), w.HTML()
-        return [self.seen, row(self.player, self.train), self.said]
+        self.train = self.control(w.Button(icon="play"), "Train the rest", do=self.train_rest)
+        self.pictures = w.HTML()
+        self.answers = w.HTML()
+        self.player = w.HTML()
+        return [self.pictures, row(self.player, self.train), self.answers]
 
     def fill(self):
-        self.methods, self.sound = {}, None
+        self.methods = {}
+        self.clip = None
+
+    def train_rest(self):
+        self.work(self.prepare)
 
     def busy(self, working):
         super().busy(working)
-        self.train.disabled = working or self.task is None or len(self.methods) == len(BY_SPEED)
+        done = self.task is None or len(self.methods) == len(BY_SPEED)
+        self.train.disabled = working or done
 
-    def prepare(self, told):
+    def prepare(self, on_progress):
         task = self.task
         for name in BY_SPEED:
-            method = task.trained(name, told).method
-            told()  # nothing of this dataset is written once another was chosen
+            method = task.trained(name, on_progress).method
+            on_progress()  # raises if another dataset was chosen, before anything is written
             self.methods[name] = method
-            self.learned(name)
+            self.on_trained(name)
 
-    def learned(self, name):
-        self.judge()
+    def on_trained(self, name):
+        self.show_answers()
 
-    def hear(self, sound: explore.Sound, label: int | None = None):
-        self.sound, self.label = sound, label
-        audio, size = self.task.model.audio, len(sound.image)
-        figure = Figure(figsize=(11.6, 3.1), dpi=80)
-        edges = dict(left=0.055, right=0.99, top=0.96, bottom=0.15, wspace=0.22)
-        grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), **edges)
-        above, below, right = (
-            figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (slice(None), 1))
-        )
-        plot_waveform(sound.waveform.numpy(), above).set(xlabel="", xticklabels=[])
-        bands = explore.mel_frequencies(self.task.model)
-        plot_log_mel(
-            sound.log_mel.numpy(), below, audio.hop_size, colorbar=False, frequencies=bands
-        )
-        plot_image(sound.image.numpy(), audio.segments, right).set(ylabel="")
-        self.seen.value = picture(
-            figure, f"{sound.name}: waveform, log-mel and the model's {size} x {size} image"
-        )
-        self.player.value = player(sound.name, sound.data)
-        self.judge()
+    def show_recording(self, clip: session.Recording, label: int | None = None):
+        self.clip = clip
+        self.label = label
+        self.pictures.value = draw_recording(clip, self.task.model)
+        self.player.value = player(clip.name, clip.data)
+        self.show_answers()
 
-    def judge(self):
-        if self.sound is None:
+    def show_answers(self):
+        if self.clip is None:
             return
-        names, known = (
-            self.task.class_names,
-            [name for name in PAPER_METHODS if name in self.methods],
-        )
-        told = explore.verdicts({name: self.logits(name) for name in known}, names)
+        names = self.task.class_names
+        trained = [name for name in PAPER_METHODS if name in self.methods]
+        answers = session.verdicts({name: self.logits(name) for name in trained}, names)
         true = None if self.label is None else names[self.label]
         lines = []
         for name in PAPER_METHODS:
-            classes = told.loc[name, "classes"] if name in known else []
-            bars = [filled(f"{escape(c)} {p:.2f}{' ✓' * (c == true)}", p) for c, p in classes] or [
-                "not trained yet"
-            ]
-            margin = number(told.loc[name, "margin"]) if classes else ""
-            lines.append([dot(name), *bars, *[""] * (3 - len(bars)), margin])
-        what = "a recording of yours" if true is None else f"in truth <b>{escape(true)}</b> (✓)"
+            if name not in trained:
+                lines.append([dot(name), "not trained yet", "", "", ""])
+                continue
+            classes = answers.loc[name, "classes"]
+            bars = [filled(f"{escape(c)} {p:.2f}{' ✓' * (c == true)}", p) for c, p in classes]
+            padding = [""] * (3 - len(bars))
+            lines.append([dot(name), *bars, *padding, number(answers.loc[name, "margin"])])
+        what = "a recording of yours" if true is None else f"true class: <b>{escape(true)}</b> (✓)"
         head = ["method", "first, with probability", "second", "third", "margin of the first"]
-        self.said.value = f"<p><b>{escape(self.sound.name)}</b>, {what}</p>{table(head, lines)}"
+        name = escape(self.clip.name)
+        self.answers.value = f"<p><b>{name}</b>, {what}</p>{table(head, lines)}"
 
     def logits(self, name):
-        return predict(self.methods[name], self.sound.feature[None])[0]
+        return predict(self.methods[name], self.clip.feature[None])[0]
 
 
-class Listen(Comparing):
+def draw_recording(clip: session.Recording, model) -> str:
+    """HTML image of the waveform, and of log-mel and input image where the model has them."""
+    edges = dict(left=0.055, right=0.99, top=0.96, bottom=0.15, wspace=0.22)
+    figure = Figure(figsize=(11.6, 3.1), dpi=80)
+    if clip.log_mel is None:
+        axes = figure.add_subplot(figure.add_gridspec(1, 1, **edges)[0, 0])
+        plot_waveform(clip.waveform.numpy(), axes)
+        return picture(figure, f"{clip.name}: waveform")
+    audio = model.audio
+    size = len(clip.image)
+    grid = figure.add_gridspec(2, 2, width_ratios=(2.6, 1), **edges)
+    above = figure.add_subplot(grid[0, 0])
+    below = figure.add_subplot(grid[1, 0])
+    right = figure.add_subplot(grid[:, 1])
+    plot_waveform(clip.waveform.numpy(), above).set(xlabel="", xticklabels=[])
+    bands = session.mel_frequencies(model)
+    log_mel = clip.log_mel.numpy()
+    plot_log_mel(log_mel, below, audio.hop_size, colorbar=False, frequencies=bands)
+    plot_image(clip.image.numpy(), audio.segments, right).set(ylabel="")
+    what = f"waveform, log-mel and the model's {size} x {size} image"
+    return picture(figure, f"{clip.name}: {what}")
+
+
+class Listen(ClipPanel):
     title = "Listen"
-    hint = "A clip as the model gets it, and what four methods make of it."
+    hint = "A clip as the model gets it, and what four methods answer."
 
     def build(self):
-        self.of, self.clip = self.choice("Class", self.choose_class), self.choice("Clip", self.show)
+        self.class_choice = self.choice("Class", self.choose_class)
+        self.clip_choice = self.choice("Clip", self.show)
         self.input = SoundInput(lambda name, data: self.guard(self.take, name, data))
-        return [row(self.of, self.clip, self.input), *super().build()]
+        return [row(self.class_choice, self.clip_choice, self.input), *super().build()]
 
     def fill(self):
         super().fill()
-        self.choose(self.of, [(name, n) for n, name in enumerate(self.task.class_names)])
+        names = self.task.class_names
+        self.choose(self.class_choice, [(name, n) for n, name in enumerate(names)])
         self.fill_clips()
 
     def fill_clips(self):
-        own = (self.task.test.labels == self.of.value).nonzero()[:, 0].tolist()
-        self.choose(self.clip, [(self.task.clip_names[n], n) for n in own])
+        of_class = self.task.test.labels == self.class_choice.value
+        clips = of_class.nonzero()[:, 0].tolist()
+        self.choose(self.clip_choice, [(self.task.clip_names[n], n) for n in clips])
 
     def choose_class(self):
         self.fill_clips()
         self.show()
 
     def show(self):
-        self.hear(explore.clip_sound(self.task, self.clip.value), self.of.value)
+        clip = session.clip_recording(self.task, self.clip_choice.value)
+        self.show_recording(clip, self.class_choice.value)
 
     def take(self, name: str, data: bytes):
         if self.task is None:
-            raise ValueError(
-                "no dataset is open, so there are no classes to compare a recording with"
-            )
-        self.hear(explore.own_sound(self.task, name, data))
+            raise ValueError("no dataset is open, so there are no classes for a recording")
+        self.show_recording(session.uploaded_recording(self.task, name, data))
 
 
-class Errors(Comparing):
+class Errors(ClipPanel):
     title = "Errors"
-    hint = "Test clips that a method gets wrong; the worst first, by how far the guess's logit is ahead."
+    hint = "Test clips that a method gets wrong. The first ones have the guess's logit far ahead."
 
     def __init__(self, dataset, model, fold, run):
         self.run = run
         super().__init__(dataset, model, fold)
 
     def build(self):
-        self.whose, self.of = (
-            self.choice("Mistakes of", self.show),
-            self.choice("True class", self.show),
-        )
+        self.method_choice = self.choice("Mistakes of", self.show)
+        self.class_choice = self.choice("True class", self.show)
         self.list = self.control(w.Select(rows=8), "Mistakes", "560px", do=self.show_clip)
         self.count = w.HTML()
-        return [row(self.whose, self.of, self.count), self.list, *super().build()]
+        top = row(self.method_choice, self.class_choice, self.count)
+        return [top, self.list, *super().build()]
 
     def fill(self):
         super().fill()
-        self.train.layout.display, self.kept = "none" if self.run else "", {}
-        self.choose(
-            self.of, [("all", ALL), *((name, n) for n, name in enumerate(self.task.class_names))]
-        )
-        self.choose(self.whose, [])
+        self.train.layout.display = "none" if self.run else ""
+        self.test_logits = {}
+        names = self.task.class_names
+        classes = [("all", ALL), *((name, n) for n, name in enumerate(names))]
+        self.choose(self.class_choice, classes)
+        self.choose(self.method_choice, [])
         if self.run:
-            self.kept = explore.run_logits(self.task, self.run)
-        self.methods = dict.fromkeys(self.kept)
-        self.choose(self.whose, [(METHOD_NAMES[name], name) for name in self.kept])
+            self.test_logits = session.run_logits(self.task, self.run)
+        self.methods = dict.fromkeys(self.test_logits)
+        self.choose(self.method_choice, [(METHOD_NAMES[name], name) for name in self.test_logits])
 
-    def prepare(self, told):
-        return None if self.run else super().prepare(told)
+    def prepare(self, on_progress):
+        return None if self.run else super().prepare(on_progress)
 
-    def learned(self, name):
-        first, chosen = not self.kept, self.whose.value
-        self.kept[name] = predict(self.methods[name], self.task.test.features)
-        self.choose(
-            self.whose,
-            [(METHOD_NAMES[n], n) for n in PAPER_METHODS if n in self.kept],
-            chosen or name,
-        )
-        self.show() if first else self.judge()
+    def on_trained(self, name):
+        first = not self.test_logits
+        chosen = self.method_choice.value or name
+        self.test_logits[name] = predict(self.methods[name], self.task.test.features)
+        known = [(METHOD_NAMES[n], n) for n in PAPER_METHODS if n in self.test_logits]
+        self.choose(self.method_choice, known, chosen)
+        if first:
+            self.show()
+        else:
+            self.show_answers()
 
     def show(self):
-        if self.whose.value is None:
+        if self.method_choice.value is None:
             return
-        names, labels, true = self.task.class_names, self.task.test.labels, self.of.value
-        own = labels == true if true != ALL else labels >= 0
-        wrong = explore.worst_mistakes(self.kept[self.whose.value], labels)
-        wrong = wrong[own[list(wrong["clip"])].numpy()]
-        told = "{}: {} taken for {}, {:.1f} ahead".format
-        lines = [
-            (told(self.task.clip_names[clip], names[label], names[guess], gap), clip)
-            for clip, label, guess, gap in wrong[["clip", "label", "guess", "gap"]].itertuples(
-                index=False
-            )
-        ]
-        self.count.value = f"<span class=big>{len(lines)} of {int(own.sum())} clips</span>"
+        names = self.task.class_names
+        labels = self.task.test.labels
+        true = self.class_choice.value
+        among = labels == true if true != ALL else labels >= 0
+        wrong = session.worst_mistakes(self.test_logits[self.method_choice.value], labels)
+        wrong = wrong[among[list(wrong["clip"])].numpy()]
+        lines = []
+        for mistake in wrong.itertuples():
+            clip = self.task.clip_names[mistake.clip]
+            words = f"{names[mistake.label]} taken for {names[mistake.guess]}"
+            lines.append((f"{clip}: {words}, {mistake.gap:.1f} ahead", mistake.clip))
+        self.count.value = f"<span class=big>{len(lines)} of {int(among.sum())} clips</span>"
         self.choose(self.list, lines)
         if lines:
             self.show_clip()
         else:
-            self.sound, self.seen.value, self.said.value, self.player.value = None, "", "", ""
+            self.clip = None
+            self.pictures.value = self.answers.value = self.player.value = ""
 
     def show_clip(self):
         clip = self.list.value
-        self.hear(explore.clip_sound(self.task, clip), int(self.task.test.labels[clip]))
+        label = int(self.task.test.labels[clip])
+        self.show_recording(session.clip_recording(self.task, clip), label)
 
     def logits(self, name):
-        return self.kept[name][self.list.value]
+        return self.test_logits[name][self.list.value]

@@ -1,4 +1,4 @@
-"""What widgets show things with: tables, pictures, marks of classes, and two views that need code in the browser."""
+"""HTML of the widgets: tables, pictures, marks of classes, and two views with browser code."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import io
 import threading
 from pathlib import Path
 
-import anywidget
-import seaborn as sns
-import traitlets
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
-
 from palmkit.audio import read_bytes
+from palmkit.extras import extra
 from palmkit.results.plots import COLORS
 from palmkit.results.tables import METHOD_NAMES
+
+with extra("widgets"):
+    import anywidget
+    import seaborn as sns
+    import traitlets
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import to_hex
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
 SHAPES = {"circle": "●", "square": "■", "triangle": "▲", "diamond": "◆", "cross": "✚", "down": "▼"}
 COLOR_WHEEL = sns.color_palette("colorblind").as_hex()
 AUDIO_TYPES = {"mp3": "mpeg", "oga": "ogg", "wave": "wav"}  # where a file's suffix is not its type
-_drawing = threading.Lock()  # matplotlib is not made for several threads
+_drawing = threading.Lock()  # matplotlib is not thread-safe
 
 
 def escape(text) -> str:
@@ -35,7 +37,7 @@ def quiet(text) -> str:
 
 
 def table(head, rows) -> str:
-    """An HTML table; a cell is HTML already, or a pair of it and its class."""
+    """An HTML table. A cell is HTML, or a pair of HTML and its CSS class."""
 
     def line(cells):
         pairs = (cell if isinstance(cell, tuple) else (cell, "text") for cell in cells)
@@ -51,34 +53,37 @@ def number(value, form=".2f") -> tuple[str, str]:
 
 
 def filled(text, share, color="1,115,178") -> str:
-    """Words over a bar as long as their share."""
+    """Text over a bar whose length is `share`, 0 to 1."""
     end = f"{100 * min(1, max(0, share)):.0f}%"
     fill = f"linear-gradient(90deg,rgba({color},.3) {end},transparent {end})"
     return f"<div class=bar style='background:{fill}'>{text}</div>"
 
 
 def dot(method: str) -> str:
-    return f"<span style='color:{to_hex(COLORS[method])}' aria-hidden=true>■</span> {METHOD_NAMES[method]}"
+    color = to_hex(COLORS[method])
+    return f"<span style='color:{color}' aria-hidden=true>■</span> {METHOD_NAMES[method]}"
 
 
 def confusion_table(counts, names) -> str:
-    """Rows: the true class; columns: what its clips were taken for; the darker, the larger a share of the row."""
+    """Rows are true classes, columns predicted ones. Darker: a larger share of the row."""
     body = ""
     for n, (name, row) in enumerate(zip(names, counts, strict=True)):
         body += f"<tr><th scope=row>{escape(name)}</th>"
         for m, count in enumerate(row):
             share = count / max(row.sum(), 1)
-            ink = ";color:#fff" if share > 0.55 else ""
-            body += f"<td class={'diagonal' if n == m else 'off'} style='background:rgba(1,115,178,{share:.2f}){ink}'>"
-            body += f"{count or ''}</td>"
+            color = ";color:#fff" if share > 0.55 else ""
+            style = f"background:rgba(1,115,178,{share:.2f}){color}"
+            kind = "diagonal" if n == m else "off"
+            body += f"<td class={kind} style='{style}'>{count or ''}</td>"
         body += "</tr>"
     head = "".join(f"<th scope=col><span>{escape(name)}</span></th>" for name in names)
     corner = "<th>true class, and what<br>its clips were taken for</th>"
-    return f"<table class=confusion><thead><tr>{corner}{head}</tr></thead><tbody>{body}</tbody></table>"
+    head = f"<thead><tr>{corner}{head}</tr></thead>"
+    return f"<table class=confusion>{head}<tbody>{body}</tbody></table>"
 
 
 def picture(figure, alt: str) -> str:
-    """A figure as an HTML image, with words for who cannot see it."""
+    """A figure as an HTML image with a text alternative."""
     with _drawing, io.BytesIO() as file:
         FigureCanvasAgg(figure).print_png(file)
         data = base64.b64encode(file.getvalue()).decode()
@@ -96,7 +101,7 @@ def audio_type(name) -> str:
 
 
 def mark_of(label: int) -> dict:
-    """Colour and shape of a class: ten colours do not tell twenty classes apart, and not to every eye."""
+    """Color and shape of a class. Ten colors alone are too few, and hard for some eyes."""
     return dict(color=COLOR_WHEEL[label % len(COLOR_WHEEL)], shape=[*SHAPES][label % len(SHAPES)])
 
 
@@ -107,22 +112,22 @@ def legend(names) -> str:
 
 
 class Keys(anywidget.AnyWidget):
-    """Leaves plain keys to a bench's controls: JupyterLab would take them for its own, from a list or a button too."""
+    """Keeps plain keys for a panel's controls. JupyterLab would take them."""
 
     _esm = """
     function keep(event) {
       if (!event.ctrlKey && !event.metaKey && event.key !== "Escape") event.stopPropagation();
     }
     function render({ el }) {
-      const bench = el.closest(".palmkit");
-      bench ? bench.addEventListener("keydown", keep) : requestAnimationFrame(() => render({ el }));
+      const panel = el.closest(".palmkit");
+      panel ? panel.addEventListener("keydown", keep) : requestAnimationFrame(() => render({ el }));
     }
     export default { render };
     """
 
 
 class SoundInput(anywidget.AnyWidget):
-    """A recording of the user's, dropped, chosen or recorded; `take(name, bytes of a file)` is called with it."""
+    """A recording of the user's, dropped, chosen or recorded. It goes to take(name, file bytes)."""
 
     _esm = HERE / "sound.js"
 
@@ -132,36 +137,42 @@ class SoundInput(anywidget.AnyWidget):
 
 
 class Scatter(anywidget.AnyWidget):
-    """Points of `point` in two dimensions. wanted(clip) is called for a clip to be played; `play` gives it."""
+    """Points of `point` in two dimensions.
+
+    on_play(clip) is called when a clip should be played, and answers by `play`.
+    """
 
     _esm = HERE / "scatter.js"
-    points, trail = traitlets.List().tag(sync=True), traitlets.List().tag(sync=True)
+    points = traitlets.List().tag(sync=True)
+    trail = traitlets.List().tag(sync=True)
     extent = traitlets.List([0, 1, 0, 1]).tag(sync=True)  # left, right, low, high
     label = traitlets.Unicode().tag(sync=True)
     hover = traitlets.Bool(True).tag(sync=True)  # whether a point plays when the mouse is over it
 
-    def __init__(self, wanted):
+    def __init__(self, on_play):
         super().__init__()
-        self.on_msg(lambda _, content, __: wanted(content["clip"]))
+        self.on_msg(lambda _, content, __: on_play(content["clip"]))
 
     def play(self, clip: int, path: str) -> None:
         self.send(dict(clip=clip, type=f"audio/{audio_type(path)}"), [read_bytes(path)])
 
     def forget(self) -> None:
-        """Numbers are those of other clips now."""
-        self.points, self.trail = [], []
+        """Drop points and sounds: clip numbers mean other clips from now on."""
+        self.points = []
+        self.trail = []
         self.send(dict(forget=True))
 
     def show(self, points: list[dict], label: str, trail=()) -> None:
         x, y = zip(*[(point["x"], point["y"]) for point in points], *trail, strict=True)
         with self.hold_sync():
             self.extent = [float(end) for end in (min(x), max(x), min(y), max(y))]
-            self.label, self.trail = label, [[float(a), float(b)] for a, b in trail]
+            self.label = label
+            self.trail = [[float(a), float(b)] for a, b in trail]
             self.points = points
 
 
 def point(xy, text, *, clip=-1, name="", size=5.0, faint=False, **mark) -> dict:
-    """text: told when it is chosen; clip: the number of what it plays; name: written beside it."""
+    """One point. text: shown when selected; clip: number to play; name: written beside it."""
     return dict(
         x=float(xy[0]),
         y=float(xy[1]),

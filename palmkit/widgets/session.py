@@ -1,6 +1,6 @@
-"""What the widgets compute, on tensors and DataFrames; nothing here knows of a screen.
+"""What the widgets compute, on tensors and DataFrames. Nothing here draws.
 
-`open_task` gives a dataset as an explorer needs it: its test clips embedded once, its methods trained once.
+`open_task` opens a dataset: its test clips are embedded once, and its methods trained once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from palmkit.experiments.variations import principal_axes
 from palmkit.methods import METHODS, UNLEARNED
 from palmkit.methods.base import LOGIT_SCALE, Method, normalize
 from palmkit.methods.zero_shot import ZERO_SHOT_PROMPT
+from palmkit.models import load_model
 from palmkit.models.encoders import tokenize
-from palmkit.models.pengi import Pengi, load_pengi
+from palmkit.models.pengi import Pengi
 from palmkit.results.confidence import confidence_frame, probabilities
 from palmkit.results.tables import METHOD_NAMES, load_rows, split_settings
 from palmkit.storage import data_root
@@ -36,24 +37,23 @@ from palmkit_synthetic import tasks
 PROJECTIONS = ("PCA", "t-SNE")
 _tasks: dict[tuple, Task] = {}
 _opening = threading.Lock()
-_seeding = (
-    threading.Lock()
-)  # methods draw from torch's one global generator, and several threads may train
+# Methods draw from torch's one global generator, and several threads may train.
+_seeding = threading.Lock()
 
 
 class Stopped(Exception):
-    """Somebody pressed Stop; raised by what a long work calls to tell how far it is."""
+    """Somebody pressed Stop. A progress callback raises it."""
 
 
-def unseen(done: int = 0, total: int = 0, text: str = "") -> None:
-    """How long work tells its progress: a function like this one, which may raise Stopped."""
+def no_progress(done: int = 0, total: int = 0, text: str = "") -> None:
+    """A progress callback that does nothing. Others show a message, and may raise Stopped."""
 
 
 @contextlib.contextmanager
-def held(lock, told, text: str):
-    """Within a lock that somebody may hold for long; the wait for it can be stopped."""
+def locked(lock, on_progress, text: str):
+    """Hold a lock that somebody may hold for long. The wait for it can be stopped."""
     while not lock.acquire(timeout=0.1):
-        told(0, 0, text)
+        on_progress(0, 0, text)
     try:
         yield
     finally:
@@ -62,16 +62,17 @@ def held(lock, told, text: str):
 
 @dataclass
 class Run:
-    """One training: its settings, the method as it is now, and what each epoch brought."""
+    """One training: its settings, the method in its present state, and the results of each epoch.
+
+    accuracies (on the test clips) and lambdas (of PALM) are empty unless the training is tracked.
+    """
 
     name: str
     settings: dict
     method: Method
     losses: list[float] = field(default_factory=list)
-    accuracies: list[float] = field(
-        default_factory=list
-    )  # on the test clips; only if they were to be followed
-    lambdas: list[list[float]] = field(default_factory=list)  # of PALM, likewise
+    accuracies: list[float] = field(default_factory=list)
+    lambdas: list[list[float]] = field(default_factory=list)
 
 
 @dataclass
@@ -95,76 +96,83 @@ class Task:
     def accuracy(self, logits: torch.Tensor) -> float:
         return (logits.argmax(1) == self.test.labels).double().mean().item()
 
-    def support(self, shots: int, seed: int, told=unseen) -> Embeddings:
+    def support(self, shots: int, seed: int, on_progress=no_progress) -> Embeddings:
+        """Embeddings of `shots` training clips of each class."""
         drawn = draw_shots(self.data.train, shots, seed)
-        return embed(
-            self.model,
-            drawn,
-            on_batch=lambda done, total: told(done, total, "embedding the training clips"),
-        )
+        on_batch = _on_batch(on_progress, "embedding the training clips")
+        return embed(self.model, drawn, on_batch=on_batch)
 
-    def trained(
-        self, name: str, told=unseen, shots: int = 16, seed: int = 0, epochs: int = 50
-    ) -> Run:
-        """A method at the paper's settings, trained at the first call for it."""
+    def trained(self, name: str, on_progress=no_progress, shots=16, seed=0, epochs=50) -> Run:
+        """A method at the paper's settings. The first call trains it."""
         key = name, shots, seed, epochs
         text = f"training {METHOD_NAMES[name]}"
-        with held(
-            self.training.setdefault(key, threading.Lock()), told, text
-        ):  # by another widget, perhaps
+        lock = self.training.setdefault(key, threading.Lock())
+        with locked(lock, on_progress, text):  # another widget may be training it
             if key not in self.runs:
-                settings = dict(shots=self.most_shots(shots), seed=seed, epochs=epochs, told=told)
                 self.runs[key] = train(
-                    self, name, **settings, on_epoch=lambda r: told(len(r.losses), epochs, text)
+                    self,
+                    name,
+                    shots=self.max_shots(shots),
+                    seed=seed,
+                    epochs=epochs,
+                    on_progress=on_progress,
+                    on_epoch=lambda run: on_progress(len(run.losses), epochs, text),
                 )
             return self.runs[key]
 
-    def most_shots(self, shots: int = 64) -> int:
-        """As many, or as many as each class has."""
+    def max_shots(self, shots: int = 64) -> int:
+        """`shots`, or as many clips as the smallest class has."""
         return min(shots, int(self.data.train["label"].value_counts().min()))
 
 
+def _on_batch(on_progress, text: str):
+    return lambda done, total: on_progress(done, total, text)
+
+
 def list_datasets() -> list[str]:
-    """What can be opened by name: the generated datasets, and what is in the folder that PALMKIT_DATA tells."""
-    there = {
-        path.parent.name
-        for kind in ("train.csv", "csv_files")
-        for path in data_root().glob(f"*/{kind}")
-    }
-    return [*tasks.DEFAULT_TASKS, *sorted(there - {*tasks.DEFAULT_TASKS})]
+    """Datasets that can be opened by name: the generated ones, and those in PALMKIT_DATA."""
+    found = [*data_root().glob("*/train.csv"), *data_root().glob("*/csv_files")]
+    names = {path.parent.name for path in found}
+    return [*tasks.DEFAULT_TASKS, *sorted(names - {*tasks.DEFAULT_TASKS})]
 
 
 def open_task(
-    dataset="VocalSounds", model: Pengi | None = None, fold: int | None = None, told=unseen
+    dataset="VocalSounds",
+    model: Pengi | None = None,
+    fold: int | None = None,
+    on_progress=no_progress,
 ) -> Task:
-    """A dataset ready to be explored. pengi: mini-PENGI without one; fold: the first without one.
+    """Load a dataset and embed its test clips.
 
-    The same split and model give the same Task, with what was trained before. Raises as `load_dataset` and `embed` do.
+    model: None for mini-PENGI. fold: None for the first one.
+    The same split and model give the same Task, with the methods that it has trained.
+    Raises as `load_dataset` and `embed` do.
     """
-    with held(_opening, told, "waiting for another dataset"):
-        told(0, 0, "reading the dataset")
-        if (
-            str(dataset) in tasks.TASKS
-            and not Path(dataset).exists()
-            and not (data_root() / dataset).exists()
-        ):
-            text = f"{dataset} is made, for the first time; classes"
-            tasks.build_tasks([str(dataset)], on_class=lambda done, total: told(done, total, text))
+    with locked(_opening, on_progress, "waiting for another dataset"):
+        on_progress(0, 0, "reading the dataset")
+        _generate(dataset, on_progress)
         fold = list_folds(dataset)[0] if fold is None else fold
         data = load_dataset(dataset, fold)
         model = model or _mini()
-        test = embed(
-            model,
-            data.test,
-            on_batch=lambda done, total: told(done, total, "embedding the test clips"),
-        )
-        key = id(model), data.name, fold, data.digest()
+        on_batch = _on_batch(on_progress, "embedding the test clips")
+        test = embed(model, data.test, on_batch=on_batch)
+        # The model itself, not its digest: two copies may be on two devices.
+        key = model, data.name, fold, data.digest()
         return _tasks.setdefault(key, Task(model, data, test))
+
+
+def _generate(dataset, on_progress) -> None:
+    """Generate a default dataset at its first use, with progress by class."""
+    name = str(dataset)
+    is_folder = Path(name).exists() or (data_root() / name).exists()
+    if name in tasks.TASKS and not is_folder:
+        text = f"generating {name} for the first time; classes"
+        tasks.build_tasks([name], on_class=_on_batch(on_progress, text))
 
 
 @functools.cache
 def _mini() -> Pengi:
-    return load_pengi("mini")
+    return load_model("mini")
 
 
 def train(
@@ -174,87 +182,94 @@ def train(
     seed=0,
     lr=0.05,
     epochs=50,
-    told=unseen,
+    on_progress=no_progress,
     on_epoch=None,
-    follow=False,
+    track=False,
 ) -> Run:
-    """Train a method by `fit`. on_epoch(run) after each epoch; follow: with accuracy and lambdas of each epoch."""
+    """Train a method by `fit`.
+
+    on_epoch(run): called after each epoch. track: record accuracy and lambdas of each epoch.
+    """
     learns = name not in UNLEARNED
-    support = task.support(shots, seed, told) if learns else None
+    support = task.support(shots, seed, on_progress) if learns else None
     with _seeding:
         method = METHODS[name](task.model, task.class_names, seed=seed)
     run = Run(name, dict(shots=shots, seed=seed, lr=lr, epochs=epochs), method)
 
-    def after(_, loss):
+    def after_epoch(_, loss):
         run.losses.append(loss)
-        if follow:
+        if track:
             run.accuracies.append(task.accuracy(predict(run.method, task.test.features)))
-            run.lambdas += [run.method.lambdas.tolist()] if hasattr(run.method, "lambdas") else []
+            if hasattr(run.method, "lambdas"):
+                run.lambdas.append(run.method.lambdas.tolist())
         if on_epoch:
             on_epoch(run)
 
     if learns:
-        fit(
-            run.method,
-            support.features,
-            support.labels,
-            lr=lr,
-            epochs=epochs,
-            seed=seed,
-            on_epoch=after,
-        )
+        settings = dict(lr=lr, epochs=epochs, seed=seed, on_epoch=after_epoch)
+        fit(run.method, support.features, support.labels, **settings)
     return run
 
 
-# Sounds
+# Recordings
 
 
 @dataclass
-class Sound:
-    """A recording as the model hears it: file bytes, and the seven seconds of it with what comes of them."""
+class Recording:
+    """An audio file's bytes, and what the model makes of one clip of it.
+
+    log_mel and image are None for a model that does not have PENGI's input.
+    """
 
     name: str
     data: bytes
-    waveform: torch.Tensor  # [308700]
-    log_mel: torch.Tensor  # [frames, mel] in dB
-    image: torch.Tensor  # [size, size]
+    waveform: torch.Tensor  # [samples]
     feature: torch.Tensor  # [dim], unit length
+    log_mel: torch.Tensor | None = None  # [frames, mel] in dB
+    image: torch.Tensor | None = None  # [size, size]
 
 
-def clip_sound(task: Task, clip: int) -> Sound:
-    """A test clip, cut where its embedding was cut."""
+def clip_recording(task: Task, clip: int) -> Recording:
+    """A test clip, cropped as it was for its embedding."""
     path = task.test.paths[clip]
     data = read_bytes(path)
     waveform = crop_clip(decode(data, path), task.test.offsets[clip], path=path)[0]
-    return _sound(task, task.clip_names[clip], data, waveform, task.test.features[clip])
+    return _recording(task, task.clip_names[clip], data, waveform, task.test.features[clip])
 
 
-def own_sound(task: Task, name: str, data: bytes) -> Sound:
-    """A file of one's own from its bytes, its middle if it is long. Raises AudioError."""
+def uploaded_recording(task: Task, name: str, data: bytes) -> Recording:
+    """A file from its bytes. The center of a long one is taken. Raises AudioError."""
     waveform = crop_clip(decode(data, name), "center", path=name)[0]
     if waveform.abs().max() == 0:
         raise AudioError(f"{name}: is silent; is the microphone on?")
-    return _sound(task, name, data, waveform, task.model.encode_audio(waveform[None])[0].cpu())
+    feature = task.model.encode_audio(waveform[None])[0].cpu()
+    return _recording(task, name, data, waveform, feature)
 
 
 @torch.inference_mode()
-def _sound(task, name, data, waveform, feature) -> Sound:
+def _recording(task, name, data, waveform, feature) -> Recording:
+    if not isinstance(task.model, Pengi):
+        return Recording(name, data, waveform, feature)
     log_mel = task.model.audio.log_mel(waveform[None].to(task.model.device))
     image = task.model.audio.image(log_mel)[0, 0].cpu()
-    return Sound(name, data, waveform, log_mel[0].cpu(), image, feature)
+    return Recording(name, data, waveform, feature, log_mel[0].cpu(), image)
 
 
 def mel_frequencies(model: Pengi) -> np.ndarray:
-    """[mel] centre of each band in Hz, at the rate that the audio has and not the one the filters were made for."""
+    """[mel] center of each band in Hz.
+
+    This is at the audio's sample rate. The filters were made for another one, as published.
+    """
     mel = model.audio.mel.cpu().numpy().astype(float)  # [bins, mel]
     bins = np.arange(len(mel)) * 44_100 / len(model.audio.window)
     return bins @ mel / mel.sum(0)
 
 
 def verdicts(logits: dict[str, torch.Tensor], class_names, top: int = 3) -> pd.DataFrame:
-    """What each method says of one clip: its first classes with their probabilities, and the first's margin.
+    """What each method answers for one clip: its top classes, and the margin of the first.
 
-    logits: of each method, [c]. Columns: guess, margin, and classes, a list of (class, probability).
+    logits: [c] of each method.
+    Columns: guess, margin, and classes, a list of (class, probability).
     """
     lines = {}
     for name, values in logits.items():
@@ -268,8 +283,8 @@ def verdicts(logits: dict[str, torch.Tensor], class_names, top: int = 3) -> pd.D
 # Prompts
 
 
-def prompts_of(template: str, names: list[str]) -> list[str]:
-    """The prompt of each class. Raises ValueError with one sentence for what a classifier cannot have."""
+def fill_template(template: str, names: list[str]) -> list[str]:
+    """The prompt of each class. Raises ValueError, with one sentence, for unusable words."""
     if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
         raise ValueError(
             "the template needs {} once, where the class name goes, and no other braces"
@@ -277,34 +292,34 @@ def prompts_of(template: str, names: list[str]) -> list[str]:
     names = [name.strip() for name in names]
     if "" in names:
         raise ValueError(f"class {names.index('') + 1} has no name")
-    if len({name.lower() for name in names}) < len(names):
-        twice = next(
-            name
-            for n, name in enumerate(names)
-            if name.lower() in [other.lower() for other in names[:n]]
-        )
-        raise ValueError(f"two classes are called {twice}")
+    seen = set()
+    for name in names:
+        if name.lower() in seen:
+            raise ValueError(f"two classes are called {name}")
+        seen.add(name.lower())
     return [template.format(name) for name in names]
 
 
+def token_limit(model) -> int | None:
+    """Tokens that the text encoder takes, None where that is not known."""
+    return model.text.max_tokens if isinstance(model, Pengi) else None
+
+
 def count_tokens(prompts: list[str]) -> list[int]:
-    """Tokens of each prompt with its start and end, also where they are more than the text encoder takes."""
+    """Tokens of each prompt with start and end, also of one that is too long for the encoder."""
     return tokenize(prompts, max_tokens=max(map(len, prompts)) * 4 + 2)[1].sum(1).tolist()
 
 
 def prompt_logits(task: Task, prompts: list[str]) -> torch.Tensor:
-    """[clips, c] of the test clips under these prompts: text is encoded, audio is not."""
+    """[clips, c] of the test clips under these prompts. Only the text is encoded."""
     return LOGIT_SCALE * task.test.features @ task.model.encode_text(prompts).cpu().T
 
 
 def confusion(logits, labels) -> np.ndarray:
-    """[c, c] clips of a class (row) that were taken for a class (column)."""
+    """[c, c] number of clips by true class (row) and predicted class (column)."""
     c = logits.shape[1]
-    return (
-        torch.bincount(torch.as_tensor(labels) * c + logits.argmax(1), minlength=c * c)
-        .reshape(c, c)
-        .numpy()
-    )
+    pairs = torch.as_tensor(labels) * c + logits.argmax(1)
+    return torch.bincount(pairs, minlength=c * c).reshape(c, c).numpy()
 
 
 # Lambda
@@ -312,7 +327,10 @@ def confusion(logits, labels) -> np.ndarray:
 
 @torch.no_grad()
 def mixed_text(palm, lambdas) -> torch.Tensor:
-    """PALM's text embeddings [..., c, dim] at other lambdas [..., c]: unit((1 - lambda) f + lambda z)."""
+    """PALM's text embeddings [..., c, dim] at other lambdas [..., c].
+
+    normalize((1 - lambda) f + lambda z)
+    """
     weight = torch.as_tensor(lambdas, dtype=torch.float32)[..., None]
     return normalize((1 - weight) * palm.f.cpu() + weight * palm.z.detach().cpu())
 
@@ -321,22 +339,27 @@ def mixed_text(palm, lambdas) -> torch.Tensor:
 
 
 class Plane:
-    """A plane in the joint space: `plane(x)` are the coordinates of x [..., dim] in it."""
+    """A plane in the joint space. `plane(x)` gives the coordinates of x [..., dim] in it."""
 
     def __init__(self, axes: torch.Tensor, origin=0.0):
-        self.axes, self.origin = axes, origin  # [dim, 2]
+        self.axes = axes  # [dim, 2]
+        self.origin = origin
 
     @classmethod
     def principal(cls, vectors: torch.Tensor) -> Plane:
-        """That in which [n, dim] vectors vary most."""
+        """The plane of the largest variance of [n, dim] vectors."""
         return cls(principal_axes(vectors, 2), vectors.mean(0))
 
     @classmethod
     @torch.no_grad()
     def of_class(cls, palm, label: int) -> Plane:
-        """That of a class's f and z: the first axis is f, the second what of z is at a right angle to f. The class's
-        mixed text never leaves this plane, so its logits are 100 times a product that can be seen in it."""
-        f, z = palm.f[label].cpu(), palm.z[label].detach().cpu()
+        """The plane of a class's f and z.
+
+        The first axis is f. The second is the part of z at a right angle to f. The class's mixed
+        text never leaves this plane, so its logits are 100 times a product that is visible here.
+        """
+        f = palm.f[label].cpu()
+        z = palm.z[label].detach().cpu()
         return cls(torch.stack([f, normalize(z - (z @ f) * f)], 1))
 
     def __call__(self, x) -> np.ndarray:
@@ -344,21 +367,23 @@ class Plane:
 
 
 def project(vectors: torch.Tensor, kind: str = "PCA") -> np.ndarray:
-    """[n, dim] -> [n, 2] by PCA, or by t-SNE (of cosine distances, seeded), in which only neighbourhoods mean much."""
+    """[n, dim] -> [n, 2].
+
+    kind: "PCA", or "t-SNE" (of cosine distances, seeded), where only neighbourhoods mean much.
+    """
     if kind not in PROJECTIONS:
         raise ValueError(f"there is no projection {kind!r}; there are {', '.join(PROJECTIONS)}")
     if kind == "PCA":
         return Plane.principal(vectors)(vectors)
     perplexity = min(30, (len(vectors) - 1) / 3)
-    return TSNE(
-        metric="cosine", init="random", perplexity=perplexity, random_state=0
-    ).fit_transform(vectors.numpy())
+    tsne = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0)
+    return tsne.fit_transform(vectors.numpy())
 
 
-def map_texts(task: Task, told=unseen) -> dict[str, torch.Tensor]:
+def map_texts(task: Task, on_progress=no_progress) -> dict[str, torch.Tensor]:
     """The text embeddings that a map can show, [c, dim] each."""
     prompts = [ZERO_SHOT_PROMPT.format(name) for name in task.class_names]
-    palm = task.trained("palm", told).method
+    palm = task.trained("palm", on_progress).method
     return {
         "prompts (zero-shot)": task.model.encode_text(prompts).cpu(),
         "class names alone": palm.f.cpu(),
@@ -370,8 +395,10 @@ def map_texts(task: Task, told=unseen) -> dict[str, torch.Tensor]:
 
 
 def run_logits(task: Task, run, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Test logits of each method in `runs/RUN`, of this dataset and fold. ValueError where there are none, or where
-    they are of other clips."""
+    """Test logits of each method in `runs/RUN`, of this dataset and fold.
+
+    Raises ValueError where there are none, or where they are of other clips.
+    """
     rows = load_rows(run)
     rows = rows[
         (rows["dataset"] == task.data.name)
@@ -393,11 +420,13 @@ def run_logits(task: Task, run, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def worst_mistakes(logits: torch.Tensor, labels) -> pd.DataFrame:
-    """Wrong test clips, the worst first: clip, label, guess, confidence, and gap, by how much the guess's logit exceeds
-    the true class's (which still tells apart what the softmax calls 1.00)."""
+    """Wrong test clips, the worst first: clip, label, guess, confidence, gap.
+
+    gap: by how much the guess's logit exceeds the true class's. It still orders clips whose
+    confidence is 1.00 alike.
+    """
     frame = confidence_frame(logits, labels).rename_axis("clip").reset_index()
-    frame["gap"] = (
-        logits.max(1).values - logits.gather(1, torch.as_tensor(labels)[:, None])[:, 0]
-    ).numpy()
+    true = logits.gather(1, torch.as_tensor(labels)[:, None])[:, 0]
+    frame["gap"] = (logits.max(1).values - true).numpy()
     wrong = frame[~frame["right"]].sort_values("gap", ascending=False, kind="stable")
     return wrong[["clip", "label", "guess", "confidence", "gap"]].reset_index(drop=True)
