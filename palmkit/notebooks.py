@@ -15,7 +15,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from palmkit import audio
 from palmkit.results.report import DONE, FAILED, OPEN, write_report
-from palmkit.storage import PROJECT, atomic_write, progress_bar, run_folder
+from palmkit.storage import atomic_write, notebooks_folder, progress_bar, run_folder
 
 # Nothing that a page needs the network for: its formulas and diagrams are none.
 NO_URLS = dict.fromkeys(
@@ -30,7 +30,7 @@ class NotebookFailed(RuntimeError):
 
 def list_notebooks(folder=None, numbers: list[int] | None = None) -> list[Path]:
     """The series, in order: notebooks/NN_name.ipynb; all, or those of these numbers."""
-    folder = Path(folder or PROJECT / "notebooks")
+    folder = Path(folder or notebooks_folder())
     books = {int(book.name[:2]): book for book in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
     if not books:
         raise FileNotFoundError(

@@ -16,6 +16,22 @@ def data_root() -> Path:
 
 
 PROJECT = Path(__file__).resolve().parent.parent  # the checkout, where there is one
+SHARE = Path(__file__).resolve().parent / "share"  # in a wheel: copies of the checkout's files
+
+
+def manifest_path() -> Path:
+    """data_manifest.csv of the checkout, else the copy inside the package."""
+    return _shared("data_manifest.csv")
+
+
+def notebooks_folder() -> Path:
+    """The folder of the notebooks: the checkout's, else the copy inside the package."""
+    return _shared("notebooks")
+
+
+def _shared(name: str) -> Path:
+    is_checkout = (PROJECT / "pyproject.toml").is_file()
+    return (PROJECT if is_checkout else SHARE) / name
 
 
 def cache_root() -> Path:
