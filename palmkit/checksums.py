@@ -1,4 +1,4 @@
-"""What was fetched, written down beside it, so that later loads notice what has changed since."""
+"""Checksums of what was fetched, kept beside it, so that later loads notice a change."""
 
 from __future__ import annotations
 
@@ -11,43 +11,55 @@ from pathlib import Path
 
 from palmkit.storage import atomic_write, progress_bar
 
-LOCK = "palmkit.lock.json"
+CHECKSUM_FILE = "palmkit.lock.json"
 
 
-class LockError(ValueError):
-    """A lock that cannot be read; the message says what to do."""
+class ChecksumError(ValueError):
+    """A checksum file that cannot be read; the message says what to do."""
 
 
-def read_lock(folder) -> dict | None:
-    """The lock of a folder, None if it has none. Raises LockError if it is no lock."""
-    path = Path(folder) / LOCK
+def read_checksums(folder) -> dict | None:
+    """The checksum file of a folder, None if it has none.
+
+    A dict of name, source, revision, file_count, bytes and files: {path: (bytes, mtime in ns,
+    sha256)}. Raises ChecksumError if the file is damaged.
+    """
+    path = Path(folder) / CHECKSUM_FILE
     if not path.is_file():
         return None
     try:
-        lock = json.loads(path.read_text())
-        lock["files"] = {name: tuple(entry) for name, entry in lock["files"].items()}
-        if {len(entry) for entry in lock["files"].values()} != {3}:
+        content = json.loads(path.read_text())
+        content["files"] = {name: tuple(entry) for name, entry in content["files"].items()}
+        if {len(entry) for entry in content["files"].values()} != {3}:
             raise ValueError("an entry is not [bytes, mtime in ns, sha256]")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LockError(
-            f"{path} is no lock file ({error}): take it away, then `python -m palmkit fetch {Path(folder).name}` "
-            "checks what is there and writes it anew"
+        raise ChecksumError(
+            f"{path} is no checksum file ({error}): delete it, then "
+            f"`palmkit fetch {Path(folder).name}` checks what is there and writes it again"
         ) from error
-    return lock
+    return content
 
 
-def write_lock(folder, files: dict[str, tuple[int, int, str]], **provenance) -> None:
-    """Write the lock of a folder: where it is from, and of each file its bytes, time of change (ns) and sha256."""
+def write_checksums(folder, files: dict[str, tuple[int, int, str]], **provenance) -> None:
+    """Write the checksum file of a folder.
+
+    files: {path: (bytes, mtime in ns, sha256)}. provenance: name, source and revision.
+    """
     total = sum(entry[0] for entry in files.values())
-    lock = provenance | {"file_count": len(files), "bytes": total, "files": files}
-    atomic_write(Path(folder) / LOCK, json.dumps(lock, indent=None, separators=(",", ":")) + "\n")
+    content = provenance | {"file_count": len(files), "bytes": total, "files": files}
+    text = json.dumps(content, indent=None, separators=(",", ":"))
+    atomic_write(Path(folder) / CHECKSUM_FILE, text + "\n")
 
 
-def hash_files(folder, what: str = "sha256") -> dict[str, tuple[int, int, str]]:
-    """{path: (bytes, mtime in ns, sha256)} of the files below a folder, hidden ones and the lock left out."""
+def hash_files(folder, label: str = "sha256") -> dict[str, tuple[int, int, str]]:
+    """{path: (bytes, mtime in ns, sha256)} of the files below a folder, as `list_files` has them.
+
+    label: of the progress bar.
+    """
     listed = dict(list_files(folder))
+    total = sum(size for size, _ in listed.values())
     hashed = {}
-    with progress_bar(sum(size for size, _ in listed.values()), what, "B", unit_scale=True) as bar:
+    with progress_bar(total, label, "B", unit_scale=True) as bar:
         for name, (size, mtime) in listed.items():
             hashed[name] = (size, mtime, sha256_of(Path(folder) / name))
             bar.update(size)
@@ -55,20 +67,20 @@ def hash_files(folder, what: str = "sha256") -> dict[str, tuple[int, int, str]]:
 
 
 def list_files(folder, below: str = "") -> Iterator[tuple[str, tuple[int, int]]]:
-    """(path, (bytes, mtime in ns)) of the files below a folder, in the order of their names."""
+    """(path, (bytes, mtime in ns)) of the files below a folder, sorted by name.
+
+    Hidden files, which file managers leave behind, and the checksum file are left out.
+    """
     with os.scandir(Path(folder) / below) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = f"{below}{entry.name}"
-            if (
-                entry.name.startswith(".") or name == LOCK
-            ):  # what file managers leave behind is nobody's data
+            if entry.name.startswith(".") or name == CHECKSUM_FILE:
                 continue
             if entry.is_dir():
                 yield from list_files(folder, f"{name}/")
             else:
-                stat = entry.stat(
-                    follow_symlinks=entry.is_file()
-                )  # a broken link has a size too, another one
+                # Of a broken link, the link's own size: it differs from the file's.
+                stat = entry.stat(follow_symlinks=entry.is_file())
                 yield name, (stat.st_size, stat.st_mtime_ns)
 
 
@@ -78,54 +90,70 @@ def sha256_of(path) -> str:
 
 
 def verify_folder(folder, rehash: bool = False) -> str | None:
-    """What in a folder is not as its lock has it, and what to do; None if nothing, or if there is no lock.
+    """What differs from a folder's checksum file, and what to do; None if nothing differs.
 
-    Names, sizes and times are compared, which takes microseconds a file. A file whose time alone has changed (it was
-    copied) is hashed, and its new time written down. rehash: every file is hashed.
+    Also None for a folder without a checksum file. Names, sizes and times are compared, which
+    takes microseconds a file. A file that differs in time only (it was copied) is hashed, and its
+    new time is written down. rehash: hash every file.
     """
     folder = Path(folder).absolute()  # "." has no name
     try:
-        lock = read_lock(folder)
-    except LockError as error:
+        content = read_checksums(folder)
+    except ChecksumError as error:
         return str(error)
-    if lock is None:
+    if content is None:
         return None
-    locked, listed = lock["files"], dict(list_files(folder))
-    changed = {name for name in locked.keys() & listed.keys() if locked[name][0] != listed[name][0]}
-    alike = [name for name in locked if name in listed and name not in changed]
-    doubtful = [name for name in alike if rehash or locked[name][1] != listed[name][1]]
-    with progress_bar(
-        sum(listed[name][0] for name in doubtful), folder.name, "B", unit_scale=True
-    ) as bar:
-        for name in doubtful:
-            if sha256_of(folder / name) != locked[name][2]:
-                changed.add(name)
-            bar.update(listed[name][0])
-    found = {
-        "missing": locked.keys() - listed.keys(),
+    expected, listed = content["files"], dict(list_files(folder))
+    common = expected.keys() & listed.keys()
+    changed = {name for name in common if expected[name][0] != listed[name][0]}
+    doubtful = [
+        name
+        for name in expected
+        if name in common - changed and (rehash or expected[name][1] != listed[name][1])
+    ]
+    changed |= _changed_content(folder, expected, listed, doubtful)
+    differences = {
+        "missing": expected.keys() - listed.keys(),
         "changed": changed,
-        "not of it": listed.keys() - locked.keys(),
+        "not part of it": listed.keys() - expected.keys(),
     }
-    if any(found.values()):
+    if any(differences.values()):
         return (
-            f"{folder} is not what was fetched: {name_some(found)}. Put that right, or move the folder away and fetch "
-            f"it anew: `python -m palmkit fetch {folder.name}`; if it is meant so, take {LOCK} in it away"
+            f"{folder} is not what was fetched: {name_some(differences)}. Undo that, or move the "
+            f"folder away and fetch it again: `palmkit fetch {folder.name}`; if the change is "
+            f"intended, delete {CHECKSUM_FILE} in it"
         )
-    if any(locked[name][1] != listed[name][1] for name in doubtful):
-        fresh = {name: (*listed[name], locked[name][2]) for name in locked}
-        told = {
-            key: value for key, value in lock.items() if key not in ("file_count", "bytes", "files")
-        }
-        with contextlib.suppress(OSError):  # a read-only folder is as good, only slower
-            write_lock(folder, fresh, **told)
+    if any(expected[name][1] != listed[name][1] for name in doubtful):
+        _update_times(folder, content, listed)
     return None
 
 
-def name_some(found: dict[str, set[str]], most: int = 3) -> str:
-    """ "missing: a.wav, b.wav and 7 more; changed: train.csv"."""
-    parts = []
-    for what, names in found.items():
-        if names:
-            more = f" and {len(names) - most} more" if len(names) > most else ""
-            parts.append(f"{what}: {', '.join(sorted(names)[:most])}{more}")
-    return "; ".join(parts)
+def _changed_content(folder: Path, expected: dict, listed: dict, names: list[str]) -> set[str]:
+    """Those of `names` whose sha256 is not the expected one."""
+    changed = set()
+    total = sum(listed[name][0] for name in names)
+    with progress_bar(total, folder.name, "B", unit_scale=True) as bar:
+        for name in names:
+            if sha256_of(folder / name) != expected[name][2]:
+                changed.add(name)
+            bar.update(listed[name][0])
+    return changed
+
+
+def _update_times(folder: Path, content: dict, listed: dict) -> None:
+    """Write down the files' present times, so that they are not hashed again."""
+    files = {name: (*listed[name], entry[2]) for name, entry in content["files"].items()}
+    derived = ("file_count", "bytes", "files")
+    provenance = {key: value for key, value in content.items() if key not in derived}
+    with contextlib.suppress(OSError):  # a read-only folder is as good, only slower
+        write_checksums(folder, files, **provenance)
+
+
+def name_some(names: dict[str, set[str]], most: int = 3) -> str:
+    """Name the first of several sets: "missing: a.wav, b.wav and 7 more; changed: train.csv"."""
+    texts = []
+    for kind, found in names.items():
+        if found:
+            more = f" and {len(found) - most} more" if len(found) > most else ""
+            texts.append(f"{kind}: {', '.join(sorted(found)[:most])}{more}")
+    return "; ".join(texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import functools
+import logging
 import os
 import sys
 
@@ -311,7 +312,7 @@ def _check(arguments) -> None:
             f"# {check.name}\n\n{to_markdown(check.folds.astype(object).fillna('').set_index('fold'))}\n"
         )
         if not arguments.tables_only:
-            print(f"{to_markdown(check.glance().set_index('files'))}\n")
+            print(f"{to_markdown(check.summarise_clips().set_index('files'))}\n")
         findings = check.findings.set_index("severity")
         print(f"{to_markdown(findings)}\n" if len(findings) else "Nothing was found to be wrong.\n")
         bad += [] if check.ok else [check.name]
@@ -332,10 +333,14 @@ def _own(arguments) -> None:
 def _fetch(arguments) -> None:
     from palmkit.datasets.fetch import fetch
 
-    told = functools.partial(print, file=sys.stderr, flush=True)
-    for path in fetch(
-        *arguments.names, update=arguments.update, verify=arguments.verify, told=told
-    ):
+    logger, handler = logging.getLogger("palmkit"), logging.StreamHandler(sys.stderr)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        paths = fetch(*arguments.names, update=arguments.update, verify=arguments.verify)
+    finally:
+        logger.removeHandler(handler)
+    for path in paths:
         print(path)
 
 

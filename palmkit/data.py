@@ -1,11 +1,12 @@
-"""Datasets in the published layout, and the published few-shot draw."""
+"""Load a dataset folder in the published layout, and draw the published few-shot clips."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import re
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,18 @@ import numpy as np
 import pandas as pd
 
 from palmkit.checksums import verify_folder
-from palmkit.tables import DatasetError, read_split
+from palmkit.tables import SPLITS, DatasetError, find_folds, read_split, split_path
+
+HASHING_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One fold of a dataset. `.train`, `.test`: DataFrames (path, class_name, label), indexed by row of their CSV."""
+    """One fold of a dataset.
+
+    train, test: DataFrames (path, class_name, label), indexed by the row of their CSV. `label`
+    counts `class_names`, which are sorted.
+    """
 
     name: str
     root: Path
@@ -28,11 +35,22 @@ class Dataset:
     test: pd.DataFrame
 
     def digest(self) -> str:
-        """sha256 of what the split lists: relative paths, sizes and classes."""
-        sha = hashlib.sha256(repr(self.class_names).encode())
-        for frame in (self.train, self.test):
+        """sha256 of class names and of every row's split, relative path, label and file content.
+
+        Neither the folder's place nor the files' times count. A file is hashed once in a process
+        while its size, times and inode stay the same. Raises AudioError for a missing file.
+        """
+        from palmkit.audio import file_digest  # PyTorch is behind it, and loading needs none
+
+        frames = {"train": self.train, "test": self.test}
+        paths = [path for frame in frames.values() for path in frame["path"]]
+        with ThreadPoolExecutor(HASHING_THREADS) as pool:
+            contents = iter(list(pool.map(file_digest, paths)))
+        sha = hashlib.sha256(json.dumps(self.class_names).encode())
+        for split, frame in frames.items():
             for path, label in zip(frame["path"], frame["label"], strict=True):
-                sha.update(f"{self.relative(path)}|{label}|{os.path.getsize(path)}\n".encode())
+                row = [split, self.relative(path), int(label), next(contents)]
+                sha.update(json.dumps(row).encode())
         return sha.hexdigest()
 
     def relative(self, path) -> str:
@@ -40,71 +58,75 @@ class Dataset:
         return Path(path).relative_to(self.root).as_posix()
 
 
-def find_folds(root) -> list[int | None]:
-    """The folds of a dataset folder, [1, 2, ...], or [None] where it has one split."""
-    root = Path(root)
-    folds = sorted(
-        int(m[1])
-        for p in root.glob("csv_files/train_*.csv")
-        if (m := re.fullmatch(r"train_(\d+)\.csv", p.name))
-    )
-    return folds or [None]
-
-
 def read_dataset(root, fold: int | None = None) -> Dataset:
-    """Read a dataset folder: `train.csv` and `test.csv` (else in `csv_files/`), or `csv_files/train_K.csv` for fold K.
+    """Read a dataset folder: `train.csv` and `test.csv`, or those of fold K in `csv_files/`.
 
-    Columns `path` (relative to the folder) and `classname`.
-    Class names are sorted; labels count them. Raises DatasetError, naming file and row, or files that are no longer
-    as they were fetched.
+    The tables have the columns `path`, relative to the folder, and `classname`. Raises
+    DatasetError, which names file and row, and also where files differ from what was fetched.
     """
     root = Path(root)
     if problem := verify_folder(root):
         raise DatasetError(problem)
+    name = Path(os.path.abspath(root)).name  # "." has no name
+    _check_fold(root, name, fold)
+    frames = {split: read_split(root, split_path(root, split, fold)) for split in SPLITS}
+    place = name if fold is None else f"{name}, fold {fold}"
+    class_names = _check_classes(place, frames)
+    labels = {name: label for label, name in enumerate(class_names)}
+    for frame in frames.values():
+        frame["label"] = frame["class_name"].map(labels)
+    return Dataset(name, root, fold, class_names, **frames)
+
+
+def _check_fold(root: Path, name: str, fold: int | None) -> None:
+    """Raise DatasetError if a folder has no such fold."""
     folds = find_folds(root)
     if fold is None and folds != [None]:
-        raise DatasetError(f"{root.name} has folds {folds}: say which, fold=1 for example")
-    folder, suffix = split_folder(root, fold)
-    if not (folder / f"train{suffix}.csv").is_file():
-        known = f"it has folds {folds}" if folds != [None] else "it has no folds"
+        raise DatasetError(f"{name} has the folds {folds}: choose one, fold={folds[0]} for example")
+    if split_path(root, "train", fold).is_file():
+        return
+    if folds != [None]:
         raise DatasetError(
-            f"{root.name}: there is no {folder.name}/train{suffix}.csv (fold={fold}; {known})"
+            f"{name} has no csv_files/train_{fold}.csv, so it has no fold {fold}: choose one "
+            f"of the folds {folds}"
         )
-    frames = [read_split(root, folder / f"{part}{suffix}.csv") for part in ("train", "test")]
-    train_classes, test_classes = (set(frame["class_name"]) for frame in frames)
-    if train_classes != test_classes:
+    if split_path(root, "train").is_file():
         raise DatasetError(
-            f"{root.name}, fold {fold}: train and test have different classes; only in train: "
-            f"{sorted(train_classes - test_classes)}, only in test: {sorted(test_classes - train_classes)}"
+            f"{name} has no csv_files/train_{fold}.csv: it has no folds, so leave fold out"
         )
-    class_names = sorted(train_classes)
+    raise DatasetError(
+        f"{root} holds no dataset: it has no train.csv, csv_files/train.csv or "
+        "csv_files/train_1.csv. Choose the folder that has the tables, or fetch it again. Without "
+        "tables it must hold a folder of audio files for each class"
+    )
+
+
+def _check_classes(place: str, frames: dict[str, pd.DataFrame]) -> list[str]:
+    """The sorted class names; DatasetError if a task cannot be made of them."""
+    train, test = (set(frames[split]["class_name"]) for split in SPLITS)
+    if train != test:
+        raise DatasetError(
+            f"{place}: train and test have different classes; only in train: "
+            f"{sorted(train - test)}, only in test: {sorted(test - train)}. Give every class clips "
+            "in both tables, or remove its rows"
+        )
+    class_names = sorted(train)
     if len(class_names) < 2:
         raise DatasetError(
-            f"{root.name}: a classification task needs two classes or more, not {class_names}"
+            f"{place}: a classification task needs two classes or more, not {class_names}; add "
+            "clips of another class to both tables"
         )
     if same := indistinguishable_names(class_names):
         raise DatasetError(
-            f"{root.name}, fold {fold}: the class names {' and '.join(map(repr, same[0]))} differ in case or spaces "
-            "only; the text encoder reads them alike, so give one class one spelling in the CSVs"
+            f"{place}: the class names {' and '.join(map(repr, same[0]))} differ in case or spaces "
+            "only, and the text encoder does not tell them apart; give one class one spelling in "
+            "the tables"
         )
-    for frame in frames:
-        frame["label"] = frame["class_name"].map(
-            {name: label for label, name in enumerate(class_names)}
-        )
-    return Dataset(root.name, root, fold, class_names, *frames)
-
-
-def split_folder(root: Path, fold: int | None) -> tuple[Path, str]:
-    """Where the tables of a fold are, and what follows "train" and "test" in their names.
-
-    A split in csv_files/ was added to the published repositories later; where both are, the paper's is above it.
-    """
-    above = fold is None and (root / "train.csv").is_file()
-    return root if above else root / "csv_files", "" if fold is None else f"_{fold}"
+    return class_names
 
 
 def indistinguishable_names(class_names) -> list[tuple[str, ...]]:
-    """Names that CLIP's tokenizer reads alike, for it folds case and spaces."""
+    """Groups of names that are equal for CLIP's tokenizer, which folds case and spaces."""
     groups: dict[str, list[str]] = {}
     for name in class_names:
         groups.setdefault(" ".join(name.lower().split()), []).append(name)
@@ -112,17 +134,18 @@ def indistinguishable_names(class_names) -> list[tuple[str, ...]]:
 
 
 def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFrame:
-    """The published few-shot draw, exactly: for each class in sorted order, `sample(shots)` from NumPy's legacy stream.
+    """The published few-shot draw: for each class in sorted order, `sample(shots)`.
 
-    A class with fewer clips gives all of them and draws nothing; how many did is warned of. shots=-1: all clips.
+    All classes share one legacy NumPy stream of `seed`, as in the published code. A class with
+    fewer clips gives all of them and takes nothing from the stream; a warning names such classes.
+    shots=-1: all clips, undrawn.
     """
     if shots == -1:
         return train.copy()
     if shots < 1:
         raise ValueError(f"shots={shots}: use 1 or more, or -1 for all clips")
-    stream = np.random.RandomState(
-        seed
-    )  # what np.random.seed(seed) starts, without touching the global generator
+    # What np.random.seed(seed) starts, without touching the global generator.
+    stream = np.random.RandomState(seed)
     chosen, short = [], []
     for class_name in sorted(train["class_name"].unique()):
         clips = train[train["class_name"] == class_name]

@@ -6,8 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "check": ["Check", "check_dataset"],
-        "fetch": ["BY_HAND", "FetchError", "fetch", "read_manifest"],
-        "import_folder": ["own_dataset"],
+        "fetch": ["FetchError", "fetch"],
+        "import_folder": ["import_dataset", "own_dataset"],
+        "manifest": ["BY_HAND", "read_manifest"],
         "resolve": ["choose_folds", "find_dataset", "list_folds", "load_dataset"],
     },
 )

@@ -1,4 +1,4 @@
-"""What is known to go wrong with a dataset, looked for before hours are spent on it."""
+"""Look a dataset over before hours are spent on it: layout, tables, classes, folds, leakage, audio."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ import pandas as pd
 
 from palmkit import audio
 from palmkit.checksums import verify_folder
-from palmkit.data import indistinguishable_names, split_folder
+from palmkit.data import indistinguishable_names
 from palmkit.datasets.filenames import parse_file_name
-from palmkit.datasets.resolve import find_dataset, list_folds
+from palmkit.datasets.resolve import find_dataset
 from palmkit.published import paper_datasets
 from palmkit.storage import progress_bar
-from palmkit.tables import DatasetError, read_table, row_problems
+from palmkit.tables import SPLITS, DatasetError, find_folds, read_table, row_problems, split_path
 
 SILENT = 1e-4  # a peak of -80 dB of full scale
-VERY_SHORT = 0.1  # seconds; a clip is repeated until it fills seven
+VERY_SHORT = 0.1  # seconds; a short clip is repeated until it fills the model's clip length
+PENGI_SECONDS = 7.0
+DECODING_THREADS = 8
 SHOWN = 5  # of many findings of one kind in one place
-SEVERITIES = ("error", "warning", "note")  # it cannot be used; a number may be wrong; worth knowing
-CLIPS = ["path", "rate", "channels", "seconds", "peak", "content"]
+# A dataset with an error cannot be used; with a warning, a number may be wrong.
+SEVERITIES = ("error", "warning", "note")
+CLIP_COLUMNS = ["path", "rate", "channels", "seconds", "peak", "content"]
+FINDING_COLUMNS = ["severity", "where", "what", "advice"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """What `check_dataset` found. `.ok` says that nothing keeps the dataset from being used.
+    """What `check_dataset` found. `.ok`: no finding is an error.
 
-    findings: severity, where, what, advice. folds: fold, train, test, published_test, classes, fewest (training clips
-    of a class). clips: path, rate (Hz), channels, seconds, peak, content (a digest of the samples).
+    findings: severity, where, what, advice.
+    folds: fold, train, test (clips), published_test (test clips in the published logs), classes,
+        fewest (training clips of the rarest class).
+    clips: path, rate (Hz), channels, seconds, peak, content (a digest of the samples).
     """
 
     name: str
@@ -42,132 +48,143 @@ class Check:
     def ok(self) -> bool:
         return not (self.findings["severity"] == "error").any()
 
-    def glance(self) -> pd.DataFrame:
+    def summarise_clips(self) -> pd.DataFrame:
         """Files by sample rate and channels: how many, and how long (seconds)."""
-        heard = self.clips.dropna(subset="rate").astype({"rate": int, "channels": int})
-        lengths = (
-            heard.groupby(["rate", "channels"])["seconds"]
-            .agg(["count", "min", "median", "max"])
-            .round(2)
-        )
-        return lengths.rename(columns={"count": "files"}).reset_index()
+        decoded = self.clips.dropna(subset="rate").astype({"rate": int, "channels": int})
+        seconds = decoded.groupby(["rate", "channels"])["seconds"]
+        table = seconds.agg(["count", "min", "median", "max"]).round(2)
+        return table.rename(columns={"count": "files"}).reset_index()
 
 
 class _Findings(list):
-    """Lines of (severity, where, what, advice)."""
+    """Rows of (severity, where, what, advice)."""
 
-    def error(self, *line):
-        self.append(("error", *line))
+    def error(self, where: str, what: str, advice: str) -> None:
+        self.append(("error", where, what, advice))
 
-    def warning(self, *line):
-        self.append(("warning", *line))
+    def warning(self, where: str, what: str, advice: str) -> None:
+        self.append(("warning", where, what, advice))
 
-    def note(self, *line):
-        self.append(("note", *line))
+    def note(self, where: str, what: str, advice: str) -> None:
+        self.append(("note", where, what, advice))
+
+    def table(self) -> pd.DataFrame:
+        """Sorted by severity."""
+        table = pd.DataFrame(self, columns=FINDING_COLUMNS)
+        rank = table["severity"].map(SEVERITIES.index)
+        return table.loc[rank.sort_values(kind="stable").index].reset_index(drop=True)
 
 
-def check_dataset(dataset, shots: int = 16, listen: bool = True) -> Check:
-    """Look a dataset over: layout, tables, classes, counts, folds, leakage, and (with `listen`) every audio file.
+@dataclass(frozen=True)
+class _Fold:
+    """The good rows of a fold's two tables: path below the folder, class_name."""
 
-    dataset: a folder or name as `load_dataset` takes it. shots: clips a class that training will draw.
-    Whatever is wrong becomes a finding with what to do; only a folder that is not there raises DatasetError.
+    number: int | None
+    train: pd.DataFrame
+    test: pd.DataFrame
+
+    @property
+    def place(self) -> str:
+        return "the split" if self.number is None else f"fold {self.number}"
+
+    @property
+    def class_names(self) -> set[str]:
+        return {*self.train["class_name"], *self.test["class_name"]}
+
+
+def check_dataset(
+    dataset, shots: int = 16, decode: bool = True, clip_seconds: float = PENGI_SECONDS
+) -> Check:
+    """Check a dataset: layout, tables, classes, counts, folds, leakage, and every audio file.
+
+    dataset: a folder or name, as `load_dataset` takes it.
+    shots: clips a class that training will draw.
+    decode: False leaves the audio files out.
+    clip_seconds: of the model; longer clips are cropped.
+
+    A fault becomes a finding with advice. Only an unknown dataset raises DatasetError.
     """
     root, found = find_dataset(dataset), _Findings()
-    facts = paper_datasets().get(root.name)
+    name = Path(os.path.abspath(root)).name
+    facts = paper_datasets().get(name)
     if problem := verify_folder(root):
-        found.error("lock", problem, "Fetch the dataset again; until then it is not loaded")
-    folds = {
-        fold: parts for fold in list_folds(root) if len(parts := _read_fold(root, fold, found)) == 2
-    }
-    paths = sorted(
-        {path for parts in folds.values() for frame in parts.values() for path in frame["path"]}
-    )
-    clips = _listen(root, paths, found) if listen else pd.DataFrame({"path": paths})
-    _check_layout(root, [*folds], facts, paths, found)
-    for fold, parts in folds.items():
-        _check_fold(fold, parts, shots, found)
-        _check_facts(fold, parts, facts, found)
-        _check_leakage(fold, parts, clips, found)
+        found.error("checksums", problem, "Fetch the dataset again; until then it is not loaded")
+    folds = _read_folds(root, found)
+    paths = sorted({path for fold in folds for path in [*fold.train["path"], *fold.test["path"]]})
+    clips = pd.DataFrame({"path": paths})
+    if decode:
+        clips = _decode(root, name, paths, found)
+        _check_audio(clips, clip_seconds, found)
+    _check_published_folds(folds, facts, found)
+    _check_layout(root, folds, paths, found)
+    for fold in folds:
+        _check_fold(fold, shots, found)
+        _check_facts(fold, facts, found)
+        _check_leakage(fold, clips, found)
     _check_across(folds, found)
-    table = pd.DataFrame(found, columns=["severity", "where", "what", "advice"])
-    table = table.sort_values(
-        "severity", key=lambda s: s.map(SEVERITIES.index), kind="stable", ignore_index=True
-    )
-    return Check(root.name, table, _count(folds, facts), clips.reindex(columns=CLIPS))
-
-
-def _place(fold) -> str:
-    return "the split" if fold is None else f"fold {fold}"
+    return Check(name, found.table(), _count(folds, facts), clips.reindex(columns=CLIP_COLUMNS))
 
 
 def _some(items) -> str:
+    """The first few of many, and how many more there are."""
     items = [str(item) for item in items]
-    return ", ".join(items[:SHOWN]) + (
-        f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    )
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
 
 
-def _read_fold(root: Path, fold, found: _Findings) -> dict[str, pd.DataFrame]:
-    """The train and test tables (path, class_name) without their bad rows, which become findings."""
-    folder, suffix = split_folder(root, fold)
-    parts = {}
-    for part in ("train", "test"):
-        path = folder / f"{part}{suffix}.csv"
-        where = path.relative_to(root).as_posix()
-        try:
-            rows = read_table(path)
-        except (DatasetError, OSError) as error:
-            found.error(where, str(error), "Fetch the dataset again, or mend the table")
-            continue
-        bad = dict(row_problems(root, rows))
-        for line, problem in [*bad.items()][:SHOWN]:
-            found.error(
-                f"{where}, row {line}", problem, "Mend or remove the row, or fetch the file"
-            )
-        if len(bad) > SHOWN:
-            found.error(
-                where, f"{len(bad)} of {len(rows)} rows are bad", "See the first of them, above"
-            )
-        good = [
-            (os.path.normpath(row["path"]), row["classname"])
-            for line, row in rows
-            if line not in bad
-        ]
-        parts[part] = pd.DataFrame(good, columns=["path", "class_name"])
-    return parts
+def _read_folds(root: Path, found: _Findings) -> list[_Fold]:
+    """The folds that have both tables."""
+    folds = []
+    for number in find_folds(root):
+        tables = {split: _read_good_rows(root, split, number, found) for split in SPLITS}
+        if all(table is not None for table in tables.values()):
+            folds.append(_Fold(number, **tables))
+    return folds
 
 
-def _check_layout(root: Path, folds: list, facts, paths: list[str], found: _Findings) -> None:
+def _read_good_rows(root: Path, split: str, number, found: _Findings) -> pd.DataFrame | None:
+    """A table (path, class_name) without its bad rows, which become findings."""
+    path = split_path(root, split, number)
+    where = path.relative_to(root).as_posix()
+    try:
+        rows = read_table(path)
+    except DatasetError as error:
+        found.error(where, str(error), "Fetch the dataset again, or correct the table")
+        return None
+    bad = dict(row_problems(root, rows))
+    for line, problem in [*bad.items()][:SHOWN]:
+        what, _, advice = problem.rpartition("; ")
+        found.error(f"{where}, row {line}", what, advice[:1].upper() + advice[1:])
+    if len(bad) > SHOWN:
+        what = f"{len(bad)} of {len(rows)} rows are bad"
+        found.error(where, what, "See the first of them, above")
+    good = [(os.path.normpath(r["path"]), r["classname"]) for line, r in rows if line not in bad]
+    return pd.DataFrame(good, columns=["path", "class_name"])
+
+
+def _check_published_folds(folds: list[_Fold], facts, found: _Findings) -> None:
+    """The number of folds against the paper's."""
+    if not facts or facts.folds == 1 or len(folds) == facts.folds:
+        return
+    if [fold.number for fold in folds] == [None]:
+        what = f"one split, but the paper's numbers are means over {facts.folds} folds"
+        advice = "Use train_K.csv and test_K.csv of each fold; the single split came later"
+    else:
+        what = f"{len(folds)} whole folds, the paper has {facts.folds}"
+        advice = "Fetch the tables of the missing folds, or quote no mean over all folds"
+    found.warning("layout", what, advice)
+
+
+def _check_layout(root: Path, folds: list[_Fold], paths: list[str], found: _Findings) -> None:
+    """Single splits beside the tables in use, and files in no table."""
     single = [folder for folder in (root, root / "csv_files") if (folder / "train.csv").is_file()]
-    if facts and facts.folds > 1:
-        if folds == [None]:
-            what = f"one split, but the paper's numbers are means over {facts.folds} folds"
-            found.warning(
-                "layout",
-                what,
-                "Use train_K.csv and test_K.csv of each fold; the single split came later",
-            )
-        elif len(folds) != facts.folds:
-            what = f"{len(folds)} whole folds, the paper has {facts.folds}"
-            found.warning(
-                "layout",
-                what,
-                "Fetch the tables of the missing folds, or quote no mean over all folds",
-            )
-    if single and folds and folds != [None]:
+    has_folds = any(fold.number is not None for fold in folds)
+    if single and has_folds:
         found.note("layout", "there is a single split beside the folds", "Nothing: it is not used")
-    if len(single) == 2 and folds == [None]:
-        texts = [
-            [(folder / f"{part}.csv").read_bytes() for part in ("train", "test")]
-            for folder in single
-        ]
-        if texts[0] != texts[1]:
-            what = "the split in csv_files/ is another than the one above it"
-            found.warning(
-                "layout",
-                what,
-                "Nothing, if the paper's is meant: that is the one above, which is used",
-            )
+    if len(single) == 2 and folds and not has_folds and _differ(*single):
+        what = "the split in csv_files/ is another than the one above it"
+        advice = "Nothing, if the paper's is meant: that is the one above, which is used"
+        found.warning("layout", what, advice)
     suffixes = {Path(path).suffix for path in paths}
     there = {
         path.relative_to(root).as_posix()
@@ -175,194 +192,177 @@ def _check_layout(root: Path, folds: list, facts, paths: list[str], found: _Find
         if path.suffix in suffixes
     }
     if unused := sorted(there - {Path(path).as_posix() for path in paths}):
-        found.note(
-            "audios",
-            f"{len(unused)} files are in no table: {_some(unused)}",
-            "Nothing: they are not used",
-        )
+        what = f"{len(unused)} files are in no table: {_some(unused)}"
+        found.note("audios", what, "Nothing: they are not used")
 
 
-def _check_fold(fold, parts: dict, shots: int, found: _Findings) -> None:
-    where, train, test = _place(fold), parts["train"], parts["test"]
-    classes = set(train["class_name"]), set(test["class_name"])
-    for part, only in (("train", classes[0] - classes[1]), ("test", classes[1] - classes[0])):
+def _differ(one: Path, other: Path) -> bool:
+    """Whether two folders have other tables of a single split."""
+
+    def read(path: Path) -> bytes | None:
+        return path.read_bytes() if path.is_file() else None
+
+    return any(read(one / f"{split}.csv") != read(other / f"{split}.csv") for split in SPLITS)
+
+
+def _check_fold(fold: _Fold, shots: int, found: _Findings) -> None:
+    """Classes and counts of one fold."""
+    train, test = set(fold.train["class_name"]), set(fold.test["class_name"])
+    for split, only in (("train", train - test), ("test", test - train)):
         if only:
-            found.error(
-                where,
-                f"classes only in {part}: {_some(sorted(only))}",
-                "Mend the tables: both need every one",
-            )
-    for names in indistinguishable_names(sorted(classes[0] | classes[1])):
+            what = f"classes only in {split}: {_some(sorted(only))}"
+            found.error(fold.place, what, "Correct the tables: both need every class")
+    if len(train | test) == 1:
+        what = f"one class only: {_some(train | test)}"
+        found.error(fold.place, what, "Add clips of another class to both tables")
+    for names in indistinguishable_names(sorted(train | test)):
         what = f"class names {' and '.join(map(repr, names))} differ in case or spaces only"
-        found.error(where, what, "Give one class one spelling: the text encoder reads them alike")
-    counts = train["class_name"].value_counts().sort_index()
+        advice = "Give one class one spelling: the text encoder does not tell them apart"
+        found.error(fold.place, what, advice)
+    counts = fold.train["class_name"].value_counts().sort_index()
     if len(few := counts[counts < shots]):
-        what = f"fewer than {shots} clips to train on: {_some(f'{name} ({n})' for name, n in few.items())}"
-        found.warning(
-            where,
-            what,
-            "Such classes give all they have, as in the published code: say so with the number",
-        )
-    if fold is not None and len(test) > len(train):
-        what = (
-            f"more clips to test ({len(test)}) than to train ({len(train)}): the two look swapped"
-        )
-        found.warning(
-            where,
-            what,
-            "Quote results with and without such folds, as the results table does for TUT2017",
-        )
+        names = _some(f"{name} ({count})" for name, count in few.items())
+        what = f"fewer than {shots} clips to train on: {names}"
+        advice = "Such classes give all they have, as in the published code: say so with the number"
+        found.warning(fold.place, what, advice)
+    if fold.number is not None and len(fold.test) > len(fold.train):
+        clips = f"more clips to test ({len(fold.test)}) than to train ({len(fold.train)})"
+        advice = "Quote results with and without such folds, as the results table does for TUT2017"
+        found.warning(fold.place, f"{clips}: the two look swapped", advice)
 
 
-def _check_facts(fold, parts: dict, facts, found: _Findings) -> None:
+def _check_facts(fold: _Fold, facts, found: _Findings) -> None:
     """Class names and the number of test clips against the published ones."""
     if not facts:
         return
-    where, names = _place(fold), {name for frame in parts.values() for name in frame["class_name"]}
-    here, there = sorted(names - set(facts.class_names)), sorted(set(facts.class_names) - names)
+    here = sorted(fold.class_names - set(facts.class_names))
+    there = sorted(set(facts.class_names) - fold.class_names)
     if here or there:
-        pairs = indistinguishable_names([*here, *there])
-        what = (
-            "class names are spelt otherwise"
-            if len(pairs) == len(here) == len(there)
-            else "classes are others"
-        )
-        found.warning(
-            where,
-            f"{what} than published: here {_some(map(repr, here)) or 'none'}, published {_some(map(repr, there))}",
-            "Use the published names: zero-shot reads them, and their order decides the draw",
-        )
+        same = len(indistinguishable_names([*here, *there])) == len(here) == len(there)
+        what = "class names are spelt otherwise" if same else "classes are others"
+        names = f"here {_some(map(repr, here)) or 'none'}"
+        names += f", published {_some(map(repr, there)) or 'none'}"
+        advice = "Use the published names: zero-shot reads them, and their order decides the draw"
+        found.warning(fold.place, f"{what} than published: {names}", advice)
     published = _published_test(fold, facts)
-    if published not in (None, len(parts["test"])):
-        what = f"{len(parts['test'])} test clips, the published logs have {published}"
-        found.warning(
-            where, what, "This is another revision, or not whole: fetch it again before comparing"
-        )
+    if published not in (None, len(fold.test)):
+        what = f"{len(fold.test)} test clips, the published logs have {published}"
+        advice = "This is another revision, or not whole: fetch it again before comparing"
+        found.warning(fold.place, what, advice)
 
 
-def _published_test(fold, facts) -> int | None:
+def _published_test(fold: _Fold, facts) -> int | None:
     """Test clips of a fold in the published logs; None if they have no such fold."""
-    return dict(zip(facts.fold_numbers, facts.test_clips, strict=True)).get(fold) if facts else None
+    if not facts:
+        return None
+    return dict(zip(facts.fold_numbers, facts.test_clips, strict=True)).get(fold.number)
 
 
-def _listen(root: Path, paths: list[str], found: _Findings) -> pd.DataFrame:
-    """Decode every file, several at a time; unreadable, silent and very short ones become findings."""
+def _decode(root: Path, name: str, paths: list[str], found: _Findings) -> pd.DataFrame:
+    """Decode every file, several at a time: CLIP_COLUMNS. Unreadable files become findings."""
 
-    def hear(path):
+    def decode_one(path: str) -> dict:
         try:
             samples, rate = audio.read_samples(audio.read_bytes(root / path), path)
         except audio.AudioError as error:
-            return str(error)
-        content = audio.digest(f"{rate} {list(samples.shape)}".encode() + samples.numpy().tobytes())
-        return (
-            path,
-            rate,
-            len(samples),
-            samples.shape[1] / rate,
-            float(samples.abs().max()),
-            content,
-        )
+            return {"error": str(error)}
+        shape = f"{rate} {list(samples.shape)}".encode()
+        return {
+            "path": path,
+            "rate": rate,
+            "channels": len(samples),
+            "seconds": samples.shape[1] / rate,
+            "peak": float(samples.abs().max()),
+            "content": audio.digest(shape + samples.numpy().tobytes()),
+        }
 
-    heard, workers = [], min(8, os.cpu_count() or 1)
-    bar = progress_bar(len(paths), f"check {root.name}", "clip")
+    decoded, workers = [], min(DECODING_THREADS, os.cpu_count() or 1)
+    bar = progress_bar(len(paths), f"check {name}", "clip")
     with bar, concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for result in pool.map(hear, paths):
-            heard.append(result)
+        for result in pool.map(decode_one, paths):
+            decoded.append(result)
             bar.update()
-    bad = [message for message in heard if isinstance(message, str)]
+    bad = [clip["error"] for clip in decoded if "error" in clip]
     for message in bad[:SHOWN]:
         found.error("audios", message, "Fetch the file again, or remove its row")
     if len(bad) > SHOWN:
         found.error("audios", f"{len(bad)} files cannot be used", "See the first of them, above")
-    clips = pd.DataFrame([line for line in heard if not isinstance(line, str)], columns=CLIPS)
+    good = [clip for clip in decoded if "error" not in clip]
+    return pd.DataFrame(good, columns=CLIP_COLUMNS)
+
+
+def _check_audio(clips: pd.DataFrame, clip_seconds: float, found: _Findings) -> None:
+    """Silent, very short, long and multi-channel files."""
     for chosen, what in (
         (clips["peak"] < SILENT, "are silent (peak under -80 dB)"),
         (clips["seconds"] < VERY_SHORT, f"are shorter than {VERY_SHORT} s"),
     ):
         if chosen.any():
             what = f"{chosen.sum()} files {what}: {_some(clips['path'][chosen])}"
-            found.warning(
-                "audios", what, "Listen to them; fetch damaged ones again, or remove their rows"
-            )
+            advice = "Listen to them; fetch damaged ones again, or remove their rows"
+            found.warning("audios", what, advice)
     if count := (clips["channels"] > 1).sum():
         what = f"{count} files have several channels"
         found.note("audios", what, "Nothing: as published, channels are put one after the other")
-    if count := (
-        clips["seconds"] * clips["channels"] > audio.CLIP_SAMPLES / audio.SAMPLE_RATE
-    ).sum():
-        what = f"{count} files are longer than 7 s (channels one after the other)"
-        found.note(
-            "audios",
-            what,
-            "Nothing: a random part is heard, as published; --crop center makes it the middle",
-        )
-    return clips
+    if count := (clips["seconds"] * clips["channels"] > clip_seconds).sum():
+        what = f"{count} files are longer than {clip_seconds:g} s (channels one after the other)"
+        advice = "Nothing: as published, a random part is used; --crop center takes the middle"
+        found.note("audios", what, advice)
 
 
-def _check_leakage(fold, parts: dict, clips: pd.DataFrame, found: _Findings) -> None:
-    """Test clips that training has heard: by path, by content, and by recording or speaker where names tell it."""
-    where = _place(fold)
-    train, test = (list(parts[part]["path"]) for part in ("train", "test"))
+def _check_leakage(fold: _Fold, clips: pd.DataFrame, found: _Findings) -> None:
+    """Test clips that are in train: by path, by content, by recording or speaker."""
+    train, test = list(fold.train["path"]), list(fold.test["path"])
     if same := sorted(set(train) & set(test)):
-        found.error(
-            where,
-            f"{len(same)} clips are in train and test: {_some(same)}",
-            "Take them out of train",
-        )
+        what = f"{len(same)} clips are in train and test: {_some(same)}"
+        found.error(fold.place, what, "Take them out of train")
     if "content" in clips:
         content = dict(zip(clips["path"], clips["content"], strict=True))
         trained = {content[path]: path for path in train if path in content}
         twins = [(trained[content[path]], path) for path in test if content.get(path) in trained]
         if twins := [f"{a} = {b}" for a, b in twins if a != b]:
-            what = (
-                f"{len(twins)} test clips have the very samples of a training clip: {_some(twins)}"
-            )
-            found.warning(where, what, "Take the copies out of train, or say so with the number")
+            what = f"{len(twins)} test clips have the very samples of a training clip"
+            advice = "Take the copies out of train, or say so with the number"
+            found.warning(fold.place, f"{what}: {_some(twins)}", advice)
     for kind, report in (("recording", found.warning), ("speaker", found.note)):
-        heard, asked = (
+        trained, tested = (
             [parse_file_name(path).get(kind) for path in paths] for paths in (train, test)
         )
-        shared = set(filter(None, heard)) & set(asked)
-        if count := sum(name in shared for name in asked):
-            what = f"{count} of {len(asked)} test clips share their {kind} with training clips ({len(shared)} {kind}s)"
-            report(
-                where,
-                what,
-                "Accuracy is higher than on a new one; where the published split is so, say it",
-            )
+        shared = set(filter(None, trained)) & set(tested)
+        if count := sum(name in shared for name in tested):
+            what = f"{count} of {len(tested)} test clips share their {kind} with training clips"
+            advice = "Accuracy is higher than on a new one; where the published split is so, say it"
+            report(fold.place, f"{what} ({len(shared)} {kind}s)", advice)
 
 
-def _check_across(folds: dict, found: _Findings) -> None:
-    """Folds against each other: a clip is tested once, and classes are the same."""
+def _check_across(folds: list[_Fold], found: _Findings) -> None:
+    """Folds against each other: each clip is tested once, and classes are the same."""
     if len(folds) < 2:
         return
-    tested = pd.concat([parts["test"]["path"] for parts in folds.values()])
+    tested = pd.concat([fold.test["path"] for fold in folds])
     if again := sorted(tested[tested.duplicated()].unique()):
         what = f"{len(again)} clips are tested in several folds: {_some(again)}"
-        found.warning(
-            "folds",
-            what,
-            "The folds do not partition the clips: their mean weighs some of them more",
-        )
-    if len({frozenset(parts["test"]["class_name"]) for parts in folds.values()}) > 1:
+        advice = "The folds do not partition the clips: their mean weighs some of them more"
+        found.warning("folds", what, advice)
+    if len({frozenset(fold.test["class_name"]) for fold in folds}) > 1:
         found.warning("folds", "folds have different classes", "Do not average over them")
 
 
-def _count(folds: dict, facts) -> pd.DataFrame:
-    lines = []
-    for fold, parts in folds.items():
-        counts = parts["train"]["class_name"].value_counts()
-        sizes = [len(parts[part]) for part in ("train", "test")]
-        lines.append(
-            (
-                fold,
-                *sizes,
-                _published_test(fold, facts),
-                len(counts),
-                counts.min() if len(counts) else 0,
-            )
+def _count(folds: list[_Fold], facts) -> pd.DataFrame:
+    """The `folds` of a Check."""
+    rows = []
+    for fold in folds:
+        counts = fold.train["class_name"].value_counts()
+        rows.append(
+            {
+                "fold": fold.number,
+                "train": len(fold.train),
+                "test": len(fold.test),
+                "published_test": _published_test(fold, facts),
+                "classes": len(counts),
+                "fewest": counts.min() if len(counts) else 0,
+            }
         )
-    table = pd.DataFrame(
-        lines, columns=["fold", "train", "test", "published_test", "classes", "fewest"]
-    )
+    columns = ["fold", "train", "test", "published_test", "classes", "fewest"]
+    table = pd.DataFrame(rows, columns=columns)
     return table.astype({"fold": "Int64", "published_test": "Int64"})

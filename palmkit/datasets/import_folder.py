@@ -1,51 +1,64 @@
-"""Recordings of one's own as a dataset: a folder of class folders, or a CSV with `path,classname`."""
+"""Recordings of one's own as a dataset: a folder of class folders, or a CSV of paths and classes."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from palmkit import audio
-from palmkit.audio import file_digest
-from palmkit.checksums import LOCK
+from palmkit.audio import digest, file_digest
+from palmkit.checksums import CHECKSUM_FILE
 from palmkit.data import indistinguishable_names
 from palmkit.datasets.filenames import parse_file_name
 from palmkit.storage import atomic_write, cache_root
-from palmkit.tables import DatasetError, read_table, row_problems
+from palmkit.tables import SPLITS, DatasetError, check_rows, read_table, write_split
 
 SUFFIXES = {".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
-SPLIT_VERSION = 1  # raise it when equal files and settings are split otherwise
-PARTS = ("train", "test")
+SPLIT_VERSION = 2  # raise it if equal files and settings give another split
+SINGLE_SPLIT_FOLDS = 4  # a single split tests on one of so many folds
 
 
 def is_raw_audio(path) -> bool:
-    """Whether a path is a CSV, or a folder of folders of audio files without tables, and no published dataset's."""
+    """Whether a path is recordings without tables: a CSV, or a folder of folders of audio files.
+
+    A published dataset that lost its tables (a folder with checksums or `audios`) is not.
+    """
     path = Path(path)
     if path.is_file():
         return path.suffix.lower() == ".csv"
-    if not path.is_dir() or (path / LOCK).exists() or (path / "audios").exists():
+    if not path.is_dir() or (path / CHECKSUM_FILE).exists() or (path / "audios").exists():
         return False
     tables = [*path.glob("*.csv"), *path.glob("csv_files/*.csv")]
-    return not tables and any(_sounds(folder) for folder in path.iterdir() if folder.is_dir())
+    return not tables and any(_audio_files(folder) for folder in _folders(path))
 
 
-def own_dataset(path, folds: int = 5, groups: str | None = None, seed: int = 0, root=None) -> Path:
-    """Make a dataset of recordings where they are; the folder that `load_dataset` takes. Nothing is copied or changed.
+def import_dataset(
+    path, folds: int = 5, groups: str | None = None, seed: int = 0, root=None
+) -> Path:
+    """Split recordings where they are; the folder that `load_dataset` takes.
 
-    path: a folder with a folder of audio files for each class, called as the class; or a CSV with the columns `path`
-        (relative to the CSV's folder) and `classname`, which may have a column `split` (train, test) or `fold` (1, 2,
-        ...: fold K is tested on the rows that say K). Where there is neither, a split is made:
-    folds: stratified by class and never through a group; 1 makes a single split with a quarter to test.
-    groups: what belongs together. A column of the CSV, or a regular expression whose first group is taken from each
-        file's path ("([^/]+)_" say). Default: a column `group`, else recording or speaker where file names tell it (see
-        `check.source`), else each file by itself. Files of equal bytes always belong together.
-    root: where the tables go (default: the cache), with `split.json` that tells how they were made. Equal files and
-        settings give equal tables. Raises DatasetError.
+    Recordings are neither copied nor changed.
+
+    path: a folder with a folder of audio files for each class, named as the class; or a CSV with
+        the columns `path` (relative to the CSV's folder) and `classname`. The CSV may have a
+        column `split` (train, test) or `fold` (1, 2, ...: fold K is tested on the rows with K).
+        Without such a column a split is made:
+    folds: stratified by class, no group in two folds; 1 makes a single split with a quarter to
+        test.
+    groups: clips that stay together. A column of the CSV, or a regular expression whose first
+        group is taken from each file's path, such as "([^/]+)_". Default: a column `group`, else
+        recording or speaker if all file names tell it (`filenames.py`), else each file by itself.
+        Files of equal bytes always stay together.
+    root: the folder of the tables (default: in the cache), with `split.json`, which says how they
+        were made. Equal files and settings give equal tables. Raises DatasetError.
     """
     path = Path(path).expanduser().resolve()
     clips = _read_csv(path) if path.is_file() else _read_folder(path)
@@ -58,142 +71,190 @@ def own_dataset(path, folds: int = 5, groups: str | None = None, seed: int = 0, 
     else:
         clips["group"], grouping = _groups(clips, base, groups)
         how = {"split": "made here", "folds": folds, "seed": seed, "groups": grouping}
-    listed = [
-        [row.path, row.classname, os.path.getsize(base / row.path)] for row in clips.itertuples()
-    ]
-    made = {"source": str(path), "version": SPLIT_VERSION, **how}
-    made["clips"] = audio.digest(json.dumps([listed, clips.to_csv()]).encode())
-    key = audio.digest(json.dumps(made, sort_keys=True).encode())[:16]
-    root = Path(root) if root else cache_root() / "own" / key / name
-    if (root / "split.json").is_file() and json.loads((root / "split.json").read_text()) == made:
+    made = _provenance(path, base, clips, how)
+    key = digest(json.dumps(made, sort_keys=True).encode())[:16]
+    root = Path(root) if root else cache_root() / "imported" / key / name
+    if _is_made(root, made):
         return root
     if root.exists():
-        raise DatasetError(f"{root} is there already and is another dataset: choose another root")
+        raise DatasetError(
+            f"{root} is there already and is another dataset: choose another root, or delete it"
+        )
     _write(root, base, _splits(clips, how), made)
     return root
 
 
-def _sounds(folder: Path) -> list[Path]:
+own_dataset = import_dataset  # the name in earlier versions
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir())
+
+
+def _audio_files(folder: Path) -> list[Path]:
     return sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
     )
 
 
 def _read_folder(path: Path) -> pd.DataFrame:
     if not path.is_dir():
-        raise DatasetError(f"there is no folder or CSV {path}")
-    classes = {folder.name: _sounds(folder) for folder in sorted(path.iterdir()) if folder.is_dir()}
+        raise DatasetError(f"there is no folder or CSV {path}: correct the path")
     rows = [
-        (sound.relative_to(path).as_posix(), name)
-        for name, sounds in classes.items()
-        for sound in sounds
+        (file.relative_to(path).as_posix(), folder.name)
+        for folder in _folders(path)
+        for file in _audio_files(folder)
     ]
     clips = pd.DataFrame(rows, columns=["path", "classname"])
-    return _checked(clips, path)
+    _check_classes(clips, path)
+    return clips
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
     rows = read_table(path)
-    if problem := next(row_problems(path.parent, rows), None):
-        raise DatasetError(f"{path}, row {problem[0]}: {problem[1]}")
+    check_rows(path.parent, path, rows)
     clips = pd.DataFrame([row for _, row in rows], index=[line for line, _ in rows])
-    for column, fits in (
-        ("split", lambda v: v in PARTS),
-        ("fold", lambda v: v.isdigit() and v != "0"),
-    ):
-        for line, value in clips[column].items() if column in clips else ():
-            if not fits(value):
-                wanted = "train or test" if column == "split" else "1, 2, ..."
-                raise DatasetError(f"{path}, row {line}: the {column} is {value!r}, not {wanted}")
-    return _checked(clips, path)
-
-
-def _checked(clips: pd.DataFrame, path: Path) -> pd.DataFrame:
-    names = sorted(clips["classname"].unique())
-    if len(names) < 2:
-        raise DatasetError(
-            f"{path} has the classes {names}; a task needs two or more, with audio files in each"
-        )
-    if same := indistinguishable_names(names):
-        raise DatasetError(
-            f"{path}: the class names {' and '.join(map(repr, same[0]))} differ in case or spaces only"
-        )
+    _check_column(path, clips, "split", "train or test", lambda value: value in SPLITS)
+    _check_column(path, clips, "fold", "1, 2, ...", _is_fold)
+    _check_classes(clips, path)
     return clips
 
 
+def _is_fold(value: str | None) -> bool:
+    return value is not None and value.isascii() and value.isdigit() and int(value) > 0
+
+
+def _check_column(path: Path, clips: pd.DataFrame, column: str, wanted: str, is_valid) -> None:
+    """Raise DatasetError for the first bad value of a column that a CSV may have."""
+    for line, value in clips[column].items() if column in clips else ():
+        if not is_valid(value):
+            raise DatasetError(
+                f"{path}, row {line}: the {column} is {value!r}, not {wanted}; correct it, or "
+                f"remove the column `{column}` to have a split made"
+            )
+
+
+def _check_classes(clips: pd.DataFrame, path: Path) -> None:
+    names = sorted(clips["classname"].unique())
+    if len(names) < 2:
+        raise DatasetError(
+            f"{path} has the classes {names}; a task needs two or more, with audio files in each "
+            f"({', '.join(sorted(SUFFIXES))})"
+        )
+    if same := indistinguishable_names(names):
+        raise DatasetError(
+            f"{path}: the class names {' and '.join(map(repr, same[0]))} differ in case or spaces "
+            "only; give one class one spelling"
+        )
+
+
 def _groups(clips: pd.DataFrame, base: Path, groups: str | None) -> tuple[pd.Series, str]:
-    """What belongs together, as one label a clip, and how it was found."""
+    """One label a clip, equal for clips that stay together; and how it was found."""
     column = groups or "group"
     if column in clips:
-        label, how = clips[column], f"the column `{column}`"
+        labels, how = _group_column(clips, column), f"the column `{column}`"
     elif groups:
-        try:
-            label = clips["path"].str.extract(re.compile(groups))[0]
-        except (re.error, ValueError) as error:
-            raise DatasetError(
-                f"groups={groups!r} is no column and no regular expression with a group: {error}"
-            ) from error
-        how = f"the regular expression {groups}"
-        if (without := clips["path"][label.isna()]).any():
-            raise DatasetError(
-                f"groups={groups!r} does not match {without.iloc[0]} ({len(without)} such files)"
-            )
+        labels, how = _match_groups(clips, groups), f"the regular expression {groups}"
     else:
-        told = [parse_file_name(path) for path in clips["path"]]
-        kinds = [kind for kind in ("speaker", "recording") if all(kind in t for t in told)]
-        label = pd.Series(
-            [t[kinds[0]] for t in told] if kinds else clips["path"].tolist(), clips.index
+        labels, how = _groups_by_name(clips)
+    contents = [file_digest(base / path) for path in clips["path"]]
+    return _join_equal_files(labels, contents), how
+
+
+def _group_column(clips: pd.DataFrame, column: str) -> pd.Series:
+    """A column of the CSV; DatasetError where a cell is empty."""
+    labels = clips[column].fillna("")
+    if (empty := labels.index[labels.str.strip() == ""]).size:
+        raise DatasetError(
+            f"row {empty[0]}: the column `{column}` is empty ({len(empty)} such rows): write what "
+            "the clip belongs to, or a name of its own"
         )
-        how = f"{kinds[0]}s that file names tell" if kinds else "each file by itself"
-    return _joined(label, [file_digest(base / path) for path in clips["path"]]), how
+    return labels
 
 
-def _joined(label: pd.Series, content: list[str]) -> pd.Series:
-    """Groups that share a file's bytes are one group."""
-    first: dict[str, str] = {}
-    same: dict[str, str] = {}
+def _match_groups(clips: pd.DataFrame, groups: str) -> pd.Series:
+    """The first group of a regular expression in each path."""
+    try:
+        labels = clips["path"].str.extract(re.compile(groups))[0]
+    except (re.error, ValueError) as error:
+        raise DatasetError(
+            f"groups={groups!r} is no column and no regular expression with a group ({error}): "
+            'give a column of the CSV, or an expression such as "([^/]+)_"'
+        ) from error
+    if labels.isna().any():
+        without = clips["path"][labels.isna()]
+        raise DatasetError(
+            f"groups={groups!r} does not match {without.iloc[0]} ({len(without)} such files): "
+            "change the expression, or rename the files"
+        )
+    return labels
 
-    def find(name):
-        while name in same:
-            name = same[name]
-        return name
 
-    for name, sha in zip(label, content, strict=True):
-        a, b = find(first.setdefault(sha, name)), find(name)
-        if a != b:
-            same[b] = a
-    return label.map(find)
+def _groups_by_name(clips: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Speaker or recording where every file name tells it; else each file by itself."""
+    parsed = [parse_file_name(path) for path in clips["path"]]
+    for kind in ("speaker", "recording"):
+        if all(kind in origin for origin in parsed):
+            labels = [origin[kind] for origin in parsed]
+            return pd.Series(labels, clips.index), f"{kind}s that file names tell"
+    return clips["path"], "each file by itself"
 
 
-def _splits(clips: pd.DataFrame, how: dict) -> dict[int | None, dict[str, pd.DataFrame]]:
-    """{fold: {"train": ..., "test": ...}}, None for a single split."""
+def _join_equal_files(labels: pd.Series, contents: list[str]) -> pd.Series:
+    """Make groups that share a file's bytes one group, named as the first of them."""
+    group, names = pd.factorize(labels)
+    content, _ = pd.factorize(np.asarray(contents))
+    # A graph of groups and contents: a clip is an edge from its group to its content.
+    size = len(names) + content.max() + 1
+    edges = coo_array((np.ones(len(group)), (group, len(names) + content)), (size, size))
+    _, component = connected_components(edges, directed=False)
+    first = {}
+    for number, name in enumerate(names):
+        first.setdefault(component[number], name)
+    return pd.Series([first[component[number]] for number in group], labels.index)
+
+
+@dataclass(frozen=True)
+class _Split:
+    """The rows to train and to test on; fold None is a single split."""
+
+    fold: int | None
+    train: pd.DataFrame
+    test: pd.DataFrame
+
+
+def _splits(clips: pd.DataFrame, how: dict) -> list[_Split]:
     if "split" in clips:
-        splits = {None: {part: clips[clips["split"] == part] for part in PARTS}}
+        parts = (clips[clips["split"] == split] for split in SPLITS)
+        splits = [_Split(None, *parts)]
     else:
-        single = "fold" not in clips and how["folds"] == 1
-        number = (
-            clips["fold"].astype(int)
-            if "fold" in clips
-            else _fold_numbers(clips, how["folds"], how["seed"])
-        )
-        splits = {
-            None if single else fold: {
-                "train": clips[number != fold],
-                "test": clips[number == fold],
-            }
+        given = "fold" in clips
+        single = not given and how["folds"] == 1
+        number = clips["fold"].astype(int) if given else _fold_numbers(clips, how)
+        splits = [
+            _Split(None if single else int(fold), clips[number != fold], clips[number == fold])
             for fold in ([1] if single else sorted(number.unique()))
-        }
-    for fold, parts in splits.items():
-        for part, frame in parts.items():
-            if lacking := sorted(set(clips["classname"]) - set(frame["classname"])):
-                raise DatasetError(
-                    f"{'the split' if fold is None else f'fold {fold}'} has no clip of {', '.join(lacking)} to {part} "
-                    "on: a class needs recordings (groups) for both; use fewer folds, or mend the split"
-                )
+        ]
+    for split in splits:
+        _check_split(split, set(clips["classname"]))
     return splits
 
 
-def _fold_numbers(clips: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+def _check_split(split: _Split, classes: set[str]) -> None:
+    place = "the split" if split.fold is None else f"fold {split.fold}"
+    for part, frame in (("train", split.train), ("test", split.test)):
+        if lacking := sorted(classes - set(frame["classname"])):
+            raise DatasetError(
+                f"{place} has no clip of {', '.join(lacking)} to {part} on: a class needs "
+                "recordings (groups) for both; use fewer folds, or correct the split"
+            )
+
+
+def _fold_numbers(clips: pd.DataFrame, how: dict) -> pd.Series:
+    """The fold (1, 2, ...) that each clip is tested in."""
+    folds = how["folds"]
     if folds < 1:
         raise DatasetError(f"folds={folds}: use 2 or more, or 1 for a single split")
     groups = clips.groupby("classname")["group"].nunique().sort_values()
@@ -203,28 +264,44 @@ def _fold_numbers(clips: pd.DataFrame, folds: int, seed: int) -> pd.Series:
         raise DatasetError(
             f"{groups.index[0]} has {fewest} recordings (groups), too few for folds={folds}: {way}"
         )
-    pieces = folds if folds > 1 else min(4, fewest)
+    pieces = folds if folds > 1 else min(SINGLE_SPLIT_FOLDS, fewest)
     number = pd.Series(0, clips.index)
-    splitter = StratifiedGroupKFold(pieces, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(pieces, shuffle=True, random_state=how["seed"])
     for fold, (_, test) in enumerate(splitter.split(clips, clips["classname"], clips["group"]), 1):
         number.iloc[test] = fold
     return number
 
 
-def _write(root: Path, base: Path, splits: dict, made: dict) -> None:
-    """The published layout around a link to the recordings; `split.json` last, for a folder that has it is whole."""
+def _provenance(path: Path, base: Path, clips: pd.DataFrame, how: dict) -> dict:
+    """What the tables are made by; equal provenance, equal tables."""
+    rows = [
+        [row.path, row.classname, os.path.getsize(base / row.path)] for row in clips.itertuples()
+    ]
+    content = digest(json.dumps([rows, clips.to_csv()]).encode())
+    return {"source": str(path), "version": SPLIT_VERSION, **how, "clips": content}
+
+
+def _is_made(root: Path, made: dict) -> bool:
+    path = root / "split.json"
+    return path.is_file() and json.loads(path.read_text()) == made
+
+
+def _write(root: Path, base: Path, splits: list[_Split], made: dict) -> None:
+    """The published layout around a link to the recordings.
+
+    `split.json` is written last, so a folder that has it is whole.
+    """
     root.mkdir(parents=True)
     try:
         (root / "audios").symlink_to(base, target_is_directory=True)
     except OSError as error:
         root.rmdir()
         raise DatasetError(
-            f"{root / 'audios'} cannot be made a link to {base} ({error.strerror}): choose another root, or copy the "
-            "recordings to audios/ in a folder of the published layout"
+            f"{root / 'audios'} cannot be made a link to {base} ({error.strerror}): choose another "
+            "root, or copy the recordings to audios/ in a folder of the published layout"
         ) from error
-    for fold, parts in splits.items():
-        for part, frame in parts.items():
-            table = frame.assign(path="audios/" + frame["path"])[["path", "classname"]]
-            name = f"{part}.csv" if fold is None else f"csv_files/{part}_{fold}.csv"
-            atomic_write(root / name, table.to_csv(index=False))
+    for split in splits:
+        for part, frame in (("train", split.train), ("test", split.test)):
+            rows = zip("audios/" + frame["path"], frame["classname"], strict=True)
+            write_split(root, part, split.fold, rows)
     atomic_write(root / "split.json", json.dumps(made, indent=1))

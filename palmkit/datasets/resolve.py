@@ -2,58 +2,97 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
-from palmkit.data import Dataset, find_folds, read_dataset
+from palmkit.data import Dataset, read_dataset
+from palmkit.datasets.manifest import BY_HAND, read_manifest
 from palmkit.storage import data_root
-from palmkit.tables import DatasetError
+from palmkit.tables import DatasetError, find_folds
 
 
 def find_dataset(dataset) -> Path:
-    """The folder of a dataset given as a path, as a name in the folder that PALMKIT_DATA tells, or as the name of a
-    generated one, which is made if it is not there yet. A folder of class folders, or a CSV, is split by `own_dataset`.
+    """The folder of a dataset.
+
+    dataset: a path; the name of a folder in PALMKIT_DATA; or the name of a generated dataset,
+    which is made at first use. Recordings without tables (a folder of class folders, or a CSV)
+    are split by `import_dataset`. Raises DatasetError for an unknown name.
     """
-    root = Path(dataset).expanduser()
-    named = data_root() / root
-    if not root.exists() and named.exists():
-        root = named
-    if root.exists():
-        from palmkit.datasets.import_folder import is_raw_audio, own_dataset
+    if not str(dataset).strip():
+        raise DatasetError("the dataset's name is empty: give a folder or a name")
+    path = Path(dataset).expanduser()
+    in_data_root = data_root() / path
+    if not path.exists() and in_data_root.exists():
+        path = in_data_root
+    if path.exists():
+        return _existing_folder(path)
+    from palmkit_synthetic.tasks import TASKS, build_task  # the generators need SciPy
 
-        if is_raw_audio(root):
-            return own_dataset(root)
-    if not root.is_dir():
-        from palmkit_synthetic.tasks import TASKS, build_task
+    if str(dataset) in TASKS:
+        return build_task(str(dataset))
+    raise DatasetError(_unknown(str(dataset), in_data_root, list(TASKS)))
 
-        if str(dataset) in TASKS:
-            return build_task(str(dataset))
+
+def _existing_folder(path: Path) -> Path:
+    from palmkit.datasets.import_folder import import_dataset, is_raw_audio  # scikit-learn
+
+    if is_raw_audio(path):
+        return import_dataset(path)
+    if not path.is_dir():
         raise DatasetError(
-            f"there is no dataset folder {dataset}, nor {named} (PALMKIT_DATA tells where datasets are); generated "
-            f"ones are {', '.join(TASKS)}, and published ones come by `python -m palmkit fetch NAME`"
+            f"{path} is a file, and no CSV: give a dataset's folder, or a .csv file with the "
+            "columns path and classname"
         )
-    return root
+    return path
+
+
+def _unknown(dataset: str, in_data_root: Path, generated: list[str]) -> str:
+    """What to say of a name that no folder and no generated dataset has."""
+    published = {
+        name: row for name, row in _manifest().items() if row["kind"] in ("dataset", BY_HAND)
+    }
+    missing = f"there is no dataset folder {dataset}, nor {in_data_root}"
+    if dataset in published:
+        return f"{missing}: `palmkit fetch {dataset}` fetches it, or says how to get it"
+    root = data_root()
+    folders = [entry.name for entry in root.iterdir() if entry.is_dir()] if root.is_dir() else []
+    names = {name.lower(): name for name in [*generated, *published, *folders]}
+    close = difflib.get_close_matches(Path(dataset).name.lower(), names, n=3, cutoff=0.6)
+    meant = f" Did you mean {' or '.join(names[name] for name in close)}?" if close else ""
+    return (
+        f"{missing}.{meant} PALMKIT_DATA names the folder of datasets; generated ones are "
+        f"{', '.join(generated)}; `palmkit fetch NAME` fetches published ones"
+    )
+
+
+def _manifest() -> dict[str, dict[str, str]]:
+    try:
+        return read_manifest()
+    except FileNotFoundError:
+        return {}
 
 
 def list_folds(dataset) -> list[int | None]:
-    """The folds of a dataset, [1, 2, ...], or [None] where it has one split."""
+    """The folds of a dataset, [1, 2, ...], or [None] if it has a single split."""
     return find_folds(find_dataset(dataset))
 
 
 def load_dataset(dataset, fold: int | None = None) -> Dataset:
-    """One fold of a dataset, given as in `find_dataset`. Raises DatasetError, see `palmkit.data.read_dataset`."""
+    """One fold of a dataset, given as in `find_dataset`. Raises DatasetError."""
     return read_dataset(find_dataset(dataset), fold)
 
 
 def choose_folds(dataset, folds="all") -> list[int | None]:
-    """The folds of a dataset that "all", "first" or a list of numbers means; None is a single split."""
-    known = list_folds(dataset)
+    """The folds of a dataset that "all", "first" or a list of numbers means; [None] is a single
+    split. Raises ValueError for a fold that the dataset does not have.
+    """
+    root = find_dataset(dataset)
+    known = find_folds(root)
     if folds == "all":
         return known
     if folds == "first":
         return known[:1]
     if unknown := {int(fold) for fold in folds} - set(known):
-        there = "no folds" if known == [None] else f"folds {known}"
-        raise ValueError(
-            f"{find_dataset(dataset).name} has {there}; there is no fold {sorted(unknown)}"
-        )
+        there = "no folds" if known == [None] else f"the folds {known}"
+        raise ValueError(f"{root.name} has {there}; there is no fold {sorted(unknown)}")
     return [int(fold) for fold in folds]

@@ -11,7 +11,7 @@ import soundfile
 from standin import make_dataset, write_csv, write_sound
 
 from palmkit import DatasetError, check_dataset, load_dataset
-from palmkit.checksums import hash_files, write_lock
+from palmkit.checksums import hash_files, write_checksums
 from palmkit.cli import main
 from palmkit.datasets.filenames import parse_file_name
 from palmkit.published import paper_datasets
@@ -59,7 +59,7 @@ def quiet(root, shots=8, **options):
 @pytest.mark.parametrize("name", paper_datasets())
 def test_published_layouts_pass_as_they_are(name, tmp_path):
     """With the published counts nothing is found, but TUT2017's swapped folds and classes that are rare."""
-    check = check_dataset(make_dataset(tmp_path, name), shots=1, listen=False)
+    check = check_dataset(make_dataset(tmp_path, name), shots=1, decode=False)
     facts = paper_datasets()[name]
     assert check.ok and tuple(check.folds["test"]) == facts.test_clips == tuple(
         check.folds["published_test"]
@@ -79,14 +79,14 @@ def test_a_good_dataset_has_no_findings(small):
     check = quiet(small)
     assert lines(check) == [] and check.ok
     assert list(check.folds["train"]) == [32] * 5 and list(check.folds["fewest"]) == [8] * 5
-    glance = check.glance()
+    glance = check.summarise_clips()
     assert glance.to_dict("list") == {
         "rate": [22050], "channels": [1], "files": [40], "min": [1.0], "median": [1.0], "max": [1.0],
     }  # fmt: skip
 
 
 def test_number_of_test_clips_against_the_logs(small):
-    check = check_dataset(small, shots=8, listen=False)
+    check = check_dataset(small, shots=8, decode=False)
     assert lines(check) == [
         f"fold {n}: 8 test clips, the published logs have {clips}"
         for n, clips in enumerate([48, 47, 47, 47, 47], 1)
@@ -136,14 +136,14 @@ def test_unreadable_silent_and_very_short_files(small):
     assert "1 files are shorter than 0.1 s: audios/clip_00003.wav" in one(check, "shorter").what
     assert one(check, "1 files have several channels").severity == "note"
     assert one(check, "1 files are longer than 7 s").severity == "note"
-    assert set(check.glance()["channels"]) == {1, 2} and len(check.clips) == 38
-    assert not check.ok and quiet(small, listen=False).ok
+    assert set(check.summarise_clips()["channels"]) == {1, 2} and len(check.clips) == 38
+    assert not check.ok and quiet(small, decode=False).ok
 
 
 def test_class_names_against_the_published_ones(small):
     for table in (small / "csv_files").iterdir():
         rewrite(table, lambda t: t.assign(classname=t["classname"].replace("bangu", "Bangu ")))
-    check = quiet(small, listen=False)
+    check = quiet(small, decode=False)
     assert len(check.findings) == 5 and check.ok
     assert (
         "spelt otherwise than published: here 'Bangu ', published 'bangu'"
@@ -161,7 +161,7 @@ def test_class_names_that_differ_in_case_or_spaces_only(small):
     for part in ("train", "test"):
         table = small / "csv_files" / f"{part}_1.csv"
         rewrite(table, lambda t: t.assign(classname=t["classname"].where(t.index != 0, "Bangu")))
-    check = quiet(small, listen=False)
+    check = quiet(small, decode=False)
     assert one(check, "'Bangu' and 'bangu' differ in case or spaces only").severity == "error"
     with pytest.raises(
         DatasetError, match="'Bangu' and 'bangu' differ in case or spaces only.*one spelling"
@@ -206,7 +206,7 @@ def test_leakage_by_content(small):
     assert one(check, "fold 1", "1 test clips have the very samples").what.endswith(
         "audios/copy.flac = audios/clip_00000.wav"
     )
-    assert not [line for line in lines(quiet(small, listen=False)) if "samples" in line]
+    assert not [line for line in lines(quiet(small, decode=False)) if "samples" in line]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_leakage_by_source(small, names, severity, kind):
 
 
 def test_folds_that_look_swapped(tmp_path):
-    check = quiet(make_dataset(tmp_path, "TUT2017", per_class=1), listen=False, shots=1)
+    check = quiet(make_dataset(tmp_path, "TUT2017", per_class=1), decode=False, shots=1)
     swapped = [line for line in lines(check, "warning") if "look swapped" in line]
     assert swapped == [
         f"fold {n}: more clips to test (45) than to train (15): the two look swapped"
@@ -291,7 +291,7 @@ def test_files_in_no_table(small):
 
 
 def test_files_that_are_not_as_they_were_fetched(small):
-    write_lock(
+    write_checksums(
         small,
         hash_files(small, "hash"),
         name=small.name,
@@ -300,7 +300,7 @@ def test_files_that_are_not_as_they_were_fetched(small):
     )
     assert quiet(small).ok
     write_sound(small / "audios" / "clip_00003.wav", 99, 1, 0.3)
-    assert "clip_00003.wav" in one(quiet(small), "lock").what and not quiet(small).ok
+    assert "clip_00003.wav" in one(quiet(small), "checksums").what and not quiet(small).ok
 
 
 def test_no_such_dataset(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import importlib
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,10 +23,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from palmkit import CheckpointError, DatasetError, FetchError, list_folds, load_dataset, load_pengi
-from palmkit import checksums as lock
+from palmkit import (
+    CheckpointError,
+    DatasetError,
+    FetchError,
+    checksums,
+    list_folds,
+    load_dataset,
+    load_pengi,
+)
 from palmkit.cli import main
-from palmkit.datasets import hosts as sources
+from palmkit.datasets import hosts, manifest
 from palmkit.datasets.archives import ESC10_CLASSES, unpack
 
 fetch = importlib.import_module("palmkit.datasets.fetch")  # palmkit.fetch is the function
@@ -93,6 +101,20 @@ def online(server, monkeypatch):
     return server
 
 
+@pytest.fixture
+def said():
+    """The messages that are logged."""
+    messages, logger = [], logging.getLogger("palmkit.datasets.fetch")
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield messages
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
 def refused(*names, **options) -> str:
     """The one sentence a fetch is refused with."""
     with pytest.raises(FetchError) as caught:
@@ -103,7 +125,8 @@ def refused(*names, **options) -> str:
 
 def is_whole(root: Path) -> bool:
     return (
-        lock.verify_folder(root, rehash=True) is None and len(load_dataset(root, fold=2).test) == 2
+        checksums.verify_folder(root, rehash=True) is None
+        and len(load_dataset(root, fold=2).test) == 2
     )
 
 
@@ -114,28 +137,35 @@ def left(data: Path) -> list[str]:
 # What is asked for, and nothing else.
 
 
-def test_a_dataset_is_fetched_checked_and_locked(online, data):
-    said = []
-    assert fetch.fetch("ESC50", told=said.append) == [data / "ESC50"]
+def test_a_dataset_is_fetched_checked_and_locked(online, data, said):
+    assert fetch.fetch("ESC50") == [data / "ESC50"]
     assert list_folds("ESC50") == [1, 2] and is_whole(data / "ESC50")
-    told = lock.read_lock(data / "ESC50")
+    content = checksums.read_checksums(data / "ESC50")
     revision = [*online.repos["MahiA/ESC50"]][-1]
-    assert (told["name"], told["source"], told["revision"]) == ("ESC50", "hf:MahiA/ESC50", revision)
+    assert (content["name"], content["source"], content["revision"]) == (
+        "ESC50",
+        "hf:MahiA/ESC50",
+        revision,
+    )
     clip = data / "ESC50" / "audios" / "a1.wav"
-    assert told["file_count"] == 6 and told["bytes"] == 2 * 100 + 4 * len(TABLE)
-    assert told["files"]["audios/a1.wav"] == (100, clip.stat().st_mtime_ns, lock.sha256_of(clip))
+    assert content["file_count"] == 6 and content["bytes"] == 2 * 100 + 4 * len(TABLE)
+    assert content["files"]["audios/a1.wav"] == (
+        100,
+        clip.stat().st_mtime_ns,
+        checksums.sha256_of(clip),
+    )
     assert "6 of 6 files, 0.0 MB, from hf:MahiA/ESC50" in said[0] and str(data / "ESC50") in said[0]
     assert left(data) == ["ESC50"] and not list((data / "ESC50").glob(".cache"))
     assert all("/MahiA/ESC50" in path for _, path, _ in online.requests)
 
     online.requests.clear()
-    assert fetch.fetch("ESC50", told=said.append) == [data / "ESC50"] and len(said) == 1
+    assert fetch.fetch("ESC50") == [data / "ESC50"] and len(said) == 1
     assert online.asked("resolve|tree") == []  # what is there is not fetched again
 
 
 @pytest.mark.parametrize("large", [1, 10**9], ids=["by pieces", "by huggingface_hub"])
 def test_a_zip_is_unpacked_into_the_folder_of_its_name(large, online, data, monkeypatch):
-    monkeypatch.setattr(sources, "LARGE", large)
+    monkeypatch.setattr(hosts, "LARGE", large)
     (root,) = fetch.fetch("NS-Instruments")
     assert is_whole(root) and (root / "README.md").read_text() == "a readme"
     assert (
@@ -152,7 +182,7 @@ def test_pengi_by_zenodos_md5(online, data, monkeypatch):
     online.fault("content", times=1, corrupt=True)
     assert "does not match the known hash" in refused("pengi") and left(data) == []
     assert fetch.fetch("pengi") == [data / "pengi" / "base.pth"]
-    assert lock.read_lock(data / "pengi")["revision"] == "8387083"
+    assert checksums.read_checksums(data / "pengi")["revision"] == "8387083"
     with pytest.raises(CheckpointError, match="no whole PyTorch"):  # found, and it is noise
         load_pengi("pengi")
     (data / "pengi" / "base.pth").write_bytes(b"other")
@@ -170,12 +200,12 @@ def test_names_are_checked_before_anything_is_asked(online, capsys):
     assert main(["fetch", "Instruments"]) == 1 and "made at first use" in capsys.readouterr().err
 
 
-def test_what_is_got_by_hand_is_told_in_one_sentence(online, data, capsys):
-    told = refused("ESC50", "EmoDB")
-    assert told.startswith(
+def test_what_is_downloaded_by_hand_is_one_sentence(online, data, capsys):
+    message = refused("ESC50", "EmoDB")
+    assert message.startswith(
         "EmoDB cannot be fetched: get it from http://emodb.bilderbar.info by hand and put it into "
     )
-    assert f"{data / 'EmoDB'}: German" in told and "own_dataset(folder, groups=" in told
+    assert f"{data / 'EmoDB'}: German" in message and "own_dataset(folder, groups=" in message
     assert (
         main(["fetch", "MSWC"]) == 1
         and "MSWC cannot be fetched: get it from https" in capsys.readouterr().err
@@ -189,18 +219,21 @@ def test_command(online, data, capsys):
     assert shown.out.splitlines() == [str(data / "SESA"), str(data / "pengi" / "base.pth")]
     assert "pengi: 1 of 1 files, 0.3 MB" in shown.err
     assert main(["fetch", "--verify", "SESA"]) == 0
-    assert main(["fetch", "--verify", "ESC50"]) == 1 and "has no lock" in capsys.readouterr().err
+    assert (
+        main(["fetch", "--verify", "ESC50"]) == 1
+        and "has no checksum file" in capsys.readouterr().err
+    )
 
 
 def test_without_a_manifest(monkeypatch, tmp_path):
-    monkeypatch.setattr(fetch, "MANIFEST", tmp_path / "data_manifest.csv")
-    with pytest.raises(FileNotFoundError, match="from a checkout"):
+    monkeypatch.setattr(manifest, "MANIFEST", tmp_path / "data_manifest.csv")
+    with pytest.raises(FileNotFoundError, match="install palmkit again"):
         fetch.fetch("ESC50")
 
 
 def test_token_goes_to_the_hub_only(online, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    monkeypatch.setattr(sources, "LARGE", 1)
+    monkeypatch.setattr(hosts, "LARGE", 1)
     fetch.fetch("ESC50", "pengi")
     assert {token for path, token in online.tokens if "ESC50" in path} == {"Bearer hf_secret"}
     assert {token for path, token in online.tokens if "records" in path} == {None}
@@ -209,43 +242,41 @@ def test_token_goes_to_the_hub_only(online, monkeypatch):
 # Revisions.
 
 
-def test_a_pinned_revision_is_what_is_fetched(online, data, tmp_path, monkeypatch):
+def test_a_pinned_revision_is_what_is_fetched(online, data, tmp_path, monkeypatch, said):
     first = [*online.repos["MahiA/ESC50"]][0]
     online.commit("MahiA/ESC50", make(tmp_path / "second", "!"))
     rows = fetch.read_manifest()
     monkeypatch.setattr(
         fetch, "read_manifest", lambda: rows | {"ESC50": rows["ESC50"] | {"revision": first}}
     )
-    said = []
-    fetch.fetch("ESC50", told=said.append)
-    fetch.fetch("ESC50", told=said.append)
-    assert lock.read_lock(data / "ESC50")["revision"] == first and len(said) == 1
+    fetch.fetch("ESC50")
+    fetch.fetch("ESC50")
+    assert checksums.read_checksums(data / "ESC50")["revision"] == first and len(said) == 1
     assert (data / "ESC50" / "audios" / "a1.wav").read_bytes() == b"a1" * 50
 
 
-def test_what_was_fetched_stays_when_the_revision_moves_until_asked(online, data, tmp_path):
-    said = []
-    fetch.fetch("ESC50", told=said.append)
-    fetch.fetch("ESC50", update=True, told=said.append)
+def test_what_was_fetched_stays_when_the_revision_moves_until_asked(online, data, tmp_path, said):
+    fetch.fetch("ESC50")
+    fetch.fetch("ESC50", update=True)
     assert "nothing newer" in said[-1] and left(data) == ["ESC50"]
-    old = lock.read_lock(data / "ESC50")["revision"]
+    old = checksums.read_checksums(data / "ESC50")["revision"]
     new = online.commit("MahiA/ESC50", make(tmp_path / "second", "!"))
-    fetch.fetch("ESC50", told=said.append)
+    fetch.fetch("ESC50")
     assert f"moved from {old} to {new}" in said[-1] and "--update ESC50" in said[-1]
-    assert lock.read_lock(data / "ESC50")["revision"] == old and is_whole(data / "ESC50")
+    assert checksums.read_checksums(data / "ESC50")["revision"] == old and is_whole(data / "ESC50")
 
     online.fault("resolve", status=404)
     assert "404" in refused("ESC50", update=True)
-    assert lock.read_lock(data / "ESC50")["revision"] == old and is_whole(
+    assert checksums.read_checksums(data / "ESC50")["revision"] == old and is_whole(
         data / "ESC50"
     )  # nothing is lost
     online.faults.clear()
-    fetch.fetch("ESC50", update=True, told=said.append)
-    assert lock.read_lock(data / "ESC50")["revision"] == new and is_whole(data / "ESC50")
+    fetch.fetch("ESC50", update=True)
+    assert checksums.read_checksums(data / "ESC50")["revision"] == new and is_whole(data / "ESC50")
     assert left(data) == ["ESC50", f"ESC50-{old[:12]}"] and is_whole(data / f"ESC50-{old[:12]}")
 
 
-# The lock.
+# The checksums.
 
 
 def test_a_load_notices_what_has_changed_since(online, data):
@@ -260,20 +291,22 @@ def test_a_load_notices_what_has_changed_since(online, data):
 
     clip.write_bytes(b"x" * 99)
     os.utime(clip, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert "changed: audios/a1.wav." in problem() and "python -m palmkit fetch ESC50" in problem()
+    assert "changed: audios/a1.wav." in problem() and "palmkit fetch ESC50" in problem()
     assert "changed: audios/a1.wav." in refused("ESC50")
     clip.write_bytes(b"x" * 100)  # as long, but later
     assert "changed: audios/a1.wav." in problem()
     clip.unlink()
     (root / "csv_files" / "train_3.csv").write_text(TABLE)
-    assert "missing: audios/a1.wav; not of it: csv_files/train_3.csv." in problem()
+    assert "missing: audios/a1.wav; not part of it: csv_files/train_3.csv." in problem()
     (root / "csv_files" / "train_3.csv").unlink()
     clip.write_bytes(original)
     (root / "audios" / ".DS_Store").touch()  # nobody's
     load_dataset("ESC50", fold=1)
 
     clip.write_bytes(b"y" * 100)  # neither size nor time tells
-    os.utime(clip, ns=(times.st_atime_ns, lock.read_lock(root)["files"]["audios/a1.wav"][1]))
+    os.utime(
+        clip, ns=(times.st_atime_ns, checksums.read_checksums(root)["files"]["audios/a1.wav"][1])
+    )
     load_dataset("ESC50", fold=1)
     assert "changed: audios/a1.wav." in refused("ESC50", verify=True)
 
@@ -283,23 +316,25 @@ def test_a_copy_is_hashed_once(online, data, tmp_path, monkeypatch):
     copy = shutil.copytree(data / "ESC50", tmp_path / "copy", copy_function=shutil.copyfile)
     hashed = []
     monkeypatch.setattr(
-        lock, "sha256_of", lambda path, real=lock.sha256_of: hashed.append(path.name) or real(path)
+        checksums,
+        "sha256_of",
+        lambda path, real=checksums.sha256_of: hashed.append(path.name) or real(path),
     )
     load_dataset(copy, fold=1)
     assert len(hashed) == 6
     load_dataset(copy, fold=1)
     assert len(hashed) == 6
-    before, after = (lock.read_lock(root) for root in (data / "ESC50", copy))
+    before, after = (checksums.read_checksums(root) for root in (data / "ESC50", copy))
     assert before | {"files": 0} == after | {"files": 0}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"files": {"a": [1]}}', '{"files": {"a": 1}}'])
-def test_a_broken_lock_is_said(text, online, data):
+def test_a_damaged_checksum_file(text, online, data):
     fetch.fetch("SESA")
-    (data / "SESA" / lock.LOCK).write_text(text)
-    with pytest.raises(DatasetError, match="is no lock file"):
+    (data / "SESA" / checksums.CHECKSUM_FILE).write_text(text)
+    with pytest.raises(DatasetError, match="is no checksum file"):
         load_dataset("SESA")
-    assert "is no lock file" in refused("SESA") and "is no lock file" in refused(
+    assert "is no checksum file" in refused("SESA") and "is no checksum file" in refused(
         "SESA", verify=True
     )
 
@@ -322,7 +357,7 @@ def test_content_that_is_not_what_was_announced(path, online, data):
 
 def test_a_file_that_is_cut_off_every_time(online, data):
     online.fault("resolve/.*b1.wav", cut=20)
-    assert "same command goes on" in refused("ESC50") and left(data) == []
+    assert "same command resumes" in refused("ESC50") and left(data) == []
     online.faults.clear()
     fetch.fetch("ESC50")
     assert is_whole(data / "ESC50")
@@ -331,7 +366,7 @@ def test_a_file_that_is_cut_off_every_time(online, data):
 @pytest.mark.parametrize("name", ["ESC50", "NS-Instruments", "pengi"])
 @pytest.mark.parametrize("answered", [0, 1, 2, 5])
 def test_the_server_goes_half_way(answered, name, online, data, monkeypatch):
-    monkeypatch.setattr(sources, "LARGE", 150)
+    monkeypatch.setattr(hosts, "LARGE", 150)
     online.fault("", skip=answered, drop=True)
     done = name == "pengi" and answered >= 2  # all it takes
     if not done:
@@ -339,12 +374,12 @@ def test_the_server_goes_half_way(answered, name, online, data, monkeypatch):
         assert "by hand" in message and "same command" in message and left(data) == []
     online.faults.clear()
     fetch.fetch(name)
-    assert lock.verify_folder(data / name, rehash=True) is None
+    assert checksums.verify_folder(data / name, rehash=True) is None
 
 
 def test_huggingface_hub_forgives_what_is_not_forgiven_here(online, data, monkeypatch):
     """Without a listing, snapshot_download is content with what is there: here, the clips without their tables."""
-    monkeypatch.setattr(sources, "LARGE", 100)
+    monkeypatch.setattr(hosts, "LARGE", 100)
     online.fault("tree", skip=1, status=500)
     assert (
         "4 of 6 files have not come, csv_files/test_1.csv for one" in refused("ESC50")
@@ -356,7 +391,7 @@ def test_huggingface_hub_forgives_what_is_not_forgiven_here(online, data, monkey
 @pytest.mark.parametrize(
     ("name", "pattern"), [("ESC50", "api"), ("ESC50", "a1.wav"), ("pengi", "8387083$|content")]
 )
-def test_status_is_told(status, name, pattern, online, data):
+def test_status_is_in_the_message(status, name, pattern, online, data):
     online.fault(pattern, status=status, headers=(("Retry-After", "0"),))
     message = refused(name)
     assert str(status) in message and "by hand" in message and left(data) == []
@@ -365,7 +400,7 @@ def test_status_is_told(status, name, pattern, online, data):
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("large", [1, 10**9])
 def test_a_server_that_is_busy_is_asked_again(status, large, online, data, monkeypatch):
-    monkeypatch.setattr(sources, "LARGE", large)
+    monkeypatch.setattr(hosts, "LARGE", large)
     online.fault("resolve.*a1.wav", times=3, status=status, headers=(("Retry-After", "0"),))
     fetch.fetch("ESC50")
     assert is_whole(data / "ESC50")
@@ -377,14 +412,14 @@ def test_a_slow_server_is_waited_for_and_a_stuck_one_is_asked_again(online, data
     online.fault("content", times=1, delay=0.1)
     fetch.fetch("pengi")
     assert len(online.asked("content")) == 1
-    monkeypatch.setattr(sources, "TIMEOUT", (1, 0.2))
-    monkeypatch.setattr(sources, "WAIT", 0)
+    monkeypatch.setattr(hosts, "TIMEOUT", (1, 0.2))
+    monkeypatch.setattr(hosts, "WAIT", 0)
     shutil.rmtree(data / "pengi")
     online.fault("content", times=1, delay=0.5)
     fetch.fetch("pengi")
     assert (
         len(online.asked("content")) == 3
-        and lock.verify_folder(data / "pengi", rehash=True) is None
+        and checksums.verify_folder(data / "pengi", rehash=True) is None
     )
 
 
@@ -392,16 +427,16 @@ def test_a_slow_server_is_waited_for_and_a_stuck_one_is_asked_again(online, data
 def test_a_large_file_goes_on_where_it_was_cut_off(cut, online, data, monkeypatch):
     online.fault("content", times=1, cut=cut)
     fetch.fetch("pengi")  # in one call
-    again = f"bytes={cut - cut % sources.BLOCK}-" if cut > sources.BLOCK else None
+    again = f"bytes={cut - cut % hosts.BLOCK}-" if cut > hosts.BLOCK else None
     assert [asked[2] for asked in online.asked("content")] == [None, again]
     shutil.rmtree(data / "pengi")
     online.requests.clear()
-    monkeypatch.setattr(sources, "TRIES", 1)
+    monkeypatch.setattr(hosts, "TRIES", 1)
     online.fault("content", times=1, cut=cut)
     refused("pengi")
     fetch.fetch("pengi")  # in another one
     assert [asked[2] for asked in online.asked("content")] == [None, again]
-    assert lock.verify_folder(data / "pengi", rehash=True) is None
+    assert checksums.verify_folder(data / "pengi", rehash=True) is None
 
 
 def test_what_is_left_of_another_file_does_no_harm(online, data):
@@ -420,7 +455,8 @@ def test_what_is_left_of_another_file_does_no_harm(online, data):
 
 STAGES = {
     "list": (fetch, "look_up"), "download": (fetch, "download"), "hash": (fetch, "hash_files"),
-    "unpack": (fetch, "unpack"), "lock": (fetch, "write_lock"), "rename": (Path, "rename"), "clean": (shutil, "rmtree"),
+    "unpack": (fetch, "unpack"), "checksums": (fetch, "write_checksums"), "rename": (Path, "rename"),
+    "clean": (shutil, "rmtree"),
 }  # fmt: skip
 
 
@@ -495,7 +531,7 @@ class Full(io.FileIO):
 
 def test_a_disk_that_fills_up_while_fetching(online, data, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "open", Full, raising=False)
+        patch.setattr(hosts, "open", Full, raising=False)
         message = refused("pengi")
     assert f"the disk of {data} is full" in message and "free some" in message and left(data) == []
     fetch.fetch("pengi")
@@ -523,7 +559,7 @@ def test_a_read_only_data_root(online, data, monkeypatch):
 
     for name in ("mkdir", "rename", "unlink", "touch"):
         monkeypatch.setattr(Path, name, read_only)
-    monkeypatch.setattr(lock, "atomic_write", read_only)
+    monkeypatch.setattr(checksums, "atomic_write", read_only)
     assert f"{data} cannot be written to: choose another place with PALMKIT_DATA" in refused("SESA")
     assert fetch.fetch("ESC50") == [data / "ESC50"] and is_whole(
         data / "ESC50"
@@ -610,15 +646,15 @@ def test_no_network_is_one_sentence(name, data, capsys):
 
 @pytest.mark.parametrize("network", [False, True])
 def test_what_was_put_there_by_hand_is_checked_and_locked(
-    network, server, data, tmp_path, monkeypatch, request
+    network, server, data, tmp_path, monkeypatch, request, said
 ):
     if network:
         request.getfixturevalue("online")
-    published, said = tmp_path / "published", []
+    published = tmp_path / "published"
     shutil.copytree(published / "ESC50", data / "ESC50")
     shutil.copytree(published / "pengi", data / "pengi")
     shutil.copy(published / "NS-Instruments" / "NS-Instruments.zip", data)
-    fetch.fetch("ESC50", "pengi", "NS-Instruments", told=said.append)
+    fetch.fetch("ESC50", "pengi", "NS-Instruments")
     assert (
         is_whole(data / "ESC50")
         and is_whole(data / "NS-Instruments")
@@ -629,22 +665,21 @@ def test_what_was_put_there_by_hand_is_checked_and_locked(
     )
     for name in ("ESC50", "pengi", "NS-Instruments"):
         assert (
-            bool(lock.read_lock(data / name)["revision"]) == network
+            bool(checksums.read_checksums(data / name)["revision"]) == network
         )  # "" where nothing was compared
     assert server.asked("resolve|content") == []
-    fetch.fetch("ESC50", told=said.append)
+    fetch.fetch("ESC50")
     assert len(said) == (0 if network else 3)
 
 
-def test_a_zip_that_was_unpacked_by_hand_belongs_to_no_revision(online, data, tmp_path):
+def test_a_zip_that_was_unpacked_by_hand_belongs_to_no_revision(online, data, tmp_path, said):
     """Its files cannot be compared with the zip, so only that all clips are there is known."""
     shutil.copytree(tmp_path / "plain", data / "NS-Instruments")
-    said = []
     for _ in range(2):
-        fetch.fetch("NS-Instruments", told=said.append)
+        fetch.fetch("NS-Instruments")
         assert (
             is_whole(data / "NS-Instruments")
-            and lock.read_lock(data / "NS-Instruments")["revision"] == ""
+            and checksums.read_checksums(data / "NS-Instruments")["revision"] == ""
         )
     assert said == []  # so nothing is told of a newer one either
 
@@ -665,7 +700,7 @@ def test_what_was_put_there_by_hand_and_is_something_else(online, data, tmp_path
     ):  # nothing to compare with, but it cannot be read either
         fetch.fetch("ESC50")
     assert left(data) == ["ESC50", "NS-Instruments.zip", "pengi"] and not list(
-        data.glob(f"*/{lock.LOCK}")
+        data.glob(f"*/{checksums.CHECKSUM_FILE}")
     )
     assert (
         data / "ESC50" / "audios" / "a1.wav"
@@ -682,13 +717,12 @@ def test_a_broken_zip_that_was_put_there_by_hand_is_left_alone(data):
 # Two at once.
 
 
-def test_a_second_one_waits_for_the_first(online, data, monkeypatch):
+def test_a_second_one_waits_for_the_first(online, data, monkeypatch, said):
     monkeypatch.setattr(hub.time, "sleep", threading.Event().wait)
     online.fault("resolve.*a1.wav", times=1, delay=0.5)
-    said, results = [], []
+    results = []
     threads = [
-        threading.Thread(target=lambda: results.extend(fetch.fetch("ESC50", told=said.append)))
-        for _ in range(2)
+        threading.Thread(target=lambda: results.extend(fetch.fetch("ESC50"))) for _ in range(2)
     ]
     for thread in threads:
         thread.start()
@@ -737,7 +771,7 @@ def test_two_processes_one_killed(online, data):
     assert (second.returncode, out) == (0, f"{data / 'pengi' / 'base.pth'}\n")
     assert (
         online.asked("content")[-1][2].startswith("bytes=")
-        and lock.verify_folder(data / "pengi", True) is None
+        and checksums.verify_folder(data / "pengi", True) is None
     )
 
 
@@ -796,7 +830,9 @@ def test_esc10_in_the_published_layout(esc10, online, data, tmp_path):
         assert dataset.class_names == sorted(ESC10_CLASSES)
         assert {path.name[0] for path in map(root.joinpath, dataset.test["path"])} == {str(fold)}
     assert left(data) == ["ESC10"] and not list(tmp_path.rglob("escaped.ogg"))
-    assert lock.read_lock(root)["revision"] == ESC10_ZIP.split("/")[-1].removesuffix(".zip")
+    assert checksums.read_checksums(root)["revision"] == ESC10_ZIP.split("/")[-1].removesuffix(
+        ".zip"
+    )
     assert len(online.requests) == 1
     fetch.fetch("ESC10")
     assert len(online.requests) == 1  # there already: nobody is asked
@@ -830,6 +866,6 @@ def test_a_folder_that_is_no_esc10_is_left_alone(esc10, online, data, tmp_path):
     publish(online, tmp_path / "esc10.zip", esc10)
     (data / "ESC10").mkdir(parents=True)
     (data / "ESC10" / "mine.wav").write_bytes(b"x")
-    with pytest.raises(DatasetError, match="there is no csv_files/train.csv"):
+    with pytest.raises(DatasetError, match="holds no dataset: it has no train.csv"):
         fetch.fetch("ESC10")
     assert json.dumps(sorted(path.name for path in (data / "ESC10").iterdir())) == '["mine.wav"]'

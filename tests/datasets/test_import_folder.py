@@ -213,7 +213,7 @@ def test_bad_csv(columns, row, message, pets):
 
 def test_a_published_dataset_that_lost_its_tables_is_not_ones_own(pets):
     (pets / "audios").mkdir()
-    with pytest.raises(DatasetError, match="there is no csv_files/train.csv"):
+    with pytest.raises(DatasetError, match="holds no dataset: it has no train.csv"):
         load_dataset(pets)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from palmkit import load_dataset, own_dataset
 from palmkit.datasets.archives import ESC10_CLASSES
-from palmkit.datasets.fetch import read_manifest
 from palmkit.datasets.hosts import current_revision
+from palmkit.datasets.manifest import read_manifest
 from palmkit.models.pengi import MINI
 from palmkit.published import paper_datasets
 from palmkit_synthetic.tasks import CLIPS_PER_CLASS, FOLDS, TASKS

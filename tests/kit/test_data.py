@@ -1,5 +1,6 @@
 """Datasets on disk: both layouts, every way a CSV can be wrong, and what the few-shot draw says and leaves alone."""
 
+import os
 import random
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from palmkit import DatasetError, draw_shots, list_folds, load_dataset
+from palmkit import AudioError, DatasetError, draw_shots, list_folds, load_dataset
 
 TRAIN = [
     ("audios/a1.wav", "cat"),
@@ -30,7 +31,7 @@ def make(root, train=TRAIN, test=TEST, layout="{part}.csv"):
         csv.parent.mkdir(parents=True, exist_ok=True)
         csv.write_bytes(text.encode() if isinstance(text, str) else text)
     (root / "audios").mkdir(exist_ok=True)
-    for name in ("a1", "a2", "a3", "b1", "b2", "b3"):
+    for name in ("a1", "a2", "a3", "a4", "b1", "b2", "b3"):
         (root / "audios" / f"{name}.wav").touch()
     return root
 
@@ -146,7 +147,7 @@ def test_dataset_in_a_linked_folder(tmp_path):
 
 
 def test_digest_follows_what_the_split_lists(tmp_path):
-    """Rows, classes and file sizes; not where the dataset lies."""
+    """Rows, classes and splits; not where the dataset lies."""
     digest = load_dataset(make(tmp_path / "one")).digest()
     assert load_dataset(make(tmp_path / "two")).digest() == digest
     assert load_dataset(make(tmp_path / "three", TRAIN[::-1])).digest() != digest
@@ -155,8 +156,52 @@ def test_digest_follows_what_the_split_lists(tmp_path):
         [(path, name.replace("cat", "cow")) for path, name in rows] for rows in (TRAIN, TEST)
     ]
     assert load_dataset(make(tmp_path / "five", *renamed)).digest() != digest
-    (tmp_path / "one" / TEST[0][0]).write_bytes(b"longer")
-    assert load_dataset(tmp_path / "one").digest() != digest
+    moved = load_dataset(
+        make(tmp_path / "six", [*TRAIN, TEST[0]], [("audios/a4.wav", "cat"), TEST[1]])
+    )
+    assert moved.digest() != digest
+
+
+def test_digest_follows_content_not_size_or_time(tmp_path):
+    root = make(tmp_path / "pets")
+    for number, (path, _) in enumerate([*TRAIN, *TEST]):
+        (root / path).write_bytes(bytes([number]) * 10)
+    dataset = load_dataset(root)
+    digest = dataset.digest()
+    clip = root / TRAIN[0][0]
+    clip.touch()
+    assert dataset.digest() == digest
+    times = clip.stat()
+    clip.write_bytes(b"other" * 2)
+    os.utime(clip, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert clip.stat().st_size == 10 and dataset.digest() != digest
+    clip.write_bytes(bytes(10))
+    assert dataset.digest() == digest
+    swapped = (root / TRAIN[0][0]).read_bytes(), (root / TEST[0][0]).read_bytes()
+    clip.write_bytes(swapped[1])
+    (root / TEST[0][0]).write_bytes(swapped[0])
+    assert dataset.digest() != digest
+
+
+def test_digest_of_another_fold(tmp_path):
+    make(tmp_path, layout="csv_files/{part}_1.csv")
+    train, test = [*TRAIN[:3], ("audios/b3.wav", "dog")], [TEST[0], TRAIN[3]]
+    make(tmp_path, train, test, layout="csv_files/{part}_2.csv")
+    digests = {load_dataset(tmp_path, fold).digest() for fold in (1, 2)}
+    assert len(digests) == 2
+
+
+def test_digest_of_a_clip_that_is_gone(tmp_path):
+    dataset = load_dataset(make(tmp_path))
+    (tmp_path / TRAIN[0][0]).unlink()
+    with pytest.raises(AudioError, match=r"a1\.wav: cannot be read"):
+        dataset.digest()
+
+
+def test_dataset_of_the_current_folder_has_its_name(tmp_path, monkeypatch):
+    make(tmp_path / "pets")
+    monkeypatch.chdir(tmp_path / "pets")
+    assert load_dataset(".").name == "pets"
 
 
 # Bad folders.
@@ -179,7 +224,11 @@ def test_root_that_is_a_file(tmp_path):
 
 def test_folder_without_csv(tmp_path):
     message = refused(tmp_path)
-    assert tmp_path.name in message and "train.csv" in message and "no folds" in message
+    assert (
+        tmp_path.name in message
+        and "csv_files/train_1.csv" in message
+        and "fetch it again" in message
+    )
 
 
 def test_train_without_test(tmp_path):
@@ -283,7 +332,7 @@ ROWS = {  # what stands in the bad row -> what the message says of it
     ("audios/../../secret.wav", "cat"): "leaves the dataset's folder",
     ("SECRET", "cat"): "leaves the dataset's folder",
     ("audios/gone.wav", "cat"): "there is no file",
-    ("audios", "cat"): "there is no file",
+    ("audios", "cat"): "is a folder, no audio file",
 }
 
 
