@@ -126,7 +126,7 @@ class Published:
                 with torch.no_grad():  # the published STFT has no gradient either
                     log_mel = self.encoder.log_mel(waveforms)
                 image = self.encoder.image(log_mel, spec_augment)
-                features = self.encoder.projection(self.encoder.latent(image))
+                features = self.encoder.projection(self.encoder.pooled(image))
                 loss = F.cross_entropy(method(features), self.labels[index])
                 optimizer.zero_grad()
                 loss.backward()

@@ -175,7 +175,7 @@ def audio_rows(pengi: Pengi, stopwatch: Stopwatch, batch: int) -> Iterator[dict]
         check_same(pengi.encode_audio(waveforms), plain(waveforms), "encode_audio")
         log_mel = ours.log_mel(waveforms)
         image = ours.image(log_mel)
-        latent = ours.latent(image)
+        latent = ours.pooled(image)
         stages = {
             "log-mel": dict(
                 palmkit=partial(ours.log_mel, waveforms), plain=partial(plain.log_mel, waveforms)
@@ -183,7 +183,7 @@ def audio_rows(pengi: Pengi, stopwatch: Stopwatch, batch: int) -> Iterator[dict]
             "image": dict(
                 palmkit=partial(ours.image, log_mel), plain=partial(plain.image, log_mel[:, None])
             ),
-            "trunk": dict(palmkit=partial(ours.latent, image), plain=partial(plain.latent, image)),
+            "trunk": dict(palmkit=partial(ours.pooled, image), plain=partial(plain.latent, image)),
             "projection": dict(palmkit=partial(ours.projection, latent)),
             "`encode_audio`": dict(
                 palmkit=partial(pengi.encode_audio, waveforms), plain=partial(plain, waveforms)

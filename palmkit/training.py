@@ -11,7 +11,7 @@ TEST_BATCH = 128
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite; the message says at which step, `losses` holds all of them."""
+    """The loss became NaN or infinite: the message says at which step, `losses` holds all."""
 
     def __init__(self, message, losses=()):
         super().__init__(message)
@@ -19,29 +19,32 @@ class TrainingDiverged(ArithmeticError):
 
 
 def as_tensors(method, features, labels, stream=False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features and labels on the method's device, checked. stream: whether features may be [epochs, n, dim]."""
-    device = method.model.device
-    features = torch.as_tensor(features, dtype=torch.float32).to(device)
-    labels = torch.as_tensor(labels, dtype=torch.long).to(device)
-    classes = len(method.class_names)
-    dim = method.model.dim
-    fits = features.ndim == 2 or (stream and features.ndim == 3)
-    if (
-        not fits
-        or features.shape[-1] != dim
-        or labels.shape != features.shape[-2:-1]
-        or len(labels) == 0
-    ):
-        raise ValueError(
-            f"features [n, {dim}] and labels [n] do not fit: {list(features.shape)} and {list(labels.shape)}"
-        )
+    """Features and labels on the model's device and in its type, checked.
+
+    stream: whether features may be [epochs, n, dim]. Raises ValueError.
+    """
+    model = method.model
+    features = torch.as_tensor(features).to(model.device, model.dtype)
+    labels = torch.as_tensor(labels, dtype=torch.long).to(model.device)
+    check_shapes(features, labels, model.dim, stream)
     if not features.isfinite().all():
         raise ValueError("features hold NaN or infinite values")
+    classes = len(method.class_names)
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"labels must lie in 0..{classes - 1}, got {int(labels.min())}..{int(labels.max())}"
         )
     return features, labels
+
+
+def check_shapes(features, labels, dim: int, stream: bool) -> None:
+    axes = (2, 3) if stream else (2,)
+    fit_together = features.ndim in axes and labels.shape == features.shape[-2:-1]
+    if not fit_together or features.shape[-1] != dim or len(labels) == 0:
+        raise ValueError(
+            f"features [n, {dim}] and labels [n] do not fit: "
+            f"{list(features.shape)} and {list(labels.shape)}"
+        )
 
 
 def shuffled(n: int, batch_size: int, epochs: int, seed: int):
@@ -51,7 +54,20 @@ def shuffled(n: int, batch_size: int, epochs: int, seed: int):
         yield from torch.randperm(n, generator=generator).split(batch_size)
 
 
-def fit(
+def fit(method, features, labels, **settings) -> list[float]:
+    """Let `method` learn from a support set, in place; the loss of each step, before its update.
+
+    features [n, dim], or [epochs, n, dim] (a stream: other features in each epoch, see
+    `palmkit.protocols.streams`); labels [n].
+    settings: those of `sgd`, or of the method's own `fit`. Their defaults are the paper's.
+    A method with nothing to learn is left alone and gives []. Raises ValueError for features and
+    labels that do not fit, and TrainingDiverged.
+    """
+    features, labels = as_tensors(method, features, labels, stream=True)
+    return method.fit(features, labels, **settings)
+
+
+def sgd(
     method,
     features,
     labels,
@@ -64,31 +80,30 @@ def fit(
     batches=None,
     on_epoch=None,
 ) -> list[float]:
-    """Train `method` in place by SGD and cross-entropy; the loss of each step, before its update.
+    """SGD and cross-entropy as published: the loss of each step, before its update.
 
-    features [n, dim], or a stream of them [epochs, n, dim] (see `palmkit.released`): what clips sound like in each
-    epoch. labels [n]; batches: an explicit sequence of index arrays, one a step, instead of shuffling.
-    on_epoch: called after each epoch with its number, from 1, and its mean loss; what it raises ends the training.
-    A method with nothing to learn is left alone: []. Raises TrainingDiverged.
+    features [n, dim] or [epochs, n, dim], labels [n]: tensors that `fit` has checked.
+    batches: an explicit sequence of index arrays, one a step, instead of shuffling.
+    on_epoch: called after each epoch with its number, from 1, and its mean loss; an exception that
+    it raises ends the training. Raises TrainingDiverged.
     """
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    features, labels = as_tensors(method, features, labels, stream=True)
     if features.ndim == 3 and (batches is not None or len(features) != epochs):
         raise ValueError(
             f"a stream of {len(features)} epochs is for as many, shuffled; not {epochs}, nor batches"
         )
+    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
     if not parameters:
         return []
-    method.begin(features if features.ndim == 2 else features.mean(0), labels)
-    heard, steps = features.expand(epochs, *features.shape[-2:]), -(-len(labels) // batch_size)
+    method.init_from_support(features if features.ndim == 2 else features.mean(0), labels)
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+    steps = -(-len(labels) // batch_size)  # of an epoch
+    if batches is None:
+        batches = shuffled(len(labels), batch_size, epochs, seed)
     losses = []
-    for step, index in enumerate(
-        shuffled(len(labels), batch_size, epochs, seed) if batches is None else batches
-    ):
+    for step, index in enumerate(batches):
         index = torch.as_tensor(index, dtype=torch.long).to(features.device)
-        now = features if batches is not None else heard[step // steps]
-        loss = F.cross_entropy(method(now[index]), labels[index])
+        table = features if features.ndim == 2 else features[step // steps]
+        loss = F.cross_entropy(method(table[index]), labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -96,23 +111,30 @@ def fit(
         if on_epoch and (step + 1) % steps == 0:
             on_epoch((step + 1) // steps, torch.stack(losses[-steps:]).mean().item())
     losses = torch.stack(losses).tolist() if losses else []  # one transfer, not one a step
-    if not np.isfinite(losses).all():
-        raise TrainingDiverged(
-            f"the loss is not finite from step {int(np.argmin(np.isfinite(losses)))} on; lower lr={lr}",
-            losses,
-        )
+    check_finite(losses, lr)
     return losses
+
+
+def check_finite(losses: list[float], lr: float) -> None:
+    """Raise TrainingDiverged if a loss is NaN or infinite."""
+    finite = np.isfinite(losses)
+    if not finite.all():
+        step = int(np.argmin(finite))
+        raise TrainingDiverged(f"the loss is not finite from step {step} on; lower lr={lr}", losses)
 
 
 @torch.no_grad()
 def predict(method, features) -> torch.Tensor:
     """Logits [n, classes] in batches of 128, on the CPU."""
-    features = torch.as_tensor(features, dtype=torch.float32).to(method.model.device)
+    features = torch.as_tensor(features).to(method.model.device, method.model.dtype)
     return torch.cat([method(batch).cpu() for batch in features.split(TEST_BATCH)])
 
 
 def score(logits: torch.Tensor, labels) -> dict:
-    """Accuracy, macro F1, precision and recall, and the published loss: the mean of the means of batches of 128."""
+    """accuracy, f1, precision and recall (macro), and loss of logits [n, classes], labels [n].
+
+    The loss is the published one: the mean of the means of batches of 128.
+    """
     labels = torch.as_tensor(labels).cpu()
     guess = logits.argmax(1)
     pairs = zip(logits.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True)
@@ -129,6 +151,6 @@ def score(logits: torch.Tensor, labels) -> dict:
 
 
 def evaluate(method, features, labels) -> dict:
-    """accuracy, f1, precision, recall (macro) and loss of `method` on features [n, dim] and labels [n]."""
+    """The scores of `score` for a method on features [n, dim] and labels [n]."""
     features, labels = as_tensors(method, features, labels)
     return score(predict(method, features), labels)

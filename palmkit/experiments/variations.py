@@ -74,38 +74,25 @@ def principal_axes(features: torch.Tensor, width: int) -> torch.Tensor:
 
 
 class ProjectedModel:
-    """A Pengi whose text embeddings are projected to `axes` [dim, width]."""
+    """A model whose text embeddings are projected to `axes` [dim, width]; the rest is the model's."""
 
     def __init__(self, model, axes: torch.Tensor):
-        self.model, self.axes, self.dim = model, axes.to(model.device), axes.shape[1]
-        self.device, self.note, self.config = model.device, model.note, model.config
-        self.text = ProjectedText(model.text, self.axes)
+        self.model, self.axes = model, axes.to(model.device, model.dtype)
+        self.dim = axes.shape[1]
+
+    def __getattr__(self, name: str):
+        if name == "model":  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.model, name)
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
         """Prompts -> unit embeddings [n, width]."""
         return normalize(self.model.encode_text(prompts) @ self.axes)
 
-    def text_latents(self, prompts: list[str]) -> torch.Tensor:
-        return self.model.text_latents(prompts)
-
     def project_text(self, latents) -> torch.Tensor:
+        """The text projection's input [n, any width] -> unit embeddings [n, width]."""
         return normalize(self.model.project_text(latents) @ self.axes)
 
-    def tokenize(self, prompts: list[str]):
-        return self.model.tokenize(prompts)
-
-
-class ProjectedText:
-    """The text encoder for methods that learn in front of it: what it gives is projected to `axes`."""
-
-    def __init__(self, text, axes: torch.Tensor):
-        self.axes, self.full = axes, text
-        self.width, self.token_embedding, self.projection = (
-            text.width,
-            text.token_embedding,
-            text.projection,
-        )
-        self.prefix = text.prefix
-
-    def follow(self, x, eot, prefix=None):
-        return self.full.follow(x, eot, prefix) @ self.axes  # the method takes the direction only
+    def encode_embeddings(self, prefix, suffix, lengths) -> torch.Tensor:
+        """As the model's, and projected: [b, c, width]."""
+        return self.model.encode_embeddings(prefix, suffix, lengths) @ self.axes

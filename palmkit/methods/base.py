@@ -1,17 +1,23 @@
-"""Zero-shot and the three prompt learners, each as the paper writes it.
+"""The base class of all methods.
 
-A method maps audio embeddings [b, dim] to logits [b, classes]; it knows no file, encoder call or device. To add one:
-subclass `Method`, write `forward`, add a line to `METHODS`.
+A method maps audio embeddings [b, dim] to logits [b, classes]. To add one: subclass `Method`, name
+it, write `forward`. A method with a closed form overrides `fit`.
 """
 
 from __future__ import annotations
+
+import zlib
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-LOGIT_SCALE = 100.0  # fixed in the published code; PENGI's own temperature is not used
+from palmkit.models.pengi import LOGIT_SCALE  # noqa: F401 (the widgets still import it from here)
+from palmkit.training import sgd
+
 INITIAL_STD = 0.02
+# Colours of seaborn's "colorblind" palette that the package's own methods do not take.
+FREE_COLORS = ("#d55e00", "#ca9161", "#fbafe4", "#ece133", "#56b4e9")
 
 
 def normalize(x: torch.Tensor) -> torch.Tensor:
@@ -19,56 +25,96 @@ def normalize(x: torch.Tensor) -> torch.Tensor:
 
 
 class Method(nn.Module):
-    """Base of all methods. `published` maps the published code's parameter names to ours."""
+    """Base class. What tables, plots and choices need to know of a method are class attributes.
 
-    published: dict[str, str] = {}
+    A subclass with a `name` of its own has `label` = its name, a colour and `in_paper` = False
+    unless it says otherwise. Everything that is learned must be an nn.Parameter: parameters are
+    what `save_prompt` and rows keep.
+    """
 
-    def __init__(self, model, class_names):
+    name: str = ""  # on the command line, in rows and file names
+    label: str = ""  # in tables and plots
+    color: str = ""  # in plots, "#rrggbb"
+    learns: bool = True  # False: nothing to fit, so one seed is enough
+    in_paper: bool = False  # whether it is a row of the paper's table
+    published: dict[str, str] = {}  # the published code's names of parameters: {theirs: ours}
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "name" in vars(cls):
+            color = FREE_COLORS[zlib.crc32(cls.name.encode()) % len(FREE_COLORS)]
+            for attribute, value in {"label": cls.name, "color": color, "in_paper": False}.items():
+                if attribute not in vars(cls):
+                    setattr(cls, attribute, value)
+
+    def __init__(self, model, class_names, seed=0):
+        """model: an AudioTextModel. class_names: two or more. seed: of the initial values."""
         super().__init__()
-        if isinstance(class_names, str):
-            raise TypeError(f"class_names must be a list of names, not the string {class_names!r}")
-        self.class_names = [str(name) for name in class_names]
-        if len(self.class_names) < 2:
-            raise ValueError(f"a classifier needs two classes or more, not {self.class_names}")
-        if len(set(self.class_names)) < len(self.class_names) or not all(
-            str(name).strip() for name in self.class_names
-        ):
-            raise ValueError(f"class names must be distinct and not empty: {self.class_names}")
+        self.class_names = check_class_names(class_names)
+        self.seed = seed
         # Frozen encoders are used, not owned: they are no part of parameters() or state_dict().
         object.__setattr__(self, "model", model)
 
-    def begin(self, features, labels):
-        """Called by `fit` before the first step with the support set [n, dim], [n], for methods that start from it."""
+    def fit(self, features, labels, **settings) -> list[float]:
+        """Learn from the support set; the loss of each step. The base class does SGD.
+
+        features [n, dim], or [epochs, n, dim] if they change with the epoch; labels [n]; both on
+        the model's device. settings: as in `palmkit.fit`, which checks the arguments and calls
+        this. An override without SGD takes **settings and ignores those that it has no use for.
+        """
+        return sgd(self, features, labels, **settings)
+
+    def init_from_support(self, features, labels) -> None:
+        """Called before the first step of SGD with features [n, dim] and labels [n]."""
+
+    def forward(self, audio_features) -> torch.Tensor:
+        """Audio embeddings [b, dim] -> logits [b, classes]."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def logits(self, audio_features, text_features) -> torch.Tensor:
+        """logit_scale * cosine of [b, dim] with unit text embeddings [c, dim] -> [b, c]."""
+        return self.model.logit_scale * normalize(audio_features) @ text_features.T
 
     def prompt_learner_state(self) -> dict[str, torch.Tensor]:
-        """What was learned, in the published code's names and shapes (on the CPU)."""
-        own = dict(self.named_parameters())
-        return {theirs: own[ours].detach().cpu().clone() for theirs, ours in self.published.items()}
+        """What was learned, on the CPU: all parameters, under their published names if any."""
+        return {
+            name: parameter.detach().cpu().clone() for name, parameter in self._learned().items()
+        }
 
     @torch.no_grad()
     def load_prompt_learner(self, state: dict) -> None:
-        """Take what was learned from a published or own state; the buffers `sos`, `classes_pad` are accepted."""
-        extra = {"sos", "classes_pad"} if "ctx" in self.published else set()
-        missing, unknown = (
-            set(self.published) - set(state),
-            set(state) - set(self.published) - extra,
-        )
+        """Take what was learned from a state, of the published code or of `prompt_learner_state`.
+
+        Raises ValueError naming what is missing, unknown or of another shape.
+        """
+        parameters = self._learned()
+        name = type(self).__name__
+        missing = sorted(set(parameters) - set(state))
+        unknown = sorted(set(state) - set(parameters))
         if missing or unknown:
-            raise ValueError(
-                f"not a state of {type(self).__name__}: missing {sorted(missing)}, unknown {sorted(unknown)}"
-            )
-        own = dict(self.named_parameters())
+            raise ValueError(f"not a state of {name}: missing {missing}, unknown {unknown}")
         wrong = [
-            f"{theirs} is {list(state[theirs].shape)}, expected {list(own[ours].shape)}"
-            for theirs, ours in self.published.items()
-            if state[theirs].shape != own[ours].shape
-        ]
-        wrong += [
-            f"{name} is for {len(state[name])} classes, not {len(self.class_names)}"
-            for name in extra & set(state)
-            if len(state[name]) != len(self.class_names)
+            f"{key} is {list(state[key].shape)}, expected {list(parameter.shape)}"
+            for key, parameter in parameters.items()
+            if state[key].shape != parameter.shape
         ]
         if wrong:
-            raise ValueError(f"a state of another {type(self).__name__}: " + "; ".join(wrong))
-        for theirs, ours in self.published.items():
-            own[ours].copy_(state[theirs])
+            raise ValueError(f"a state of another {name}: {'; '.join(wrong)}")
+        for key, parameter in parameters.items():
+            parameter.copy_(state[key])
+
+    def _learned(self) -> dict[str, nn.Parameter]:
+        theirs = {ours: theirs for theirs, ours in self.published.items()}
+        return {theirs.get(name, name): value for name, value in self.named_parameters()}
+
+
+def check_class_names(class_names) -> list[str]:
+    """Class names as a list of strings. Raises TypeError or ValueError for none, one or doubles."""
+    if isinstance(class_names, str):
+        raise TypeError(f"class_names must be a list of names, not the string {class_names!r}")
+    names = [str(name) for name in class_names]
+    if len(names) < 2:
+        raise ValueError(f"a classifier needs two classes or more, not {names}")
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise ValueError(f"class names must be distinct and not empty: {names}")
+    return names

@@ -6,84 +6,121 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from palmkit.methods.base import INITIAL_STD, LOGIT_SCALE, Method, normalize
+from palmkit.methods.base import INITIAL_STD, Method, normalize
+from palmkit.models.base import PromptableText, find_missing
 
 CONTEXT_LENGTH = 16
 
 
 class CoOp(Method):
-    """Learned context vectors at the text encoder's input, shared by all classes: <sot> V_1 .. V_16 class . <eot>."""
+    """Context vectors at the text encoder's input, shared by all classes:
+    <start> V_1 .. V_16 class . <end>.
 
+    Learned: V [context_length, text_width].
+    """
+
+    name = "coop"
+    label = "COOP"
+    color = "#0173b2"
+    in_paper = True
     published = {"ctx": "context"}
+    buffers_in_file = ("sos", "classes_pad")  # of the published state; they follow from the names
 
-    def __init__(self, model, class_names, context_length=CONTEXT_LENGTH, seed=0):
-        super().__init__(model, class_names)
-        ids, mask = model.tokenize([f"{'X ' * context_length}{name}." for name in self.class_names])
-        ids = ids.to(model.device)
-        embedding = model.text.token_embedding
-        lengths = mask.sum(1) - 1 - context_length  # each class's own tokens, with <eot>
-        self.register_buffer("start", embedding(ids[:1, :1]).clone())  # [1, 1, width]
-        own = ids[:, 1 + context_length : 1 + context_length + int(lengths.max())]
-        self.register_buffer("names", embedding(own).clone())  # [c, s, width]
-        self.register_buffer("eot", (lengths - 1).to(model.device))
+    def __init__(self, model, class_names, seed=0, context_length=CONTEXT_LENGTH):
+        super().__init__(model, class_names, seed)
+        if find_missing(model, PromptableText):
+            raise ValueError(
+                f"{self.label} needs token-level text (tokenize, embed_tokens, encode_embeddings), "
+                f"which {model.name} does not have"
+            )
+        ids, lengths = tokenize_suffixes(model, self.class_names, context_length)
+        start, suffix = ids[:1, :1], ids[:, 1 + context_length :]
+        self.register_buffer("start", model.embed_tokens(start).clone())  # [1, 1, width]
+        self.register_buffer("names", model.embed_tokens(suffix).clone())  # [c, s, width]
+        self.register_buffer("lengths", lengths)  # [c]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            context = INITIAL_STD * torch.randn(context_length, model.text.width)
-            self.context = nn.Parameter(context.to(model.device))
-            self.build(model)
+            self.draw_parameters(context_length)
 
-    def build(self, model):
-        """What a subclass adds; drawn from the same seeded generator, after the context."""
+    def draw_parameters(self, context_length: int) -> None:
+        """Initial values, all from the seeded global generator."""
+        context = INITIAL_STD * torch.randn(context_length, self.model.text_width)
+        self.context = nn.Parameter(context.to(self.model.device))
 
-    def text(self, context):
-        """Context vectors [b, 16, width] -> unit text embeddings [b, c, dim]. The prefix runs once for all classes."""
-        start = self.start.expand(len(context), -1, -1)
-        prefix = self.model.text.prefix(torch.cat([start, context], 1))
-        return normalize(
-            self.model.text.follow(self.names.expand(len(context), -1, -1, -1), self.eot, prefix)
-        )
+    def text_features(self, context) -> torch.Tensor:
+        """Context vectors [b, context_length, width] -> unit text embeddings [b, c, dim]."""
+        prefix = torch.cat([self.start.expand(len(context), -1, -1), context], 1)
+        return normalize(self.model.encode_embeddings(prefix, self.names, self.lengths))
 
     def forward(self, audio_features):
-        return LOGIT_SCALE * normalize(audio_features) @ self.text(self.context[None])[0].T
+        return self.logits(audio_features, self.text_features(self.context[None])[0])
+
+    def load_prompt_learner(self, state: dict) -> None:
+        """As in the base class; a published state also has buffers for its number of classes."""
+        extra = set(self.buffers_in_file) & set(state)
+        wrong = [
+            f"{name} is for {len(state[name])} classes, not {len(self.class_names)}"
+            for name in sorted(extra)
+            if len(state[name]) != len(self.class_names)
+        ]
+        if wrong:
+            raise ValueError(f"a state of another {type(self).__name__}: {'; '.join(wrong)}")
+        super().load_prompt_learner({k: v for k, v in state.items() if k not in extra})
 
 
 class CoCoOp(CoOp):
-    """CoOp whose context moves with the clip: V_m + metanet(audio), so each clip has its own text embeddings."""
+    """COOP whose context moves with the clip: V_m + metanet(audio), so each clip has its own text
+    embeddings.
 
-    published = {"ctx": "context"} | {
-        name: name
-        for name in (f"meta_net.linear{n}.{kind}" for n in (1, 2) for kind in ("weight", "bias"))
-    }
-    max_tokens = (
-        8192  # tokens that go through the text encoder at once; bounds memory, changes nothing else
-    )
+    Learned: V, and the meta-net, two linear layers with a ReLU between.
+    """
 
-    def build(self, model):
-        if model.dim < 16:
+    name = "cocoop"
+    label = "COCOOP"
+    color = "#de8f05"
+    in_paper = True
+    # Tokens that go through the text encoder at once: this bounds memory and changes nothing else.
+    max_tokens = 8192
+
+    def draw_parameters(self, context_length: int) -> None:
+        super().draw_parameters(context_length)
+        dim, width = self.model.dim, self.model.text_width
+        if dim < 16:
             raise ValueError(
-                f"COCOOP's meta-net has a sixteenth of the features' width, which is {model.dim}: too few"
+                f"COCOOP's meta-net has a sixteenth of the features' width, which is {dim}: too few"
             )
         self.meta_net = nn.Sequential()
-        self.meta_net.add_module("linear1", nn.Linear(model.dim, model.dim // 16))
+        self.meta_net.add_module("linear1", nn.Linear(dim, dim // 16))
         self.meta_net.add_module("relu", nn.ReLU())
-        self.meta_net.add_module("linear2", nn.Linear(model.dim // 16, model.text.width))
-        self.meta_net.to(model.device)
+        self.meta_net.add_module("linear2", nn.Linear(dim // 16, width))
+        self.meta_net.to(self.model.device)
 
-    def clip_logits(self, audio, context):
-        return LOGIT_SCALE * torch.einsum("bd,bcd->bc", audio, self.text(context))
+    def clip_logits(self, audio, context) -> torch.Tensor:
+        """Unit audio embeddings [b, dim], a context for each [b, length, width] -> logits [b, c]."""
+        text = self.text_features(context)  # [b, c, dim]
+        return self.model.logit_scale * torch.einsum("bd,bcd->bc", audio, text)
 
     def forward(self, audio_features):
         audio = normalize(audio_features)
-        context = self.context + self.meta_net(audio)[:, None]  # [b, 16, width]
+        context = self.context + self.meta_net(audio)[:, None]  # [b, context_length, width]
         tokens = self.names.shape[0] * self.names.shape[1] + 1 + len(self.context)
-        chunks = list(
-            zip(
-                *(x.split(max(1, self.max_tokens // tokens)) for x in (audio, context)), strict=True
-            )
-        )
-        if len(chunks) == 1:
+        clips = max(1, self.max_tokens // tokens)
+        if len(audio) <= clips:
             return self.clip_logits(audio, context)
-        # While training, a chunk's activations are computed anew in the backward pass, or memory would not be bounded.
+        chunks = zip(audio.split(clips), context.split(clips), strict=True)
+        # A chunk's activations are computed again in the backward pass, which bounds memory.
         return torch.cat(
             [checkpoint(self.clip_logits, *chunk, use_reentrant=False) for chunk in chunks]
         )
+
+
+def tokenize_suffixes(model, class_names, context_length: int):
+    """Ids [c, 1 + context_length + s] of "X X .. X name.", one X for each context vector, and how
+    many of the last s tokens are true, [c]: the class name, the full stop and <end>."""
+    ids, mask = model.tokenize([f"{'X ' * context_length}{name}." for name in class_names])
+    placeholders = ids[:, 1 : 1 + context_length]
+    if context_length and not (placeholders == ids[0, 1]).all():
+        raise ValueError(f"the tokenizer of {model.name} must have one token for the word X")
+    lengths = mask.sum(1) - 1 - context_length
+    ids = ids[:, : 1 + context_length + int(lengths.max())]
+    return ids.to(model.device), lengths.to(model.device)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from palmkit.methods.base import LOGIT_SCALE, Method, normalize
-
-ZERO_SHOT_PROMPT = (
-    "The is a recording of  {}."  # sic: the published zero-shot numbers belong to this wording
-)
+from palmkit.methods.base import Method
+from palmkit.models.pengi import PROMPT as ZERO_SHOT_PROMPT  # noqa: F401 (widgets import it)
 
 
 class ZeroShot(Method):
-    """Logits 100 cos(audio, text("The is a recording of  {class}.")); nothing is learned."""
+    """Logits logit_scale cos(audio, text(prompt with the class name)); nothing is learned.
 
-    def __init__(self, model, class_names, prompt=ZERO_SHOT_PROMPT, seed=0):
-        super().__init__(model, class_names)
-        self.register_buffer(
-            "text", model.encode_text([prompt.format(name) for name in self.class_names])
-        )  # [c, dim]
+    prompt: with {} for the class name; None is the model's.
+    """
+
+    name = "zeroshot"
+    label = "Zero-shot"
+    color = "#949494"
+    learns = False
+    in_paper = True
+
+    def __init__(self, model, class_names, seed=0, prompt=None):
+        super().__init__(model, class_names, seed)
+        prompt = model.prompt if prompt is None else prompt
+        prompts = [prompt.format(name) for name in self.class_names]
+        self.register_buffer("text", model.encode_text(prompts))  # [c, dim]
 
     def forward(self, audio_features):
-        return LOGIT_SCALE * normalize(audio_features) @ self.text.T
+        return self.logits(audio_features, self.text)

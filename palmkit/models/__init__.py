@@ -1,12 +1,61 @@
-"""Audio-text models."""
+"""Audio-text models by name."""
 
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from palmkit.models.base import AudioTextModel, PromptableText, StochasticText, find_missing
 from palmkit.models.checkpoint import CheckpointError
-from palmkit.models.pengi import Pengi, load_pengi
+from palmkit.models.pengi import Pengi, load_mini, load_original, load_pengi
+from palmkit.plugins import PluginError, load_entry_points, plugin_modules
+
+__all__ = [
+    "MODELS",
+    "AudioTextModel",
+    "CheckpointError",
+    "Pengi",
+    "PromptableText",
+    "StochasticText",
+    "list_models",
+    "load_model",
+    "load_pengi",
+]
+
+MODELS = {"mini": load_mini, "pengi": load_original}  # name: loader(device=...)
 
 
-def load_model(name, device="auto"):
-    """The model of this name, or of a checkpoint file. device: "auto" is CUDA if there is one."""
-    return load_pengi(name, device)
+def list_models() -> dict:
+    """{name: loader} of the package's models and of those from outside (files, entry points)."""
+    found = dict(MODELS)
+    for module in plugin_modules():
+        for name, loader in getattr(module, "MODELS", {}).items():
+            if name in found:
+                raise PluginError(f"{module.__file__}: the model name {name!r} is taken")
+            found[name] = loader
+    for name, loader in load_entry_points("palmkit.models").items():
+        if name in found:
+            raise PluginError(f"entry point palmkit.models: the model name {name!r} is taken")
+        found[name] = loader
+    return found
 
 
-__all__ = ["load_model", "CheckpointError", "Pengi", "load_pengi"]
+def load_model(name_or_path, device="auto") -> AudioTextModel:
+    """A model by its name in `list_models()`, or PENGI from a checkpoint file.
+
+    device: "auto" is CUDA if there is one. Raises FileNotFoundError for a name that is neither,
+    CheckpointError for a broken file, and TypeError for an outside model that lacks members.
+    """
+    name = str(name_or_path)
+    loaders = list_models()
+    if name in loaders:
+        model = loaders[name](device=device)
+        if missing := find_missing(model, AudioTextModel):
+            raise TypeError(f"the model {name!r} lacks {', '.join(missing)} of AudioTextModel")
+        return model
+    close = difflib.get_close_matches(name, loaders, 1)
+    if close and not Path(name).expanduser().exists():
+        raise FileNotFoundError(
+            f"there is no model and no checkpoint {name!r}; did you mean {close[0]!r}?"
+        )
+    return load_pengi(name_or_path, device)

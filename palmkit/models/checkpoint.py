@@ -135,6 +135,15 @@ def merge_config(config: dict) -> dict:
     return merged
 
 
+def add_stft_kernels(state: dict, config: dict) -> dict:
+    """The state with the STFT kernels, if the config says that a small file leaves them out."""
+    if config.get("audio", {}).get("stft") != "computed" or MEL not in state:
+        return state
+    bins = len(state[MEL])
+    kernels = stft_kernels(torch.hann_window(2 * bins - 2), bins)
+    return dict(zip(STFT_KERNELS, kernels, strict=True)) | state
+
+
 def read_sizes(state: dict) -> dict:
     """Dimensions, depths and head counts, each from all tensors that tell it; those must agree."""
 

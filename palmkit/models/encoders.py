@@ -35,7 +35,7 @@ class Projection(nn.Module):
 
 
 class AudioEncoder(nn.Module):
-    """HTS-AT in stages: waveform -> log_mel -> image -> latent -> projection."""
+    """HTS-AT in stages: waveform -> log_mel -> image -> pooled -> projection."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class AudioEncoder(nn.Module):
         In double precision where the device has it: a float32 FFT is off by 0.03 dB in faint bands beside loud ones.
         """
         power = torch.cat(
-            [self.power(part) for part in self.parts(waveforms, 1)]
+            [self.power(part) for part in self.chunks(waveforms, 1)]
         )  # [n, bins, frames]
         return 10 * torch.log10((power.transpose(1, 2) @ self.mel).clamp(min=self.log_amin))
 
@@ -87,7 +87,7 @@ class AudioEncoder(nn.Module):
         return (spectrum.real.square() + spectrum.imag.square()).to(waveforms.dtype)
 
     @staticmethod
-    def parts(x, clips: int):
+    def chunks(x, clips: int):
         """x in parts of a few clips on a CPU, whose cache holds no more; whole elsewhere."""
         return x.split(clips if x.device.type == "cpu" else max(len(x), 1))
 
@@ -111,12 +111,12 @@ class AudioEncoder(nn.Module):
             len(x), 1, -1, self.spec_size
         )  # row = segment * mel_bins + mel
 
-    def latent(self, image):
+    def pooled(self, image):
         """[n, 1, size, size] -> [n, 768]: Swin's last map, averaged over positions."""
         return self.trunk.forward_features(image).mean((1, 2))
 
     def forward(self, waveforms):
-        return self.projection(self.latent(self.image(self.log_mel(waveforms))))
+        return self.projection(self.pooled(self.image(self.log_mel(waveforms))))
 
 
 class TextBlock(nn.Module):
@@ -203,11 +203,11 @@ class TextEncoder(nn.Module):
         k, v = self.layers[-1].keys_and_values(x)  # nothing else of the last layer is looked at
         return [*keys_and_values, (k[:, 0], v[:, 0])]
 
-    def follow(self, x, eot, prefix=None):
+    def encode_suffix(self, x, eot, prefix=None):
         """Token embeddings [b, c, s, width] after a prefix, `<|endoftext|>` at eot [c] -> [b, c, d_proj]."""
-        return self.projection(self.pool(x, eot, prefix))
+        return self.projection(self.suffix_latents(x, eot, prefix))
 
-    def pool(self, x, eot, prefix=None):
+    def suffix_latents(self, x, eot, prefix=None):
         """The same up to the projection: [b, c, clip_dim]."""
         start = 0 if prefix is None else prefix[0][0].shape[2]
         prefixes = [None] * len(self.layers) if prefix is None else prefix
@@ -219,14 +219,16 @@ class TextEncoder(nn.Module):
         )  # of the last layer, only what stands at <|endoftext|>
         return self.clip_text_projection(self.final_layer_norm(x[:, :, 0]))
 
-    def latent(self, ids, mask):
+    def pooled(self, ids, mask):
         """Ids and mask [n, 40] of `tokenize` -> what goes into the projection, [n, clip_dim]."""
         length = mask.sum(1)
-        return self.pool(self.token_embedding(ids[:, : int(length.max())])[None], length - 1)[0]
+        return self.suffix_latents(
+            self.token_embedding(ids[:, : int(length.max())])[None], length - 1
+        )[0]
 
     def forward(self, ids, mask):
         """Ids and mask [n, 40] of `tokenize` -> [n, d_proj], not normalised."""
-        return self.projection(self.latent(ids, mask))
+        return self.projection(self.pooled(ids, mask))
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from palmkit.checksums import verify_folder
+from palmkit.models.base import choose_device
 from palmkit.models.checkpoint import (
-    MEL,
+    ASSUMED,
     PENGI_SIZES,
-    STFT_KERNELS,
     CheckpointError,
+    add_stft_kernels,
     build,
     check_config,
     check_depths,
@@ -23,139 +25,176 @@ from palmkit.models.checkpoint import (
     read_checkpoint,
     read_config,
     read_sizes,
-    stft_kernels,
 )
 from palmkit.models.encoders import AudioEncoder, TextEncoder, tokenize
 from palmkit.storage import data_root
 
 MINI = Path(__file__).parents[1] / "mini" / "mini.safetensors"  # its model card is beside it
+LOGIT_SCALE = 100.0  # fixed in the published code; PENGI's own temperature is not used
+PROMPT = "The is a recording of  {}."  # sic: the published zero-shot numbers belong to this wording
 
 
 class Pengi:
-    """The two frozen encoders: `.audio`, `.text` (modules), `.config`, `.device`, `.dim`, `.note`."""
+    """The two frozen encoders, `.audio` and `.text`, as an AudioTextModel with PromptableText."""
 
-    def __init__(self, audio: AudioEncoder, text: TextEncoder, config: dict, device: torch.device):
-        self.audio, self.text = (
-            encoder.to(device).eval().requires_grad_(False) for encoder in (audio, text)
-        )
-        self.config, self.device, self.note = config, device, ""
+    sample_rate = ASSUMED["audio"]["sampling_rate"]
+    clip_seconds = ASSUMED["audio"]["n_samples"] / sample_rate
+    logit_scale = LOGIT_SCALE
+    prompt = PROMPT
+
+    def __init__(
+        self,
+        audio: AudioEncoder,
+        text: TextEncoder,
+        config: dict,
+        device: torch.device,
+        name: str = "PENGI",
+    ):
+        self.audio = audio.to(device).eval().requires_grad_(False)
+        self.text = text.to(device).eval().requires_grad_(False)
+        self.config, self.device, self.name, self.note = config, device, name, ""
+        self.dtype = torch.float32
         self.dim = audio.projection.linear1.out_features
+        self.text_width = text.width
 
     @property
     def note(self) -> str:
-        """What every output of this model should say: the checkpoint's own note, and one that was set beside it."""
-        own = self.config["note"]
-        return self._note if own in self._note else "; ".join(filter(None, [own, self._note]))
+        """What every output of this model should say: the checkpoint's note and one set by hand."""
+        given = self.config["note"]
+        return self._note if given in self._note else "; ".join(filter(None, [given, self._note]))
 
     @note.setter
     def note(self, note: str):
         self._note = note
 
     def encode_audio(self, waveforms) -> torch.Tensor:
-        """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim], in eval mode, without gradient."""
+        """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim], without gradient."""
         waveforms = torch.as_tensor(waveforms, dtype=torch.float32)
-        if (
-            waveforms.ndim != 2
-            or 0 in waveforms.shape
-            or waveforms.shape[1] <= len(self.audio.window) // 2
-        ):
-            raise ValueError(
-                f"encode_audio takes waveforms [n, samples], not a tensor of shape {list(waveforms.shape)}"
-            )
+        shape = list(waveforms.shape)
+        if len(shape) != 2 or 0 in shape or shape[1] <= len(self.audio.window) // 2:
+            raise ValueError(f"encode_audio takes waveforms [n, samples], not of shape {shape}")
         with torch.inference_mode():
-            embedding = F.normalize(
-                self.batched(self.audio.eval(), waveforms.to(self.device)), dim=-1
-            )
-        return (
-            embedding.clone()
-        )  # outside inference mode: a plain tensor that autograd accepts as an input
+            embedding = self.batched(self.audio.eval(), waveforms.to(self.device))
+            embedding = F.normalize(embedding, dim=-1)
+        return embedding.clone()  # outside of inference mode: autograd accepts it as an input
 
     def batched(self, module, x) -> torch.Tensor:
-        """module(x), x [n, ...] on the device. On a CPU four clips at a time, always: a clip's last bits must not hang
-        on how many are beside it, and four are as many as its cache holds."""
+        """module(x) for x [n, ...] on the device.
+
+        CPU batches are always four clips, so a clip's result does not depend on its neighbours;
+        four are as many as a CPU's cache holds.
+        """
         n = len(x)
         if self.device.type == "cpu":
             x = torch.cat([x, x.new_zeros(-n % 4, *x.shape[1:])])
-        return torch.cat([module(part) for part in self.audio.parts(x, 4)])[:n]
+        return torch.cat([module(chunk) for chunk in self.audio.chunks(x, 4)])[:n]
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
         """Prompts -> unit embeddings [n, dim]. Raises ValueError for a prompt over 40 tokens."""
         return self.project_text(self.text_latents(prompts))
 
     def text_latents(self, prompts: list[str]) -> torch.Tensor:
-        """Prompts -> what goes into the text projection, [n, clip_dim]; no mode of training changes it."""
+        """Prompts -> the text projection's input, [n, clip_dim]; no mode of training changes it."""
         ids, mask = (tensor.to(self.device) for tensor in self.tokenize(prompts))
         with torch.inference_mode():
-            latents = self.text.eval().latent(ids, mask)
+            latents = self.text.eval().pooled(ids, mask)
         return latents.clone()
 
-    def project_text(self, latents) -> torch.Tensor:
-        """[n, clip_dim] -> unit embeddings [n, dim]; with dropout if, and only if, the projection is in train mode."""
+    def project_text(self, latents: torch.Tensor) -> torch.Tensor:
+        """[n, clip_dim] -> unit embeddings [n, dim]; with dropout while `text_is_stochastic`."""
         with torch.no_grad():
             return F.normalize(self.text.projection(latents), dim=-1)
 
-    def tokenize(self, prompts: list[str]):
+    @property
+    def text_is_stochastic(self) -> bool:
+        """Whether the text projection is in train mode, as in the published training."""
+        return self.text.projection.training
+
+    def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and mask of each prompt, both [n, 40] int64."""
         return tokenize(prompts, self.text.max_tokens)
 
+    def embed_tokens(self, ids: torch.Tensor) -> torch.Tensor:
+        """Ids [...] -> token embeddings [..., text_width]."""
+        return self.text.token_embedding(ids.to(self.device))
+
+    def encode_embeddings(self, prefix, suffix, lengths) -> torch.Tensor:
+        """prefix [b, p, width], suffix [c, s, width], lengths [c] -> [b, c, dim], differentiable.
+
+        The text encoder is causal: the prefix runs once and all classes attend to it.
+        """
+        shared = self.text.prefix(prefix)
+        suffix = suffix.expand(len(prefix), -1, -1, -1)  # [b, c, s, width]
+        return self.text.encode_suffix(suffix, lengths - 1, shared)
+
     def digest(self, *encoders: str) -> str:
-        """sha256 of the weights as they are now, of "audio", "text" or (default) both, whatever file they came from."""
+        """sha256 of weights as they are now, config and preprocessing.
+
+        encoders: "audio" or "text" leaves out what the other encoder has. The note is no part.
+        """
         sha = hashlib.sha256()
         for encoder in encoders or ("audio", "text"):
+            settings = {**ASSUMED[encoder], **self.config[encoder]}
+            sha.update(json.dumps(settings, sort_keys=True).encode())
             for name, tensor in sorted(getattr(self, encoder).state_dict().items()):
                 sha.update(f"{encoder}.{name}{list(tensor.shape)}{tensor.dtype}".encode())
                 sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        if not encoders:
+            config = {key: value for key, value in self.config.items() if key != "note"}
+            sha.update(json.dumps(config, sort_keys=True).encode())
         return sha.hexdigest()
+
+
+def load_mini(device="auto") -> Pengi:
+    """mini-PENGI, which comes with the kit."""
+    return load_pengi("mini", device)
+
+
+def load_original(device="auto") -> Pengi:
+    """PENGI from `base.pth`, where `fetch("pengi")` puts it."""
+    return load_pengi("pengi", device)
 
 
 def load_pengi(checkpoint, device="auto", config=None) -> Pengi:
     """Load PENGI's encoders from a checkpoint in `base.pth`'s layout or a safetensors file.
 
-    checkpoint: a path, "mini" (mini-PENGI, which comes with the kit) or "pengi" (base.pth as `fetch("pengi")` brings
-        it). Keys may have the prefix `module.`; decoder keys are ignored.
+    checkpoint: a path, "mini" (mini-PENGI, which comes with the kit) or "pengi" (base.pth as
+        `fetch("pengi")` brings it). Keys may have the prefix `module.`; decoder keys are ignored.
     device: "auto" is CUDA if there is one.
-    config: a dict, or None for a `config.json` beside the checkpoint if there is one, else PENGI's own values.
+    config: a dict, or None for a `config.json` beside the checkpoint if there is one, else PENGI's
+        own values.
     Raises CheckpointError naming each missing, unexpected or misshapen tensor.
     """
     named = {"mini": MINI, "pengi": data_root() / "pengi" / "base.pth"}
     path = named.get(checkpoint) or Path(checkpoint).expanduser()
+    name = checkpoint if checkpoint in named else path.name
     try:
-        if problem := verify_folder(path.parent):
-            raise CheckpointError(problem)
-        state = read_checkpoint(path)
-        config = read_config(path) if config is None else config
-        settings = merge_config(config)
-        if (
-            config.get("audio", {}).get("stft") == "computed" and MEL in state
-        ):  # 4 MB that a small file need not carry
-            bins = len(state[MEL])
-            state = (
-                dict(
-                    zip(
-                        STFT_KERNELS,
-                        stft_kernels(torch.hann_window(2 * bins - 2), bins),
-                        strict=True,
-                    )
-                )
-                | state
-            )
-        sizes = read_sizes(state)
-        check_config(config, sizes, path)
-        if not (told := "num_attention_heads" in config.get("text", {})):
-            check_depths(sizes)
-        with torch.random.fork_rng(devices=[]):  # modules draw initial values that are thrown away
-            audio, text = build(sizes, settings)
-        load_weights(audio, text, state, path)
+        return _load(path, config, choose_device(device), str(name))
     except CheckpointError as error:
-        raise (
-            error if path.name in str(error) else CheckpointError(f"{path.name}: {error}")
-        ) from error
-    if sizes != PENGI_SIZES and not told:
-        warnings.warn(
-            f"{path.name} is not of PENGI's size: {settings['text']['num_attention_heads']} text heads are assumed, "
-            "for no config tells; put a config.json beside it or pass config=",
-            stacklevel=2,
-        )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Pengi(audio, text, settings, torch.device(device))
+        if path.name in str(error):
+            raise
+        raise CheckpointError(f"{path.name}: {error}") from error
+
+
+def _load(path: Path, config: dict | None, device: torch.device, name: str) -> Pengi:
+    if problem := verify_folder(path.parent):
+        raise CheckpointError(problem)
+    state = read_checkpoint(path)
+    config = read_config(path) if config is None else config
+    settings = merge_config(config)
+    state = add_stft_kernels(state, config)
+    sizes = read_sizes(state)
+    check_config(config, sizes, path)
+    has_heads = "num_attention_heads" in config.get("text", {})
+    if not has_heads:
+        check_depths(sizes)
+        if sizes != PENGI_SIZES:
+            warnings.warn(
+                f"{path.name} is not of PENGI's size: {settings['text']['num_attention_heads']} "
+                "text heads are assumed; put a config.json beside it or pass config=",
+                stacklevel=4,
+            )
+    with torch.random.fork_rng(devices=[]):  # modules draw initial values that are thrown away
+        audio, text = build(sizes, settings)
+    load_weights(audio, text, state, path)
+    return Pengi(audio, text, settings, device, name)

@@ -7,18 +7,15 @@ import copy
 import torch
 import torchaudio
 
+from palmkit.models.base import choose_device
 from palmkit.models.checkpoint import PENGI_CONFIG, PENGI_SIZES, build
 from palmkit.models.pengi import Pengi
 
 
 def random_pengi(device="auto") -> Pengi:
     """A network of PENGI's size with random weights, to know what PENGI costs before its checkpoint is there."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-
-    return Pengi(
-        *random_encoders(), PENGI_CONFIG | {"note": "random weights"}, torch.device(device)
-    )
+    config = PENGI_CONFIG | {"note": "random weights"}
+    return Pengi(*random_encoders(), config, choose_device(device), "random PENGI")
 
 
 def random_encoders(sizes=PENGI_SIZES, heads=8, seed=0):

@@ -1,7 +1,8 @@
 """Learned prompts as files in the published code's layout, theirs and ours.
 
-Such a file is a dict of two states, saved by `torch.save`: `prompt_learner`, and `pengi_bn0_buffer`, the statistics to
-which bn0 had drifted and without which the prompt is tested on other embeddings than it was learned on.
+Such a file is a dict of two states, saved by `torch.save`: `prompt_learner`, and
+`pengi_bn0_buffer`, the statistics of bn0 after training. Without the latter the prompt is tested on
+other embeddings than it was learned on.
 """
 
 from __future__ import annotations
@@ -27,23 +28,42 @@ class PromptError(ValueError):
 def save_prompt(path, method, bn0=None) -> None:
     """Write what `method` learned, to be loaded by the published code or by `load_prompt`.
 
-    bn0: `Stream.bn0`; None: the method's PENGI as it is, which is right for what was learned on frozen embeddings.
+    A method that the published code does not have is saved under its own parameters' names.
+    bn0: `EpochEmbeddings.bn0`; None: the model's statistics as they are, which is right for what
+    was learned on frozen embeddings. A model other than PENGI has none.
     """
-    bn0 = dict(method.model.audio.bn0.named_buffers()) if bn0 is None else bn0
-    learned = method.prompt_learner_state() | (_buffers(method) if isinstance(method, CoOp) else {})
-    torch.save(
-        {LEARNER: learned, BUFFER: {name: bn0[name].cpu() for name in STATISTICS}},
-        buffer := io.BytesIO(),
-    )
+    if bn0 is None and isinstance(method.model, Pengi):
+        bn0 = dict(method.model.audio.bn0.named_buffers())
+    learned = method.prompt_learner_state()
+    if isinstance(method, CoOp) and isinstance(method.model, Pengi):
+        learned |= _token_buffers(method)
+    statistics = {name: bn0[name].cpu() for name in STATISTICS} if bn0 else {}
+    buffer = io.BytesIO()
+    torch.save({LEARNER: learned, BUFFER: statistics}, buffer)
     atomic_write(Path(path), buffer.getvalue())
 
 
-def load_prompt(path, method) -> Pengi:
-    """Put the learned prompt of a file into `method`; the PENGI to embed test clips with.
+def load_prompt(path, method):
+    """Put the learned prompt of a file into `method`; the model to embed test clips with.
 
+    That is PENGI with the file's bn0 statistics, or the method's own model if it is another.
     Code in the file is never run (weights_only). Raises FileNotFoundError, PromptError.
     """
-    if not Path(path).is_file():
+    state = _read(Path(path))
+    model = method.model
+    bn0 = (
+        _statistics(state.get(BUFFER), model.audio.bn0, path) if isinstance(model, Pengi) else None
+    )
+    learned = {name.removeprefix("module."): value for name, value in state[LEARNER].items()}
+    try:
+        method.load_prompt_learner(learned)
+    except ValueError as error:
+        raise PromptError(f"{path}: {error}") from error
+    return model if bn0 is None else with_bn_statistics(model, bn0)
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
         raise FileNotFoundError(f"there is no prompt {path}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -55,42 +75,33 @@ def load_prompt(path, method) -> Pengi:
         ) from error
     if not isinstance(state, dict) or not isinstance(state.get(LEARNER), dict):
         raise PromptError(f"{path} holds no state {LEARNER!r}: it is no saved prompt")
-    bn0 = _statistics(state.get(BUFFER), method.model.audio.bn0, path)
-    try:
-        method.load_prompt_learner(
-            {name.removeprefix("module."): value for name, value in state[LEARNER].items()}
-        )
-    except ValueError as error:
-        raise PromptError(f"{path}: {error}") from error
-    return with_bn_statistics(method.model, bn0)
+    return state
 
 
 def _statistics(state, bn0, path) -> dict[str, torch.Tensor]:
     """bn0's buffers, under whatever prefix they are named in the file."""
-    found = (
-        {str(name).rsplit(".", 1)[-1]: value for name, value in state.items()}
-        if isinstance(state, dict)
-        else {}
-    )
-    for name in STATISTICS[:2]:
-        given, own = found.get(name), getattr(bn0, name)
-        if (
-            not isinstance(given, torch.Tensor)
-            or given.shape != own.shape
-            or not given.isfinite().all()
-        ):
+    found = {}
+    if isinstance(state, dict):
+        found = {str(name).rsplit(".", 1)[-1]: value for name, value in state.items()}
+    for name in ("running_mean", "running_var"):
+        value, shape = found.get(name), getattr(bn0, name).shape
+        is_tensor = isinstance(value, torch.Tensor)
+        if not is_tensor or value.shape != shape or not value.isfinite().all():
             raise PromptError(
-                f"{path}: {BUFFER}.{name} is missing, not finite or not of shape {list(own.shape)}"
+                f"{path}: {BUFFER}.{name} is missing, not finite or not of shape {list(shape)}"
             )
     if (found["running_var"] < 0).any():
         raise PromptError(f"{path}: {BUFFER}.running_var holds negative variances")
     return {name: found[name] for name in STATISTICS if name in found}
 
 
-def _buffers(method) -> dict[str, torch.Tensor]:
-    """What the published COOP and COCOOP keep beside the context: token embeddings in front of it and after it, up to
-    the 40th: `sos` [c, 1, width], `classes_pad` [c, 23, width] for 16 vectors."""
+def _token_buffers(method: CoOp) -> dict[str, torch.Tensor]:
+    """Token embeddings that the published COOP and COCOOP keep beside the context.
+
+    `sos` [c, 1, width] stands in front of it; `classes_pad` [c, 23, width] (for 16 vectors) follows
+    it, up to the 40th token.
+    """
     length = len(method.context)
     ids, _ = method.model.tokenize([f"{'X ' * length}{name}." for name in method.class_names])
-    embedded = method.model.text.token_embedding(ids.to(method.model.device)).cpu()
+    embedded = method.model.embed_tokens(ids).cpu()
     return {"sos": embedded[:, :1].clone(), "classes_pad": embedded[:, 1 + length :].clone()}

@@ -79,7 +79,7 @@ def with_bn_statistics(model, bn0=None) -> Pengi:
     """The same PENGI, its weights shared and not copied, with these statistics of bn0 (as `Stream.bn0`)."""
     audio_encoder = copy.deepcopy(model.audio, {id(p): p for p in model.audio.parameters()})
     audio_encoder.bn0.load_state_dict(bn0 or {}, strict=False)
-    other = Pengi(audio_encoder, model.text, model.config, model.device)
+    other = Pengi(audio_encoder, model.text, model.config, model.device, model.name)
     other.note = model.note
     return other
 
@@ -130,7 +130,7 @@ class TrainModeAudio:
                 log_mel, stripes
             )  # the whole batch: its statistics are bn0's
         with seeded(self.model.device, self.seed, "drop_path", epoch, step):
-            return self.model.batched(self.encoder.latent, image)
+            return self.model.batched(self.encoder.pooled, image)
 
     @torch.no_grad()
     def __call__(self, x, epoch: int, step: int):

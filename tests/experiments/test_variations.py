@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from palmkit import METHODS, PALM, ZeroShot, fit, predict
+from palmkit.methods import PALMDagger
 from palmkit.corruptions import CORRUPTIONS, corrupt_clip
 from palmkit.embeddings import embed
 from palmkit.experiments import rows, trials, variations
@@ -72,7 +73,7 @@ def test_z_from_the_text(tiny_pengi):
     palm = PALM(tiny_pengi, NAMES, init="text")
     assert torch.equal(palm.z, palm.f) and palm.z.data_ptr() != palm.f.data_ptr()
     torch.testing.assert_close(
-        palm(FEATURES), PALM(tiny_pengi, NAMES, context=False)(FEATURES), rtol=1e-4, atol=1e-3
+        palm(FEATURES), PALMDagger(tiny_pengi, NAMES)(FEATURES), rtol=1e-4, atol=1e-3
     )
 
 
@@ -187,7 +188,9 @@ def test_narrowed_methods_compare_projected_embeddings(tiny_pengi, key):
                 torch.cat([method.start.expand(5, -1, -1), contexts], 1)
             )
             text = (
-                tiny_pengi.text.follow(method.names.expand(5, -1, -1, -1), method.eot, prefix)
+                tiny_pengi.text.encode_suffix(
+                    method.names.expand(5, -1, -1, -1), method.lengths - 1, prefix
+                )
                 @ axes
             )
         elif key == "palm":
@@ -211,8 +214,8 @@ def test_all_axes_change_no_cosine(tiny_pengi):
     """24 clips cannot span 64 dimensions; 300 can, and then projecting is turning."""
     many = F.normalize(torch.randn(300, 64, generator=torch.Generator().manual_seed(1)), dim=-1)
     axes = variations.principal_axes(many, 64)
-    narrowed = PALM(variations.ProjectedModel(tiny_pengi, axes), NAMES, context=False)
-    whole = PALM(tiny_pengi, NAMES, context=False)
+    narrowed = PALMDagger(variations.ProjectedModel(tiny_pengi, axes), NAMES)
+    whole = PALMDagger(tiny_pengi, NAMES)
     torch.testing.assert_close(narrowed(FEATURES @ axes), whole(FEATURES), rtol=1e-4, atol=1e-3)
 
 

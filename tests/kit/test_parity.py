@@ -27,7 +27,7 @@ def stages(source, pengi):
         waves = source.waves()
         log_mel = pengi.audio.log_mel(waves)
         image = pengi.audio.image(log_mel)
-        latent = pengi.audio.latent(image)
+        latent = pengi.audio.pooled(image)
         embedding = pengi.audio.projection(latent)
         return dict(
             log_mel=log_mel,
@@ -133,7 +133,7 @@ def test_mel_matrix_is_the_checkpoint_s(source, tmp_path):
     )
     with torch.no_grad():
         log_mel = pengi.audio.log_mel(source.waves())
-        embedding = pengi.audio.projection(pengi.audio.latent(pengi.audio.image(log_mel)))
+        embedding = pengi.audio.projection(pengi.audio.pooled(pengi.audio.image(log_mel)))
     check_log_mel(log_mel, table, "log-mel, other mel matrix", source)
     within(
         AUDIO,
@@ -155,7 +155,7 @@ def test_bn0_in_train_mode(full):
         for step, batch in enumerate(table["batches"], start=1):
             image = pengi.audio.image(pengi.audio.log_mel(waves[batch]))
             if step == 1:
-                embedding = pengi.audio.projection(pengi.audio.latent(image))
+                embedding = pengi.audio.projection(pengi.audio.pooled(image))
                 expected = table["embedding_batchstats_batch0"]
                 within(
                     AUDIO,
@@ -174,7 +174,7 @@ def test_bn0_in_train_mode(full):
                 )
         bn0.eval()
         embedding = pengi.audio.projection(
-            pengi.audio.latent(pengi.audio.image(pengi.audio.log_mel(waves)))
+            pengi.audio.pooled(pengi.audio.image(pengi.audio.log_mel(waves)))
         )
     within(
         AUDIO,

@@ -687,7 +687,7 @@ def test_heads_change_the_text(state, tmp_path):
     four, two = (
         load_pengi(path, device="cpu", config={"text": {"num_attention_heads": n}}) for n in (4, 2)
     )
-    assert four.digest() == two.digest()
+    assert four.digest() != two.digest() and four.digest("audio") == two.digest("audio")
     assert (four.encode_text(PROMPTS) - two.encode_text(PROMPTS)).abs().max() > 1e-3
 
 
@@ -709,14 +709,30 @@ def test_prompts_that_are_none(tiny_pengi):
         tiny_pengi.encode_text([])
 
 
-def test_digest_is_the_weights_as_they_are_now(tiny_pengi):
+def test_digest_is_the_model_as_it_is_now(tiny_pengi):
+    """Weights, config and preprocessing; what a user is told beside it is no part of it."""
     model = copy.deepcopy(tiny_pengi)
     audio, text, both = model.digest("audio"), model.digest("text"), model.digest()
-    assert both == model.digest("audio", "text")
+    assert len({audio, text, both}) == 3
+    model.note = "a note"
+    model.config = model.config | {"note": "another"}
+    assert model.digest() == both
     model.audio.bn0.running_var[3] *= 1.001
-    assert (
-        model.digest("audio") != audio and model.digest("text") == text and model.digest() != both
-    )
+    assert model.digest("audio") != audio and model.digest("text") == text
+    assert model.digest() != both
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [("text", "num_attention_heads", 2), ("audio", "hop_size", 640), (None, "precision", "x")],
+)
+def test_digest_covers_the_config(part, key, value, tiny_pengi):
+    model = copy.copy(tiny_pengi)
+    model.config = copy.deepcopy(tiny_pengi.config)
+    (model.config[part] if part else model.config)[key] = value
+    assert model.digest() != tiny_pengi.digest()
+    for encoder in ("audio", "text"):
+        assert (model.digest(encoder) != tiny_pengi.digest(encoder)) == (part == encoder)
 
 
 def test_a_loaded_checkpoint_embeds(state, tmp_path, compact):

@@ -98,7 +98,7 @@ class Mini(nn.Module):
 
     def forward(self, log_mels, ids, mask):
         """Log-mels [n, FRAMES, 64] and captions [n, 40] -> logits of clips by captions [n, n], and of concepts."""
-        latent = self.audio.latent(self.audio.image(log_mels))
+        latent = self.audio.pooled(self.audio.image(log_mels))
         audio = F.normalize(self.audio.projection(latent).float(), dim=-1)
         text = F.normalize(self.text(ids, mask).float(), dim=-1)
         return self.log_scale.exp().clamp(max=100) * audio @ text.T, self.classifier(latent).float()

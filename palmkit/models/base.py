@@ -1,0 +1,82 @@
+"""What the kit asks of an audio-text model: the protocols that methods and embeddings are written against."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+
+
+@runtime_checkable
+class AudioTextModel(Protocol):
+    """A frozen model with a joint space of audio and text. Zero-shot and PALM need no more than this."""
+
+    name: str
+    sample_rate: int  # of the waveforms that encode_audio takes, in Hz
+    clip_seconds: float  # length of a clip; longer files are cropped, shorter ones repeated
+    dim: int  # width of the joint space
+    logit_scale: float  # logits are logit_scale * cosine
+    prompt: str  # the zero-shot prompt, with {} for the class name
+    device: torch.device
+    dtype: torch.dtype  # in which methods compute: float32 or float64
+    note: str  # a sentence that every output should carry, "" for none
+
+    def encode_audio(self, waveforms) -> torch.Tensor:
+        """Waveforms [n, samples] -> unit embeddings [n, dim], float32, without gradient."""
+
+    def encode_text(self, prompts: list[str]) -> torch.Tensor:
+        """Prompts -> unit embeddings [n, dim] of type `dtype`, without gradient."""
+
+    def digest(self) -> str:
+        """A hash of all that changes an embedding: weights, config and preprocessing."""
+
+
+@runtime_checkable
+class PromptableText(Protocol):
+    """A model whose text encoder takes token embeddings. COOP and COCOOP learn in front of it."""
+
+    text_width: int  # width of a token embedding
+
+    def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask, int64 [n, tokens]; the first token is <start>, mask 0 is padding."""
+
+    def embed_tokens(self, ids: torch.Tensor) -> torch.Tensor:
+        """Ids [...] -> token embeddings [..., text_width]."""
+
+    def encode_embeddings(self, prefix, suffix, lengths) -> torch.Tensor:
+        """Token embeddings -> text embeddings [b, c, dim], not normalised, differentiable.
+
+        prefix [b, p, text_width]: shared by all classes. suffix [c, s, text_width]: the classes'
+        own tokens, padded. lengths [c]: how many of them are true; the last of those is <end>.
+        A causal model runs the prefix once for all classes; another joins prefix and suffix.
+        """
+
+
+@runtime_checkable
+class StochasticText(Protocol):
+    """A model whose text projection can be in train mode (the published code's dropout).
+
+    PALM then projects the class names' constant latents anew in every step.
+    """
+
+    text_is_stochastic: bool  # whether project_text is random now
+
+    def text_latents(self, prompts: list[str]) -> torch.Tensor:
+        """Prompts -> the text projection's input [n, any width]; no mode of training changes it."""
+
+    def project_text(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [n, any width] -> unit embeddings [n, dim], without gradient."""
+
+
+def find_missing(model, protocol) -> list[str]:
+    """The members of a protocol that a model does not have."""
+    methods = [name for name, value in vars(protocol).items() if callable(value)]
+    members = [*protocol.__annotations__, *methods]
+    return [name for name in members if name[0] != "_" and not hasattr(model, name)]
+
+
+def choose_device(device="auto") -> torch.device:
+    """ "auto" is CUDA if there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)

@@ -1,0 +1,120 @@
+"""Methods and models from outside of the package: Python files that a user names, and entry points.
+
+The files' paths stand in the environment variable PALMKIT_IMPORT, joined by `os.pathsep`. So worker
+processes and notebook kernels find them too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+import warnings
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+VARIABLE = "PALMKIT_IMPORT"
+
+
+class PluginError(ValueError):
+    """A file or an entry point that cannot be used; the message names it and says why."""
+
+
+def listed_files() -> list[Path]:
+    """The files that PALMKIT_IMPORT names."""
+    return [Path(path) for path in os.environ.get(VARIABLE, "").split(os.pathsep) if path]
+
+
+class PluginFinder:
+    """Finds the module `palmkit.plugins.my_method` in the listed file `my_method.py`.
+
+    So Python can unpickle the file's classes in a worker process, which only has the variable.
+    """
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        for file in listed_files():
+            if name == f"{__name__}.{file.stem}":
+                return importlib.util.spec_from_file_location(name, file)
+        return None
+
+
+__path__: list[str] = []  # makes this module a package, whose modules the finder finds
+sys.meta_path.append(PluginFinder)
+
+
+def load_plugins(paths) -> list[ModuleType]:
+    """Import Python files, each once, and remember them for this process and its children.
+
+    Raises PluginError, which names the file, for one that is missing or cannot be imported.
+    """
+    before = os.environ.get(VARIABLE, "")
+    files = [Path(path).expanduser().absolute() for path in paths]
+    known = dict.fromkeys(str(file) for file in [*listed_files(), *files])
+    os.environ[VARIABLE] = os.pathsep.join(known)
+    try:
+        return [_import_file(file) for file in files]
+    except PluginError:
+        os.environ[VARIABLE] = before
+        raise
+
+
+def plugin_modules() -> list[ModuleType]:
+    """The modules of the files that PALMKIT_IMPORT names, in order."""
+    return [_import_file(file) for file in listed_files()]
+
+
+def _import_file(file: Path) -> ModuleType:
+    if file.suffix != ".py" or not file.stem.isidentifier() or os.pathsep in str(file):
+        raise PluginError(f"{file} must be a Python file with a plain name, say my_method.py")
+    if not file.is_file():
+        raise PluginError(f"there is no file {file} to import")
+    try:
+        module = importlib.import_module(f"{__name__}.{file.stem}")
+    except Exception as error:  # whatever a user's file raises
+        raise PluginError(f"{file} cannot be imported: {_describe(error, file)}") from error
+    if Path(module.__file__) != file:
+        raise PluginError(f"{file} has the same name as {module.__file__}: rename one of them")
+    return module
+
+
+def _describe(error: Exception, file: Path) -> str:
+    """The error in one line, with the line of the file where it arose."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(file)
+    ]
+    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+    reason = error.msg if isinstance(error, SyntaxError) else str(error)
+    where = "" if line is None else f" (line {line})"
+    return f"{type(error).__name__}: {' '.join(reason.split())}{where}"
+
+
+def load_entry_points(group: str) -> dict[str, object]:
+    """{name: object} of an entry-point group of installed packages; a broken one gives a warning."""
+    found = {}
+    for point in entry_points(group=group):
+        try:
+            found[point.name] = point.load()
+        except Exception as error:  # whatever another package raises
+            warnings.warn(
+                f"the entry point {point.value} of {group} is broken: {error}", stacklevel=2
+            )
+    return found
+
+
+def plugin_digest(cls: type) -> str:
+    """sha256 of the source file of a class from outside of the package; "" for the package's own."""
+    package, _, rest = cls.__module__.partition(".")
+    if package == "palmkit" and not rest.startswith("plugins."):
+        return ""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+    except (OSError, TypeError) as error:
+        raise PluginError(f"{cls.__name__} is defined in no file: put it into one") from error
