@@ -196,5 +196,5 @@ def general_midi() -> SoundFont:
     """TimGM6mb, which pretty_midi brings along: a General MIDI font of 6 MB. pretty_midi itself is not imported."""
     package = find_spec("pretty_midi")
     if package is None:
-        raise ImportError("the sound font comes with pretty_midi: pip install pretty_midi")
+        raise ImportError('the sound font comes with pretty_midi: pip install "palmkit[synthetic]"')
     return SoundFont(Path(package.origin).parent / "TimGM6mb.sf2")

@@ -96,7 +96,9 @@ class Speaker:
         try:
             import espeakng_loader
         except ImportError as error:
-            raise ImportError("speech comes from espeak-ng: pip install espeakng-loader") from error
+            raise ImportError(
+                'speech comes from espeak-ng: pip install "palmkit[synthetic]"'
+            ) from error
         paths = [espeakng_loader.get_library_path(), str(espeakng_loader.get_data_path())]
         command = [sys.executable, str(Path(espeak_server.__file__)), *paths]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

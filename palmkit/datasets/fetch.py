@@ -17,9 +17,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-from huggingface_hub.errors import LocalEntryNotFoundError
-
 from palmkit.checksums import (
     CHECKSUM_FILE,
     ChecksumError,
@@ -35,8 +32,13 @@ from palmkit.data import read_dataset
 from palmkit.datasets.archives import list_members, unpack, unpack_esc10
 from palmkit.datasets.hosts import Upstream, current_revision, download, look_up
 from palmkit.datasets.manifest import BY_HAND, read_manifest
+from palmkit.extras import extra
 from palmkit.storage import data_root
 from palmkit.tables import DatasetError, find_folds
+
+with extra("fetch"):
+    import filelock
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import huggingface_hub
-import pooch
-import requests
 from tqdm.auto import tqdm
 
 from palmkit.datasets.archives import OUTSIDE
+from palmkit.extras import extra
 from palmkit.storage import progress_bar
+
+with extra("fetch"):
+    import huggingface_hub
+    import pooch
+    import requests
 
 # Bytes. huggingface_hub starts an interrupted file again from its beginning; larger ones resume.
 LARGE = 50_000_000

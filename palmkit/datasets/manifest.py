@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 
-from palmkit.storage import PROJECT
+from palmkit.storage import manifest_path
 
-MANIFEST = PROJECT / "data_manifest.csv"
+MANIFEST = manifest_path()
 # Kind of a row that says where to get a dataset and how to load it; nothing is downloaded.
 BY_HAND = "by hand"
 

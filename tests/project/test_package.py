@@ -128,20 +128,27 @@ def test_a_run_outside_of_a_checkout(installed, tmp_path):
     assert palmkit("table", "one", folder=tmp_path, path=installed) == table
 
 
-BLOCK = """
-import sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ModuleNotFoundError("No module named " + repr(name), name=name)
-sys.meta_path.insert(0, Missing())
+MISSING = """
+from importlib.machinery import PathFinder
+
+find_spec = PathFinder.find_spec
+
+
+def find_others(cls, name, *arguments, **keywords):
+    if name.partition(".")[0] in {blocked!r}:
+        return None
+    return find_spec(name, *arguments, **keywords)
+
+
+PathFinder.find_spec = classmethod(find_others)
 """
 
 
 def without(extras, code: str, folder: Path) -> subprocess.CompletedProcess:
-    """Run code where the packages of these extras are not installed."""
+    """Run code where the packages of these extras are not installed, nor in its child processes."""
     blocked = {package for extra in extras for package in OPTIONAL[extra]}
-    return run(["-c", BLOCK.format(blocked=blocked) + code], folder, ROOT)
+    (folder / "sitecustomize.py").write_text(MISSING.format(blocked=blocked))
+    return run(["-c", code], folder, os.pathsep.join([str(folder), str(ROOT)]))
 
 
 EXAMPLE = """
@@ -181,7 +188,7 @@ def test_a_missing_extra_is_named_in_one_sentence(extra, tmp_path):
 
 @pytest.mark.slow
 def test_a_missing_extra_on_the_command_line(tmp_path):
-    code = "from palmkit.cli import main; sys.exit(main(['fetch', 'ESC50']))"
+    code = "import sys; from palmkit.cli import main; sys.exit(main(['fetch', 'ESC50']))"
     done = without(["fetch"], code, tmp_path)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert 'pip install "palmkit[fetch]"' in done.stderr
