@@ -6,7 +6,6 @@ import ipywidgets as w
 import torch
 import traitlets
 
-from palmkit.methods.base import LOGIT_SCALE
 from palmkit.widgets import session
 from palmkit.widgets.base import ALL, Panel, row
 from palmkit.widgets.html import Scatter, confusion_table, escape, legend, mark_of, point, quiet
@@ -65,7 +64,7 @@ class LambdaBench(ScatterPanel):
     planes = {
         "of name and learned vector": "Across: along the name's embedding. Up: along the part of "
         "the learned vector at a right angle to it. The star never leaves this plane, so a clip's "
-        "logit is 100 times the product of the two as seen here.",
+        "logit is a constant times the product of the two as seen here.",
         "of most variance": "The first two principal axes of clips and texts. Points that are near "
         "here may be far apart in other dimensions.",
     }
@@ -93,12 +92,12 @@ class LambdaBench(ScatterPanel):
 
     def prepare(self, on_progress):
         palm = self.task.trained("palm", on_progress).method
-        features = self.task.test.features
         on_progress()
         self.learned = palm.lambdas.detach().cpu()
         text = session.mixed_text(palm, self.learned)
-        self.learned_accuracy = self.task.accuracy(LOGIT_SCALE * features @ text.T)
-        self.widest = session.Plane.principal(torch.cat([features, palm.f.cpu(), text]))
+        self.learned_accuracy = self.task.accuracy(self.logits(text))
+        vectors = torch.cat([self.task.features, palm.f.cpu(), text])
+        self.widest = session.Plane.principal(vectors)
         self.palm = palm
         self.set_back()
 
@@ -128,10 +127,14 @@ class LambdaBench(ScatterPanel):
         self.show_score(text)
         self.show_plane(text)
 
+    def logits(self, text) -> torch.Tensor:
+        """[clips, c] of the test clips with text embeddings [c, dim]."""
+        return self.task.model.logit_scale * self.task.features @ text.T
+
     def show_score(self, text):
         names = self.task.class_names
         n = self.class_choice.value
-        logits = LOGIT_SCALE * self.task.test.features @ text.T
+        logits = self.logits(text)
         counts = session.confusion(logits, self.task.test.labels)
         self.counts.value = confusion_table(counts, names)
         accuracy = self.task.accuracy(logits)
@@ -155,7 +158,7 @@ class LambdaBench(ScatterPanel):
         def label(m):
             return f"the text embedding of {names[m]} at λ = {self.lambdas[m]:.2f}"
 
-        points = self.points(plane(self.task.test.features), plane(text), n, label)
+        points = self.points(plane(self.task.features), plane(text), n, label)
         self.scatter.show(points, f"Clips and texts, {names[n]} among them", trail)
 
 
@@ -195,7 +198,7 @@ class Map(ScatterPanel):
         kind = self.kind.value
         on_progress(0, 0, f"computing {kind}")
         texts = self.text_embeddings[self.texts.value]
-        places = session.project(torch.cat([self.task.test.features, texts]), kind)
+        places = session.project(torch.cat([self.task.features, texts]), kind)
         on_progress()  # raises if it was stopped, and the map stays as it was
         self.places = places
         self.show()

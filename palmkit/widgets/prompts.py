@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipywidgets as w
 
-from palmkit.methods.zero_shot import ZERO_SHOT_PROMPT
 from palmkit.widgets import session
 from palmkit.widgets.base import Panel, row
 from palmkit.widgets.html import confusion_table, escape, filled, number, table
@@ -15,7 +14,7 @@ class PromptBench(Panel):
     hint = "Type another template or other class names. Only the text is encoded again."
 
     def build(self):
-        self.template = self.control(w.Text(ZERO_SHOT_PROMPT), "Template", "420px", do=self.show)
+        self.template = self.control(w.Text(), "Template", "420px", do=self.show)
         self.reset = self.control(w.Button(icon="undo"), "As published", do=self.set_back)
         self.clip = self.choice("Logits of clip", self.show)
         self.names = w.GridBox(layout=w.Layout(grid_template_columns="repeat(auto-fill, 290px)"))
@@ -26,6 +25,7 @@ class PromptBench(Panel):
         return [row(self.template, self.reset, self.score), self.names, row(self.clip), below]
 
     def fill(self):
+        self.template.value = self.task.model.prompt
         boxes = self.names.children
         self.controls = {label: c for label, c in self.controls.items() if c not in boxes}
         self.names.children = [
@@ -36,7 +36,7 @@ class PromptBench(Panel):
 
     def set_back(self):
         with self.quiet():
-            self.template.value = ZERO_SHOT_PROMPT
+            self.template.value = self.task.model.prompt
             for box, name in zip(self.names.children, self.task.class_names, strict=True):
                 box.value = name
         self.show()

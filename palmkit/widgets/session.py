@@ -23,9 +23,8 @@ from palmkit.embeddings import Embeddings, embed
 from palmkit.experiments.rows import load_tensors
 from palmkit.experiments.variations import principal_axes
 from palmkit.methods import METHODS, UNLEARNED
-from palmkit.methods.base import LOGIT_SCALE, Method, normalize
-from palmkit.methods.zero_shot import ZERO_SHOT_PROMPT
-from palmkit.models import load_model
+from palmkit.methods.base import Method, normalize
+from palmkit.models import AudioTextModel, load_model
 from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi
 from palmkit.results.confidence import confidence_frame, probabilities
@@ -79,7 +78,7 @@ class Run:
 class Task:
     """One fold of a dataset with its embedded test clips."""
 
-    model: Pengi
+    model: AudioTextModel
     data: Dataset
     test: Embeddings
     runs: dict[tuple, Run] = field(default_factory=dict)
@@ -92,6 +91,11 @@ class Task:
     @functools.cached_property
     def clip_names(self) -> list[str]:
         return [self.data.relative(path).removeprefix("audios/") for path in self.test.paths]
+
+    @functools.cached_property
+    def features(self) -> torch.Tensor:
+        """[clips, dim] embeddings of the test clips, in the type that the model's texts have."""
+        return self.test.features.to(self.model.dtype)
 
     def accuracy(self, logits: torch.Tensor) -> float:
         return (logits.argmax(1) == self.test.labels).double().mean().item()
@@ -138,7 +142,7 @@ def list_datasets() -> list[str]:
 
 def open_task(
     dataset="VocalSounds",
-    model: Pengi | None = None,
+    model: AudioTextModel | None = None,
     fold: int | None = None,
     on_progress=no_progress,
 ) -> Task:
@@ -171,7 +175,7 @@ def _generate(dataset, on_progress) -> None:
 
 
 @functools.cache
-def _mini() -> Pengi:
+def _mini() -> AudioTextModel:
     return load_model("mini")
 
 
@@ -261,7 +265,7 @@ def mel_frequencies(model: Pengi) -> np.ndarray:
     This is at the audio's sample rate. The filters were made for another one, as published.
     """
     mel = model.audio.mel.cpu().numpy().astype(float)  # [bins, mel]
-    bins = np.arange(len(mel)) * 44_100 / len(model.audio.window)
+    bins = np.arange(len(mel)) * model.sample_rate / len(model.audio.window)
     return bins @ mel / mel.sum(0)
 
 
@@ -312,7 +316,8 @@ def count_tokens(prompts: list[str]) -> list[int]:
 
 def prompt_logits(task: Task, prompts: list[str]) -> torch.Tensor:
     """[clips, c] of the test clips under these prompts. Only the text is encoded."""
-    return LOGIT_SCALE * task.test.features @ task.model.encode_text(prompts).cpu().T
+    text = task.model.encode_text(prompts).cpu()
+    return task.model.logit_scale * task.features @ text.T
 
 
 def confusion(logits, labels) -> np.ndarray:
@@ -331,7 +336,7 @@ def mixed_text(palm, lambdas) -> torch.Tensor:
 
     normalize((1 - lambda) f + lambda z)
     """
-    weight = torch.as_tensor(lambdas, dtype=torch.float32)[..., None]
+    weight = torch.as_tensor(lambdas, dtype=palm.f.dtype)[..., None]
     return normalize((1 - weight) * palm.f.cpu() + weight * palm.z.detach().cpu())
 
 
@@ -356,7 +361,7 @@ class Plane:
         """The plane of a class's f and z.
 
         The first axis is f. The second is the part of z at a right angle to f. The class's mixed
-        text never leaves this plane, so its logits are 100 times a product that is visible here.
+        text never leaves this plane, so its logits are logit_scale times a product that is visible here.
         """
         f = palm.f[label].cpu()
         z = palm.z[label].detach().cpu()
@@ -382,7 +387,7 @@ def project(vectors: torch.Tensor, kind: str = "PCA") -> np.ndarray:
 
 def map_texts(task: Task, on_progress=no_progress) -> dict[str, torch.Tensor]:
     """The text embeddings that a map can show, [c, dim] each."""
-    prompts = [ZERO_SHOT_PROMPT.format(name) for name in task.class_names]
+    prompts = [task.model.prompt.format(name) for name in task.class_names]
     palm = task.trained("palm", on_progress).method
     return {
         "prompts (zero-shot)": task.model.encode_text(prompts).cpu(),

@@ -22,7 +22,7 @@ import torch
 from palmkit import PALM, evaluate, fit, load_pengi, widgets
 from palmkit.experiments.run import run_trials
 from palmkit.experiments.trials import make_grid
-from palmkit.methods.zero_shot import ZERO_SHOT_PROMPT, ZeroShot
+from palmkit.methods.zero_shot import ZeroShot
 from palmkit.training import predict
 from palmkit.widgets import session
 from palmkit.widgets.html import confusion_table, mark_of
@@ -210,7 +210,7 @@ def test_bands_stand_where_the_audio_has_them(mini):
 
 
 def test_prompts_as_published_are_zero_shot(task):
-    prompts = session.fill_template(ZERO_SHOT_PROMPT, task.class_names)
+    prompts = session.fill_template(task.model.prompt, task.class_names)
     expected = predict(ZeroShot(task.model, task.class_names), task.test.features)
     assert torch.allclose(session.prompt_logits(task, prompts), expected, atol=1e-4)
     ids, mask = task.model.tokenize(prompts)
