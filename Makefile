@@ -1,7 +1,7 @@
 # `make reproduce` and `make test` need Python >= 3.11 and make, nothing else; the network only to install packages.
 
 PYTHON ?= python3
-# Any other VENV is an environment of the user's (conda, say): it is used as it is, and nothing is installed into it.
+# Any other VENV (of conda, say) is used as it is, and nothing is installed into it.
 VENV ?= .venv
 SHARED ?= ../shared
 
@@ -15,17 +15,17 @@ REPRODUCE ?= --dataset default $(ESC10)
 # Waiting threads sleep instead of spinning: nothing lost on free cores, very much gained on shared ones.
 export OMP_WAIT_POLICY ?= passive
 
-# Large tensors come from memory that is kept, not from the system anew each time: a third less time to pre-train.
+# Memory of large tensors is kept, not returned to the system: a third less time to pre-train.
 KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=10000000000
 
-# Set to Agg, as on many servers, it would take the figures out of the notebooks.
+# With Agg, as on many servers, notebooks have no figures.
 unexport MPLBACKEND
 
-# Tests get a fresh folder for runs and cache, so that nothing stale can make them green; it is removed in any case.
+# Tests get a fresh folder for runs and cache, so nothing stale makes them green.
 FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 	PALMKIT_RUNS="$$tmp/runs" PALMKIT_CACHE="$$tmp/cache" PALMKIT_PROGRESS=0 OMP_NUM_THREADS=1
 
-# nbval takes the kernel of this environment, not a "python3" kernel that the user has registered elsewhere.
+# nbval takes the kernel of this environment, not another one registered as "python3".
 PYTEST = $(PY) -m pytest -p no:cacheprovider
 NBVAL = $(wildcard notebooks) --nbval --nbval-current-env
 
@@ -35,9 +35,9 @@ help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 14
 
 ifeq ($(VENV),.venv)
-# The stamp holds what was installed, not a time, so a fresh checkout or a restored cache does not call pip; and where,
-# because an editable install breaks when the folder moves. It goes first and comes last: whatever was interrupted in
-# between is repaired by the next make.
+# The stamp holds what was installed, not a time, so a fresh checkout does not call pip again. It
+# holds the folder too, because an editable install breaks when the folder moves. It is removed
+# first and written last, so the next make repairs an interrupted one.
 WANTED = { pwd; cat pyproject.toml tools/pyproject.toml requirements.lock; }
 
 env: ## Make .venv, or bring it up to requirements.lock
@@ -68,7 +68,7 @@ test: env ## Lint, all tests, and all notebooks against their committed outputs
 # The reproduction; notebooks from 8 on are studies, which train more by themselves.
 SERIES = --only 0 1 2 3 4 5 6
 
-reproduce: env no-esc10 ## Run all units and notebooks 0 to 7, and keep what they make under runs/reproduce
+reproduce: env no-esc10 ## Run all trials and notebooks 0 to 7; results are under runs/reproduce
 	$(PY) -m palmkit notebooks --name reproduce $(REPRODUCE) $(SERIES) 7
 
 quick: env ## The generated datasets with one seed and one fold, notebooks 0 to 6, under runs/quick
@@ -78,14 +78,14 @@ no-esc10:
 	@test -n "$(ESC10)" || echo "ESC-10's real recordings are not at hand, so they are left out: \`$(PY) -m palmkit fetch ESC10\` fetches them (80 MB)." >&2
 
 SEED ?= 0
-mini: env ## Make mini-PENGI from nothing, under an hour on two cores (SEED=1: another one, to compare)
+mini: env ## Pre-train mini-PENGI and write its card, under an hour on two cores (SEED=1: another)
 	$(KEEP_MEMORY) $(PY) -m mini_pengi --seed $(SEED) $(if $(ESC10),--esc10 $(ESC10))
 
 notebooks: env ## Execute the notebooks in place, to commit their outputs
 	$(PY) tools/execute_notebooks.py
 
-# Not locked, so beside what is; where it cannot be installed the test says that it is missing, and skips.
-browser: env ## Use explore.ipynb in a real browser (chromium with chromedriver); PICTURES=1: and take its pictures
+# selenium is not locked. Where it cannot be installed, the test skips and says so.
+browser: env ## Use explore.ipynb in chromium with chromedriver (PICTURES=1: take its pictures)
 	@$(PY) -c "import selenium" 2>/dev/null || $(PY) -m pip install -q -c requirements.lock "selenium>=4.20" || true
 	@$(FRESH) PALMKIT_PICTURES=$(PICTURES) $(PYTEST) tests/widgets/browser_explore.py
 
@@ -95,7 +95,7 @@ lab: env ## Open the notebooks in JupyterLab
 benchmark: env ## Measure speed
 	$(PY) benchmarks/speed.py
 
-rehearsal: env ## The published grid on stand-ins behind a server: fetch, check, plan, run, table (8 minutes)
+rehearsal: env ## The published grid on stand-ins behind a server: fetch, check, estimate, run (8 minutes)
 	$(PY) tools/rehearse.py
 
 lock: ## Resolve pyproject.toml into requirements.lock (on Linux, with network)

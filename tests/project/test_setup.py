@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -139,6 +140,17 @@ def test_environment_yml_repeats_no_version():
     entries = [line.removeprefix("- ") for line in lines if line.startswith("- ")]
     assert [entry for entry in entries if re.search(r"[=<>~!]", entry)] == ["python=3.11"]
     assert {"-r requirements.lock", "-e .[all,test]"} < set(entries)
+
+
+def test_the_skips_of_a_run_are_listed_at_its_end(tmp_path):
+    reason = "nothing to see here"
+    (tmp_path / "test_it.py").write_text(f"import pytest\ndef test_it(): pytest.skip({reason!r})\n")
+    command = [sys.executable, "-m", "pytest", "-c", ROOT / "pyproject.toml", tmp_path]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider"], cwd=tmp_path, capture_output=True, text=True
+    )
+    (skip,) = [line for line in done.stdout.splitlines()[-3:] if line.startswith("SKIPPED")]
+    assert reason in skip
 
 
 def test_version_is_in_one_place():
