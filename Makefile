@@ -29,10 +29,10 @@ FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 PYTEST = $(PY) -m pytest -p no:cacheprovider
 NBVAL = $(wildcard notebooks) --nbval --nbval-current-env
 
-.PHONY: help env check test reproduce quick mini notebooks browser lab benchmark rehearsal lock clean no-esc10
+.PHONY: help env check test test-arithmetics reproduce quick mini notebooks browser lab benchmark rehearsal lock clean no-esc10
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 20
 
 ifeq ($(VENV),.venv)
 # The stamp holds what was installed, not a time, so a fresh checkout does not call pip again. It
@@ -64,6 +64,10 @@ check: env ## Lint and the fast tests, without notebooks
 test: env ## Lint, all tests, and all notebooks against their committed outputs
 	$(PY) -m ruff check .
 	@$(FRESH) $(PYTEST) tests $(NBVAL)
+
+# `make test` has the light notebooks under one other arithmetic; this is for the night, hours on two cores.
+test-arithmetics: env ## All notebooks under every arithmetic that this processor has
+	@$(FRESH) PALMKIT_ARITHMETICS=all $(PYTEST) tests/project/test_arithmetics.py
 
 # The reproduction; notebooks from 8 on are studies, which train more by themselves.
 SERIES = --only 0 1 2 3 4 5 6

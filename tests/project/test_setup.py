@@ -45,6 +45,7 @@ TARGETS = [
         "env",
         "check",
         "test",
+        "test-arithmetics",
         "reproduce",
         "quick",
         "mini",
