@@ -1,8 +1,9 @@
 """What the corpus is about: every concept with its names and its generator.
 
-The names are what people write as labels and say in captions. Held-out concepts are never in the training corpus, so
-that zero-shot on them can be reported: half of them are new combinations of words that others have ("train horn"),
-half have a word of their own ("owl"), of which a text encoder trained here knows nothing.
+The names are what people write as labels and say in captions. Held-out concepts are never in the
+training corpus, so that zero-shot on them can be reported: half of them are new combinations of
+words that others have ("train horn"), half have a word of their own ("owl"), of which a text
+encoder trained here knows nothing.
 """
 
 from __future__ import annotations
@@ -174,7 +175,9 @@ HELD_OUT = {  # combinations, then words of their own
 
 
 def sound(draw: Draw, make) -> np.ndarray:
-    """A procedural sound; in training, a fifth of some kinds come from the sound font's recorded effects instead."""
+    """A procedural sound; in training, a fifth of some kinds come from the sound font's recorded
+    effects instead.
+    """
     if draw.domain.name == "train" and make in RECORDED and draw.chance(0.2):
         return music.recorded_effect(draw, RECORDED[make])
     x = make(draw)

@@ -1,8 +1,9 @@
-"""Where a clip comes from: the training corpus or a task. Every range that differs between the two is written here.
+"""Where a clip comes from: the training corpus or a task.
 
-A sound function names its parameters and gives their whole plausible range. Training draws from the middle of every
-range and a task from both of its ends, so no source of a task has ever been heard in training, and a task lies outside
-of what was heard, not between. Instruments' programs and speakers' voices are split in `music` and `speech`.
+Every range that differs between the two is written here. A sound function names its parameters and
+gives their whole plausible range. Training draws from the middle of every range and a task from
+both of its ends, so no source of a task is in the corpus, and a task lies outside of the corpus,
+not between. Instruments' programs and speakers' voices are split in `music` and `speech`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ class Domain:
 
     name: str  # also chooses programs, voices and sentences
     bands: tuple[tuple[float, float], ...]  # where in a parameter's range (0..1) it may lie
-    room: str  # "diffuse": decaying noise from the start; "shoebox": sparse first echoes, then the tail
+    # "diffuse": decaying noise from the start; "shoebox": sparse first echoes, then the tail.
+    room: str
     room_chance: float
     reverb_seconds: tuple[float, float]
     wet: tuple[float, float]  # share of the room's answer

@@ -11,9 +11,9 @@ from palmkit_synthetic.dsp import SAMPLE_RATE
 class Draw:
     """What a sound function is handed: a random generator, the domain, and the clip's length.
 
-    `uniform` and `log` draw the parameters of the source, once a clip and by name; they are kept in `parameters` (in a
-    scene, whose layers share names, the last of a name).
-    `vary` is for accidents within the clip (no two barks are equal), which are alike in all domains.
+    `uniform` and `log` draw the parameters of the source, once a clip and by name; they are kept in
+    `parameters` (in a scene, whose layers share names, the last of a name). `vary` is for accidents
+    within the clip (no two barks are equal), which have the same ranges in all domains.
     """
 
     def __init__(self, rng: np.random.Generator, domain: Domain = TRAIN, seconds: float = 5.0):

@@ -1,5 +1,6 @@
-"""Building blocks of the generators: noise, curves, envelopes, resonators, a voice, and ways to repeat an event.
+"""Building blocks of the generators.
 
+Noise, curves, envelopes, resonators, a voice, and ways to repeat an event.
 Waveforms are float64 arrays [samples] at 44.1 kHz of no particular level; `finish` sets it.
 """
 
@@ -35,7 +36,10 @@ def peak(x: np.ndarray) -> np.ndarray:
 
 
 def noise(rng, n: int, slope: float = 0.0, low: float = 20.0, high: float = 20_000.0) -> np.ndarray:
-    """Noise whose power falls as 1/f^slope between two soft edges (12 dB an octave or more); unit deviation."""
+    """Noise of standard deviation 1 whose power falls as 1/f^slope between two soft edges.
+
+    The edges fall by 12 dB an octave or more.
+    """
     size = fft.next_fast_len(max(n, 2048), real=True)
     f = fft.rfftfreq(size, 1 / SAMPLE_RATE)
     f[0] = f[1]
@@ -149,7 +153,10 @@ def pulses(frequency, n: int) -> np.ndarray:
 
 
 def resonate(x: np.ndarray, formants, tilt: float = 0.0, window: int = 512) -> np.ndarray:
-    """Filter by moving resonances, frame by frame. formants: (centre in Hz, a number or [n]; width; gain)."""
+    """Filter by moving resonances, frame by frame.
+
+    formants: (centre in Hz, a number or [n]; width; gain) of each.
+    """
     hop = window // 4
     frames = -(-len(x) // hop) + 3
     padded = np.pad(x, (window - hop, frames * hop + window - len(x)))
@@ -170,10 +177,12 @@ def resonate(x: np.ndarray, formants, tilt: float = 0.0, window: int = 512) -> n
 
 
 def voice(rng, pitch, formants, *, tilt=0.0, jitter=0.01, breath=0.05, rough=0.0) -> np.ndarray:
-    """Throat and mouth: pulses of a wandering period, and breath, through moving resonances; largest magnitude 1.
+    """Throat and mouth: pulses of a wandering period, and breath, through moving resonances.
 
-    pitch: [n] Hz. tilt: spectral fall beyond that of a sawtooth, as a power of f. jitter: share by which the period
-    wanders. breath: level of noise beside the pulses. rough: how much weaker every second pulse is (growl, hoarseness).
+    The largest magnitude is 1.
+    pitch: [n] Hz. tilt: spectral fall beyond that of a sawtooth, as a power of f. jitter: share by
+        which the period wanders. breath: level of noise beside the pulses. rough: how much weaker
+        every second pulse is (growl, hoarseness).
     """
     n = len(pitch)
     pitch = pitch * wander(rng, n, 60, 1 - jitter, 1 + jitter)
@@ -193,7 +202,7 @@ def place(x: np.ndarray, event: np.ndarray, at: float, gain: float = 1.0) -> Non
 
 
 def sequence(draw, make, count, gap, start=(0.0, 0.6)) -> np.ndarray:
-    """Events one after the other, with gaps between their ends and starts: a dog's barks, coughs, moos."""
+    """Events one after the other, with gaps between them: a dog's barks, coughs, moos."""
     x, at = np.zeros(draw.n), draw.vary(*start)
     for _ in range(draw.count(*count)):
         event = make()
@@ -205,7 +214,7 @@ def sequence(draw, make, count, gap, start=(0.0, 0.6)) -> np.ndarray:
 def repeat(
     draw, make, rate: float, jitter: float = 0.1, weaker: float = 0.3, count: int = 200
 ) -> np.ndarray:
-    """Events at a steady rate (a second), early or late by a share `jitter`: steps, clicks, strokes."""
+    """Events at a steady rate (a second), early or late by a share `jitter`: steps, clicks."""
     x, at = np.zeros(draw.n), draw.vary(0, min(0.5, 1 / rate))
     for _ in range(count):
         if at >= draw.seconds:
@@ -216,7 +225,10 @@ def repeat(
 
 
 def scatter(draw, make, rate: float, spread: float = 1.0) -> np.ndarray:
-    """Events at random moments, `rate` a second on average, of random loudness: drops, crackles. 12 kinds recur."""
+    """Events at random moments, `rate` a second on average, of random loudness: drops, crackles.
+
+    12 kinds recur.
+    """
     x, kinds = np.zeros(draw.n), [make() for _ in range(12)]
     for at in draw.rng.uniform(0, draw.seconds, draw.rng.poisson(rate * draw.seconds)):
         place(x, kinds[draw.rng.integers(12)], at, np.exp(-spread * draw.rng.exponential()))

@@ -1,8 +1,10 @@
-"""A process of its own in which espeak-ng speaks: run as a script by `speech`, it imports nothing heavy.
+"""A process of its own in which espeak-ng speaks: run as a script by `speech`, it imports nothing
+heavy.
 
-espeak-ng keeps hidden state from one utterance to the next (flutter, noise), so that what it says depends on what it
-said before. Every utterance is therefore spoken by a fresh fork of a process that has never spoken. A crash inside
-espeak-ng costs one utterance. Protocol: a line of JSON in; a length (8 bytes) and 16-bit samples at 22,050 Hz out.
+espeak-ng keeps hidden state from one utterance to the next (flutter, noise), so that what it says
+depends on what it said before. Every utterance is therefore spoken by a fresh fork of a process
+that has never spoken. A crash inside espeak-ng costs one utterance. Protocol: a line of JSON in; a
+length (8 bytes) and 16-bit samples at 22,050 Hz out.
 """
 
 import ctypes
@@ -31,11 +33,11 @@ def start(library: str, data: str):
 
 def speak(espeak, text: str, voice: str, **parameters) -> bytes:
     """16-bit samples of one utterance; none if espeak-ng does not know the voice."""
-    heard = []
+    blocks = []
 
     def keep(samples, count, _events):
         if samples and count > 0:
-            heard.append(ctypes.string_at(samples, 2 * count))
+            blocks.append(ctypes.string_at(samples, 2 * count))
         return 0
 
     callback = CALLBACK(keep)
@@ -47,7 +49,7 @@ def speak(espeak, text: str, voice: str, **parameters) -> bytes:
     espeak.espeak_ng_SetRandSeed(ctypes.c_long(1))  # breath is noise, seeded by the clock otherwise
     data = text.encode()
     espeak.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, UTF8, None, None)
-    return b"".join(heard)
+    return b"".join(blocks)
 
 
 def serve(espeak) -> None:

@@ -12,7 +12,9 @@ from palmkit_synthetic.dsp import SAMPLE_RATE, band, low_pass, noise, peak, samp
 
 
 def finish(draw, x: np.ndarray) -> np.ndarray:
-    """A source (any length) as it would come from a recorder: float32 with a largest magnitude of at most 1."""
+    """A source (any length) as it would come from a recorder: float32 with a largest magnitude of
+    at most 1.
+    """
     x = peak(np.nan_to_num(x))
     if draw.chance(draw.domain.room_chance):
         x = room(draw, x)
@@ -56,7 +58,9 @@ def equalise(draw, x: np.ndarray) -> np.ndarray:
 
 
 def background(draw, x: np.ndarray) -> np.ndarray:
-    """Noise of the domain's kind, as far below the clip's mean power as its range of signal-to-noise ratios says."""
+    """Noise of the domain's kind, as far below the clip's mean power as its range of
+    signal-to-noise ratios says.
+    """
     draw.parameters["snr_db"] = snr = draw.vary(*draw.domain.snr_db)
     around = noise(draw.rng, len(x), draw.vary(0, 2))
     if draw.domain.noise == "busy":
@@ -67,7 +71,9 @@ def background(draw, x: np.ndarray) -> np.ndarray:
 
 
 def cut(draw, x: np.ndarray) -> np.ndarray:
-    """A short excerpt from the first event on: alone (whoever reads it tiles it) or with digital silence after it."""
+    """A short excerpt from the first event on: alone (whoever reads it tiles it) or with digital
+    silence after it.
+    """
     keep = samples(draw.vary(0.8, 3.5))
     first = max(int(np.argmax(np.abs(x) > 0.05)) - samples(0.05), 0)
     piece = x[min(first, max(len(x) - keep, 0)) :][:keep]

@@ -1,7 +1,8 @@
-"""Music from a General MIDI sound font: single notes, melodies and chords of one instrument, drums, and styles.
+"""Music from a General MIDI sound font: single notes, melodies and chords of one instrument, drums,
+and styles.
 
-A note is (start in seconds, key, velocity, length in seconds). A task uses programs that training never plays, and
-among the instrument families no recording of the font is in both (tests hold it).
+A note is (start in seconds, key, velocity, length in seconds). A task uses programs that training
+never plays, and among the instrument families no recording of the font is in both (tests hold it).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from palmkit_synthetic.soundfont import DRUMS, general_midi
 
 @dataclass(frozen=True)
 class Family:
-    """Programs of training and of tasks (numbered from 0), and the keys between which they sound like themselves."""
+    """Programs of training and of tasks (numbered from 0), and the keys between which they sound
+    like themselves.
+    """
 
     train: tuple[int, ...]
     task: tuple[int, ...]
@@ -88,7 +91,9 @@ def render(draw, notes, program: int, bank: int = 0) -> np.ndarray:
 
 
 def detune(draw, x):
-    """The whole clip up to half a semitone sharp or flat, as an old recording or another tuning would be."""
+    """The whole clip up to half a semitone sharp or flat, as an old recording or another tuning
+    would be.
+    """
     factor = 2 ** (draw.uniform("detuning", -0.5, 0.5) / 12)
     return np.interp(np.arange(len(x)) * factor, np.arange(len(x)), x, right=0)
 
@@ -195,7 +200,9 @@ def percussion(draw, name: str):
 
 
 def drum_kit(draw):
-    """A drummer: a random pattern of kick, snare, hats and toms, two bars that recur, and a crash to begin with."""
+    """A drummer: a random pattern of kick, snare, hats and toms, two bars that recur, and a crash
+    to begin with.
+    """
     step = draw.log("step", 0.085, 0.26)
     parts = {36: 0.3, 38: 0.2, 42: 0.6, 46: 0.1, 45: 0.08, 48: 0.08, 51: 0.15}
     bars = {key: draw.rng.random(16) < share for key, share in parts.items()}
@@ -210,7 +217,8 @@ def drum_kit(draw):
 
 @dataclass(frozen=True)
 class Style:
-    """A style of music as one bar of 16 steps for each part ("x": played, "X": accented), tempo and instruments.
+    """A style of music as one bar of 16 steps for each part ("x": played, "X": accented), tempo and
+    instruments.
 
     Pairs of tuples of programs are those of training and those of tasks.
     """
@@ -285,7 +293,9 @@ PROGRESSIONS = (
 
 
 def style(draw, name: str):
-    """A band in a style: drums, bass, chords and a melody over four chords, a bar each; bars vary a little."""
+    """A band in a style: drums, bass, chords and a melody over four chords, a bar each; bars vary a
+    little.
+    """
     given, which = STYLES[name], 0 if draw.domain.name == "train" else 1
     step = 15 / draw.uniform("tempo", *given.tempo)
     times = [k * step + (k % 2) * given.swing * step for k in range(int(draw.seconds / step) + 1)]
@@ -321,7 +331,9 @@ def style(draw, name: str):
 
 
 def progression(draw, scale: str, count: int) -> list[list[int]]:
-    """For each of `count` steps the scale (as pitches from 0) from the root of its bar's chord upwards."""
+    """For each of `count` steps the scale (as pitches from 0) from the root of its bar's chord
+    upwards.
+    """
     root, degrees, offset = draw.count(0, 11), draw.pick(PROGRESSIONS), draw.count(0, 3)
     pitches = [root + pitch for pitch in SCALES[scale]]
     bars = [degrees[(k // 16 + offset) % 4] for k in range(count)]
@@ -329,7 +341,9 @@ def progression(draw, scale: str, count: int) -> list[list[int]]:
 
 
 def part(draw, bar: str, times, keys, seconds: float):
-    """One player: a bar's strokes at the steps' times, with the keys of each step; now and then a stroke left out."""
+    """One player: a bar's strokes at the steps' times, with the keys of each step; now and then a
+    stroke left out.
+    """
     notes = []
     for k, at in enumerate(times):
         mark = bar[k % 16]
@@ -341,7 +355,9 @@ def part(draw, bar: str, times, keys, seconds: float):
 
 
 def recorded_effect(draw, program: int):
-    """A sound effect of the font's last bank of programs: one more source for the sea, birds, applause, shots."""
+    """A sound effect of the font's last bank of programs: one more source for the sea, birds,
+    applause, shots.
+    """
     font, rate = general_midi(), draw.vary(0.5, 10)
 
     def effect():

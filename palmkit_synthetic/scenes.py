@@ -1,4 +1,6 @@
-"""Acoustic scenes: places as layers of sounds, some there all the time, some that come now and then."""
+"""Acoustic scenes: places as layers of sounds, some there all the time, some that come now and
+then.
+"""
 
 from __future__ import annotations
 

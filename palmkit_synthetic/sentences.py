@@ -1,6 +1,8 @@
-"""What is said in twelve languages: five sentences of training and two of tasks each, all written for this project.
+"""What is said in twelve languages: five sentences of training and two of tasks each, all written
+for this project.
 
-Recognising a language must not be recognising a sentence, so the two share no sentence and there are several of each.
+Recognising a language must not be recognising a sentence, so the two share no sentence and there
+are several of each.
 """
 
 SENTENCES = {  # of training, of tasks

@@ -1,7 +1,9 @@
-"""A small player for SF2 sound fonts: recorded samples, looped, tuned, shaped by their volume envelope.
+"""A small player for SF2 sound fonts: recorded samples, looped, tuned, shaped by their volume
+envelope.
 
-Read from the SoundFont 2.04 specification (section 7: the tables; 8.1: the generators). What it leaves out: modulators,
-vibrato, the moving filter, chorus and stereo, none of which decides which instrument one hears.
+Read from the SoundFont 2.04 specification (section 7: the tables; 8.1: the generators). What it
+leaves out: modulators, vibrato, the moving filter, chorus and stereo, none of which decides which
+instrument one hears.
 """
 
 from __future__ import annotations
@@ -100,7 +102,10 @@ class SoundFont:
         }
 
     def _generators(self, level: str, first: int, last: int):
-        """The generators of zones first..last-1 as dicts; level: "p" for presets, "i" for instruments."""
+        """The generators of zones first..last-1 as dicts.
+
+        level: "p" for presets, "i" for instruments.
+        """
         bags, table = self.tables[f"{level}bag"]["generator"], self.tables[f"{level}gen"]
         for zone in range(first, last):
             rows = table[bags[zone] : bags[zone + 1]]
@@ -134,7 +139,10 @@ class SoundFont:
     def note(
         self, program: int, key: int, velocity: int, seconds: float, bank: int = 0
     ) -> np.ndarray:
-        """[samples] one note at 44.1 kHz, with its release. velocity 1..127. Cached: do not write into it."""
+        """[samples] one note at 44.1 kHz, with its release. velocity 1..127.
+
+        Cached: do not write into it.
+        """
         zones = [
             zone for zone in self.presets[bank, program] if zone.keys[0] <= key <= zone.keys[1]
         ]
@@ -169,7 +177,9 @@ class SoundFont:
 
 
 def envelope(zone: Zone, n: int, seconds: float) -> np.ndarray:
-    """[n] attack and hold, then decay and release, which are straight lines in dB (section 8.1.2, 34 to 38)."""
+    """[n] attack and hold, then decay and release, which are straight lines in dB (section 8.1.2,
+    34 to 38).
+    """
     t = np.arange(n) / SAMPLE_RATE
     attack, hold = zone.seconds(ATTACK), zone.seconds(HOLD)
     fall = np.clip(
@@ -193,7 +203,9 @@ def riff_chunks(data: bytes, start: int = 12):
 
 @cache
 def general_midi() -> SoundFont:
-    """TimGM6mb, which pretty_midi brings along: a General MIDI font of 6 MB. pretty_midi itself is not imported."""
+    """TimGM6mb, which pretty_midi brings along: a General MIDI font of 6 MB. pretty_midi itself is
+    not imported.
+    """
     package = find_spec("pretty_midi")
     if package is None:
         raise ImportError('the sound font comes with pretty_midi: pip install "palmkit[synthetic]"')

@@ -1,7 +1,7 @@
 """Speech by espeak-ng (formant synthesis): sentences in twelve languages, moods, spoken digits.
 
-The library comes with the wheel `espeakng-loader` and speaks in a process of its own (`espeak_server`). Voices and
-sentences of training and of tasks are different ones.
+The library comes with the wheel `espeakng-loader` and speaks in a process of its own
+(`espeak_server`). Voices and sentences of training and of tasks are different ones.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ DIGITS = {
     "English": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "Spanish": ("cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"),
 }
-MOODS = {  # words a minute, pitch and its range (espeak-ng: 0 to 99), spectral tilt in dB, hoarseness, loudness in dB
+# Words a minute, pitch and its range (espeak-ng: 0 to 99), spectral tilt in dB, hoarseness, trembling.
+MOODS = {
     "angry": dict(
         rate=(185, 245), pitch=(45, 75), range=(75, 99), tilt=(4, 9), drive=(2.0, 5.0), shake=(0, 0)
     ),
@@ -109,13 +110,12 @@ class Speaker:
         self.process.communicate()  # closes the pipes and waits
 
     def say(self, text: str, voice: str, pitch: float = 50, **parameters) -> np.ndarray:
-        """[samples] at 44.1 kHz (nothing above 11 kHz). Raises RuntimeError if espeak-ng stays silent."""
-        for higher in (
-            0,
-            15,
-            30,
-            45,
-        ):  # espeak-ng crashes on some low voices of wide range; higher, it does not
+        """[samples] at 44.1 kHz (nothing above 11 kHz).
+
+        Raises RuntimeError if espeak-ng stays silent.
+        """
+        # espeak-ng crashes on some low voices of wide range; higher, it does not.
+        for higher in (0, 15, 30, 45):
             data = self.ask(dict(text=text, voice=voice, pitch=pitch + higher, **parameters))
             if data:
                 samples = np.frombuffer(data, "<i2") / 32_768
@@ -138,7 +138,10 @@ def speaker() -> Speaker:
 def utter(
     draw, text: str, language: str, sex: str | None = None, voice: str | None = None, **parameters
 ) -> np.ndarray:
-    """A text in a language, by a voice of the domain; sex None: either. Silence around it is cut off."""
+    """A text in a language, by a voice of the domain; sex None: either.
+
+    Silence around it is cut off.
+    """
     sex = sex or draw.pick(["man", "woman"])
     variant = voice or draw.pick(VOICES[draw.domain.name][sex])
     settings = dict(rate=draw.log("rate", 110, 245), pitch=draw.uniform("pitch", 15, 85))
@@ -165,7 +168,9 @@ def speaking(draw, language: str, sex: str | None = None):
 
 
 def mood(draw, name: str, language: str | None = None):
-    """Speech with a mood, as far as rate, pitch, its range, brightness, hoarseness and trembling carry it."""
+    """Speech with a mood, as far as rate, pitch, its range, brightness, hoarseness and trembling
+    carry it.
+    """
     given = MOODS[name]
     language = language or draw.pick(
         ["English", "French", "Spanish", "Italian", "Polish", "Portuguese"]
@@ -196,7 +201,9 @@ def whispering(draw):
 
 
 def word(draw, text: str, language: str):
-    """One word alone, as in sets of spoken digits: shorter than a clip (readers tile it); half are telephone-like."""
+    """One word alone, as in sets of spoken digits: shorter than a clip (readers tile it); half are
+    telephone-like.
+    """
     sound = peak(utter(draw, text, language))
     if draw.chance(0.5):
         sound = low_pass(sound, draw.vary(3200, 4200), 6)

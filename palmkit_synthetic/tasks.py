@@ -1,15 +1,15 @@
-"""The default datasets: small tasks in the published layout, made at first use from other sources than the corpus.
+"""The default datasets: small tasks in the published layout, made at first use.
 
-What is other: every named parameter of a sound lies outside of the range of training, rooms and noise are of another
-kind (`domain.TASK`); instruments are other programs of the sound font, and of the families no recording is shared;
-speakers are other voices and say other sentences. What is shared: the generators themselves, the recorded drums, and
-espeak-ng's way of speaking.
+Their clips do not come from the sources of the pre-training corpus. Every named parameter of a
+sound is outside of the range of training; rooms and noise are of another kind (`domain.TASK`);
+instruments are other programs of the sound font, and the families share no recording; speakers
+are other voices and say other sentences. What both share: the generators themselves, the recorded
+drums, and espeak-ng's way of speaking.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import warnings
 import zlib
@@ -24,30 +24,33 @@ from joblib import Parallel, delayed
 from scipy import signal
 
 from palmkit.storage import atomic_write, cache_root, progress_bar
+from palmkit.tables import SPLITS, DatasetError, write_split
 from palmkit_synthetic import speech
-from palmkit_synthetic.clips import recipe
 from palmkit_synthetic.concepts import CONCEPTS, HELD_OUT
 from palmkit_synthetic.domain import TASK
 from palmkit_synthetic.draw import Draw
 from palmkit_synthetic.dsp import SAMPLE_RATE
 from palmkit_synthetic.finish import finish
+from palmkit_synthetic.recipe import recipe
 
-FOLDS = (
-    2  # a clip's fold is its number modulo 2; a fold is tested on itself and trained on the other
-)
+FOLDS = 2  # a clip is tested in fold 1 + its number modulo 2, and trained on in the other one
 CLIPS_PER_CLASS = 40
 RATE = 22_050  # Hz, half of the corpus's: nothing above 11 kHz, as in many published sets
 SEED = 0
 
 
-class TaskError(ValueError):
-    """A task that is not known, or a folder that holds something else; the message says what to do."""
+class TaskError(DatasetError):
+    """An unknown task, or a folder that holds something else; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset to be made. classes: label and the generator of its clips. seconds: shortest and longest clip. A task
-    that has no folds is split once, as five of the paper's datasets are: it is tested on what would be fold 1."""
+    """A dataset to be made.
+
+    classes: the generator of each class's clips. seconds: of the shortest and the longest clip.
+    folds: False for a single split, as in five of the paper's datasets: it tests on what would be
+    fold 1.
+    """
 
     kind: str
     classes: dict[str, Callable[[Draw], np.ndarray]]
@@ -55,154 +58,143 @@ class Task:
     folds: bool = True
 
 
-def of_concepts(*keys: str, **labels: str) -> dict:
-    """Classes called as their concepts, or label="key of the concept" (an underscore in a label is a space)."""
-    named = {key: key for key in keys} | {
-        label.replace("_", " "): key for label, key in labels.items()
-    }
+def concept_classes(*keys: str, **labels: str) -> dict[str, Callable[[Draw], np.ndarray]]:
+    """Classes named as their concepts, or label="concept"; an underscore in a label is a space."""
+    named = {key: key for key in keys}
+    named |= {label.replace("_", " "): key for label, key in labels.items()}
     return {label: CONCEPTS[key].generate for label, key in named.items()}
 
 
+def spoken_languages(*languages: str) -> dict[str, Callable[[Draw], np.ndarray]]:
+    return {name: partial(speech.speaking, language=name) for name in languages}
+
+
+def spoken_moods(language: str, *moods: str) -> dict[str, Callable[[Draw], np.ndarray]]:
+    return {name: partial(speech.mood, name=name, language=language) for name in moods}
+
+
 SOUND_EVENTS = (
-    *(
-        "dog",
-        "rooster",
-        "cat",
-        "crow",
-        "chirping birds",
-        "frog",
-        "rain",
-        "sea waves",
-        "thunder",
-        "crackling fire",
-    ),
-    *(
-        "water drops",
-        "crying baby",
-        "footsteps",
-        "door knock",
-        "glass breaking",
-        "clock tick",
-        "helicopter",
-        "chainsaw",
-    ),
-    *("siren", "church bells"),
+    *("dog", "rooster", "cat", "crow", "chirping birds", "frog", "rain", "sea waves", "thunder"),
+    *("crackling fire", "water drops", "crying baby", "footsteps", "door knock"),
+    *("glass breaking", "clock tick", "helicopter", "chainsaw", "siren", "church bells"),
 )
+INSTRUMENTS = ("bass", "brass", "flute", "guitar", "piano", "organ", "reed", "string")
+SCENES = ("beach", "city street", "forest", "restaurant", "train station", "office")
+LANGUAGES = ("French", "German", "Spanish", "Russian", "Mandarin", "Hindi")
+VOCAL_SOUNDS = {
+    "laughter": "laughter",
+    "sigh": "sigh",
+    "cough": "coughing",
+    "throat_clearing": "throat clearing",
+    "sneeze": "sneezing",
+    "sniff": "sniff",
+}
+MUSIC_STYLES = {
+    "blues": "blues music",
+    "classical": "classical music",
+    "jazz": "jazz music",
+    "hip_hop": "hip hop music",
+    "metal": "metal music",
+    "reggae": "reggae music",
+}
 TASKS: dict[str, Task] = {
-    "SoundEvents": Task("sound event", of_concepts(*SOUND_EVENTS), (2.0, 3.0), folds=False),
-    "Instruments": Task(
-        "instrument",
-        of_concepts("bass", "brass", "flute", "guitar", "piano", "organ", "reed", "string"),
-        (2.0, 3.0),
-    ),
-    "Scenes": Task(
-        "scene",
-        of_concepts("beach", "city street", "forest", "restaurant", "train station", "office"),
-        (2.5, 3.5),
-    ),
-    "VocalSounds": Task(
-        "vocal sound",
-        of_concepts(
-            laughter="laughter", sigh="sigh", cough="coughing", throat_clearing="throat clearing"
-        )
-        | of_concepts(sneeze="sneezing", sniff="sniff"),
-        (1.5, 2.5),
-    ),
-    "Languages": Task(
-        "language",
-        {
-            language: partial(speech.speaking, language=language)
-            for language in ("French", "German", "Spanish", "Russian", "Mandarin", "Hindi")
-        },
-        (2.5, 3.5),
-    ),
-    "MusicStyles": Task(
-        "music",
-        of_concepts(blues="blues music", classical="classical music", jazz="jazz music")
-        | of_concepts(hip_hop="hip hop music", metal="metal music", reggae="reggae music"),
-        (3.0, 4.0),
-    ),
-    "SpanishDigits": Task("spoken word", of_concepts(*speech.DIGITS["Spanish"]), (1.0, 1.0)),
+    "SoundEvents": Task("sound event", concept_classes(*SOUND_EVENTS), (2.0, 3.0), folds=False),
+    "Instruments": Task("instrument", concept_classes(*INSTRUMENTS), (2.0, 3.0)),
+    "Scenes": Task("scene", concept_classes(*SCENES), (2.5, 3.5)),
+    "VocalSounds": Task("vocal sound", concept_classes(**VOCAL_SOUNDS), (1.5, 2.5)),
+    "Languages": Task("language", spoken_languages(*LANGUAGES), (2.5, 3.5)),
+    "MusicStyles": Task("music", concept_classes(**MUSIC_STYLES), (3.0, 4.0)),
+    "SpanishDigits": Task("spoken word", concept_classes(*speech.DIGITS["Spanish"]), (1.0, 1.0)),
     "GermanEmotions": Task(
-        "speech emotion",
-        {
-            name: partial(speech.mood, name=name, language="German")
-            for name in ("angry", "happy", "neutral", "sad")
-        },
-        (3.0, 4.0),
+        "speech emotion", spoken_moods("German", "angry", "happy", "neutral", "sad"), (3.0, 4.0)
     ),
-    "UnseenConcepts": Task("held out of the corpus", of_concepts(*sorted(HELD_OUT)), (2.0, 3.0)),
+    "UnseenConcepts": Task(
+        "held out of the corpus", concept_classes(*sorted(HELD_OUT)), (2.0, 3.0)
+    ),
 }
 DEFAULT_TASKS = (
-    "SoundEvents",
-    "Instruments",
-    "Scenes",
-    "VocalSounds",
-    "MusicStyles",
-    "GermanEmotions",
+    *("SoundEvents", "Instruments", "Scenes", "VocalSounds", "MusicStyles", "GermanEmotions"),
 )
 
 
 def task_clip(task: str, label: str, index: int, seed: int = SEED) -> np.ndarray:
-    """[samples] float32 at 44.1 kHz: clip `index` of a class, before it is halved to the file's rate."""
-    given = TASKS[task]
+    """[samples] float32 at 44.1 kHz: clip `index` of a class, before it is halved to RATE."""
+    settings = TASKS[task]
     rng = np.random.default_rng([seed, index, zlib.crc32(f"{task}/{label}".encode())])
-    draw = Draw(rng, TASK, rng.uniform(*given.seconds))
-    return finish(draw, given.classes[label](draw))
+    draw = Draw(rng, TASK, rng.uniform(*settings.seconds))
+    return finish(draw, settings.classes[label](draw))
 
 
 def build_task(name: str, root=None, processes: int = 2) -> Path:
-    """The folder of one task, made if it is not there yet: `load_dataset(build_task("Instruments"), fold=1)`."""
+    """The folder of one task, made if it is not there yet.
+
+    `load_dataset(build_task("Instruments"), fold=1)` loads it.
+    """
     return build_tasks([name], root, processes)[0]
 
 
 def build_tasks(names=DEFAULT_TASKS, root=None, processes: int = 2, on_class=None) -> list[Path]:
-    """The folders of several tasks below `root` (without one, in the kit's cache, beside other versions).
+    """The folders of several tasks below `root`, made where they are missing.
 
-    on_class: called with (classes done, classes to do) instead of a progress bar; what it raises ends the work there.
+    root: None is a folder of this version in the cache.
+    on_class: called with (classes done, classes to do) instead of a progress bar. An exception
+        that it raises ends the work there.
+
+    Raises TaskError for an unknown name or a folder of another version.
     """
     unknown = [name for name in names if name not in TASKS]
     if unknown:
-        raise TaskError(f"there is no task {', '.join(unknown)}; there are {', '.join(TASKS)}")
+        raise TaskError(f"there is no task {', '.join(unknown)}: choose of {', '.join(TASKS)}")
     root = Path(root) if root else cache_root() / "mini-tasks" / version()
     missing = [name for name in names if not is_built(root / name)]
-    jobs = [(root / name, name, label) for name in missing for label in TASKS[name].classes]
-    made = Parallel(processes, return_as="generator_unordered")(
-        delayed(write_class)(*job) for job in jobs
-    )
-    with progress_bar(
-        0 if on_class else len(jobs) * CLIPS_PER_CLASS, "default datasets", "clip"
-    ) as bar:
-        try:
-            if on_class and jobs:
-                on_class(0, len(jobs))
-            for n, done in enumerate(made, 1):
-                bar.update(done)
-                if on_class:
-                    on_class(n, len(jobs))
-        finally:
-            with warnings.catch_warnings(action="ignore"):  # of joblib, where not all was made
-                made.close()
+    _write_clips(root, missing, processes, on_class)
     for name in missing:
         write_tables(root / name, name)
     return [root / name for name in names]
 
 
+def _write_clips(root: Path, names: list[str], processes: int, on_class) -> None:
+    """Make the clips of several tasks, a class a job."""
+    jobs = [(root / name, name, label) for name in names for label in TASKS[name].classes]
+    clips = 0 if on_class else len(jobs) * CLIPS_PER_CLASS
+    made = Parallel(processes, return_as="generator_unordered")(
+        delayed(write_class)(*job) for job in jobs
+    )
+    with progress_bar(clips, "default datasets", "clip") as bar:
+        try:
+            if on_class and jobs:
+                on_class(0, len(jobs))
+            for number, count in enumerate(made, 1):
+                bar.update(count)
+                if on_class:
+                    on_class(number, len(jobs))
+        finally:
+            with warnings.catch_warnings(action="ignore"):  # joblib's, if not all was made
+                made.close()
+
+
 @functools.cache  # source files are read and parsed; within a process they do not change
 def version() -> str:
-    """A digest of all that decides what the tasks hold: the recipe of their clips, and this file."""
-    return hashlib.sha256(recipe(TASK).encode() + Path(__file__).read_bytes()).hexdigest()[:16]
+    """A digest of all that decides what the tasks hold: their clips' recipe, and this file."""
+    return recipe(TASK, [Path(__file__)])
 
 
 def provenance() -> dict:
     """What a task's folder was made by; equal provenance, equal clips."""
-    return dict(
-        version=version(), seed=SEED, clips_per_class=CLIPS_PER_CLASS, rate=RATE, folds=FOLDS
-    )
+    return {
+        "version": version(),
+        "seed": SEED,
+        "clips_per_class": CLIPS_PER_CLASS,
+        "rate": RATE,
+        "folds": FOLDS,
+    }
 
 
 def is_built(folder: Path) -> bool:
-    """Whether a folder holds this very task, whole. Raises TaskError if it holds another version of it."""
+    """Whether a folder holds this very task, whole.
+
+    Raises TaskError if it holds another version of it.
+    """
     path = folder / "provenance.json"  # written last
     if not path.is_file():
         return False
@@ -218,25 +210,23 @@ def clip_path(label: str, index: int) -> str:
 
 
 def write_class(folder: Path, task: str, label: str) -> int:
-    """All clips of one class, as 16-bit FLAC; says how many."""
+    """All clips of one class, as 16-bit FLAC; their number."""
     (folder / "audios").mkdir(parents=True, exist_ok=True)
     for index in range(CLIPS_PER_CLASS):
         clip = signal.resample_poly(task_clip(task, label, index), 1, SAMPLE_RATE // RATE)
-        soundfile.write(
-            folder / clip_path(label, index), np.clip(clip, -1, 1), RATE, subtype="PCM_16"
-        )
+        path = folder / clip_path(label, index)
+        soundfile.write(path, np.clip(clip, -1, 1), RATE, subtype="PCM_16")
     return CLIPS_PER_CLASS
 
 
 def write_tables(folder: Path, task: str) -> None:
-    """The CSVs of the folds or of the one split (path, classname), and then what the folder was made by."""
+    """The tables of the folds or of the single split, and then what the folder was made by."""
     for fold in range(1, FOLDS + 1) if TASKS[task].folds else [1]:
-        tables = {"train": ["path,classname"], "test": ["path,classname"]}
+        rows = {split: [] for split in SPLITS}
         for label in TASKS[task].classes:
             for index in range(CLIPS_PER_CLASS):
-                part = "test" if index % FOLDS + 1 == fold else "train"
-                tables[part].append(f"{clip_path(label, index)},{label}")
-        for part, lines in tables.items():
-            name = f"csv_files/{part}_{fold}.csv" if TASKS[task].folds else f"{part}.csv"
-            atomic_write(folder / name, "\n".join(lines) + "\n")
+                split = "test" if index % FOLDS + 1 == fold else "train"
+                rows[split].append((clip_path(label, index), label))
+        for split in SPLITS:
+            write_split(folder, split, fold if TASKS[task].folds else None, rows[split])
     atomic_write(folder / "provenance.json", json.dumps(provenance(), indent=1))

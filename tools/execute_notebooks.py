@@ -1,4 +1,4 @@
-"""Execute the notebooks in place, in order, so that their committed outputs are those of the committed code.
+"""Execute the notebooks in place, in order, so that their outputs are the committed code's.
 
 Run by `make notebooks`. Runs and cache go to a fresh folder, and no timing is kept.
 """
@@ -25,13 +25,11 @@ def execute(path: Path) -> None:
         resources={"metadata": {"path": path.parent}},
     ).execute()
     for output in (output for cell in book.cells for output in cell.get("outputs", [])):
-        output.get("data", {}).pop(
-            "application/vnd.jupyter.widget-view+json", None
-        )  # of a kernel that is no more
-    book.metadata = {
-        "kernelspec": book.metadata["kernelspec"],
-        "language_info": {"name": "python"},
-    }  # no version to drift
+        # The view of a widget whose kernel has ended.
+        output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    # No version of Python, so that the file does not change with it.
+    kernel = book.metadata["kernelspec"]
+    book.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
     nbformat.write(book, path)
 
 

@@ -1,7 +1,8 @@
-"""Resolve the ranges of pyproject.toml to exact versions and write requirements.lock; run by `make lock`, on Linux.
+"""Resolve the ranges of pyproject.toml to exact versions and write requirements.lock.
 
-A version that is locked already is kept, so that a new dependency does not bring a new torch along. To upgrade a
-package, delete its line first; to upgrade all, delete the file.
+`make lock` runs it, on Linux.
+A version that is locked already is kept, so that a new dependency does not bring a new torch along.
+To upgrade a package, delete its line first; to upgrade all, delete the file.
 """
 
 import json
@@ -24,7 +25,10 @@ HEADER = """\
 
 
 def resolve(requirements: list[str], python: str) -> dict[str, str]:
-    """Name to version of all that `requirements` need on the release `python`, by pip, without installing anything."""
+    """{name: version} of all that `requirements` need on the release `python`.
+
+    pip resolves them and installs nothing.
+    """
     pip = [
         sys.executable,
         "-m",
@@ -36,7 +40,7 @@ def resolve(requirements: list[str], python: str) -> dict[str, str]:
         "-",
         "--ignore-installed",
     ]
-    # pip takes a foreign Python version only with wheels and a target; nothing is written there in a dry run.
+    # pip takes a foreign Python version only with wheels and a target; a dry run writes nothing there.
     foreign = ["--python-version", python, "--only-binary", ":all:", "--target", "unused"]
     keep = ["--constraint", LOCK] if LOCK.exists() else []
     report = subprocess.run(
@@ -59,7 +63,8 @@ def main() -> None:
     for name in set(extras) - UNLOCKED:
         # An extra that only names others of the package brings nothing by itself.
         requirements += [r for r in extras[name] if not r.startswith(f"{project['name']}[")]
-    # The oldest Python decides, to the patch release: Debian 12 has 3.11.2, and there are packages that ask for 3.11.5.
+    # The oldest Python decides, to the patch release: Debian 12 has 3.11.2, and there are packages
+    # that ask for 3.11.5.
     versions = resolve(requirements, project["requires-python"].removeprefix(">=") + ".0")
     lines = [
         f"{name}=={versions[name]}"

@@ -1,8 +1,9 @@
-"""Make tests/fixtures, the reference in under 3 MB, from ../shared/reference: `python tools/make_fixture.py`.
+"""Make tests/fixtures, the reference in under 3 MB, from ../shared/reference.
 
-Left out of the checkpoint is what reference.py computes again: STFT kernels, shift masks, position indices, the zeros
-of the mel matrix. Left out for good: the decoder, the two tagging heads (no embedding passes through them; the copy has
-zeros there), and the embeddings of tokens that nothing here uses (zeros too). All other weights stay as they are.
+Left out of the checkpoint is what reference.py computes again: STFT kernels, shift masks, position
+indices, the zeros of the mel matrix. Left out for good: the decoder, the two tagging heads (no
+embedding passes through them; the copy has zeros there), and the embeddings of tokens that nothing
+here uses (zeros too). All other weights stay as they are.
 """
 
 import csv
@@ -134,7 +135,7 @@ def audio(source: Reference) -> dict[str, Tensor]:
 
 
 def faint(source: Reference) -> dict[str, Tensor]:
-    """As much of a clip as the frame FAINT hears, so that it becomes frame 2 of the excerpt; and its log-mel."""
+    """The samples under the frame FAINT, as frame 2 of an excerpt, and its log-mel."""
     clip, row = FAINT
     table, settings = source.tables["audio_eval"], source.facts["config"]["audio"]
     hop, centre = settings["hop_size"], settings["hop_size"] * int(table["frame_index"][row])
@@ -160,7 +161,10 @@ def text(source: Reference) -> dict[str, Tensor]:
 
 
 def training(source: Reference) -> dict[str, Tensor]:
-    """The three trajectories. What they share is kept once, under coop; the float64 copies of parameters are not."""
+    """The three trajectories.
+
+    What they share is kept once, under coop; the float64 copies of parameters are not.
+    """
     once = [*COMMON, "init.sos", "init.classes_pad"]
     left_out = [
         "logits_first",

@@ -1,8 +1,9 @@
-"""A rehearsal of the published grid without the published data: `make rehearsal`.
+"""A rehearsal of the published grid without the published data: `make rehearsal` runs it.
 
-All eleven datasets in their layout, names, classes and folds, with two seconds of generated sound a clip; a checkpoint
-of PENGI's size with random weights; both behind a stand-in server. Then what a researcher would type: fetch, check,
-plan, run, table. Prints the time and peak memory of each. The accuracies mean nothing.
+All eleven datasets in their layout, names, classes and folds, with two seconds of generated sound a
+clip; a checkpoint of PENGI's size with random weights; both behind a stand-in server. Then what a
+researcher would type: fetch, check, plan, run, table. Prints the time and peak memory of each. The
+accuracies mean nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ def main() -> None:
 
 
 def step(arguments: list[str], environment) -> tuple[str, float, float]:
-    """Run one command of palmkit's: its name, seconds, and the peak of the children so far in GB (it only grows)."""
+    """Run one command of palmkit's: its name, seconds, and the children's peak memory so far in GB.
+
+    The peak only grows.
+    """
     print("$ python -m palmkit", *arguments, flush=True)
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "palmkit", *arguments], env=environment, check=True)

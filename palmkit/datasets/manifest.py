@@ -6,7 +6,6 @@ import csv
 
 from palmkit.storage import manifest_path
 
-MANIFEST = manifest_path()
 # Kind of a row that says where to get a dataset and how to load it; nothing is downloaded.
 BY_HAND = "by hand"
 
@@ -17,10 +16,11 @@ def read_manifest() -> dict[str, dict[str, str]]:
     An empty cell is unknown. A source that begins with "hf:" is a dataset repository on Hugging
     Face.
     """
-    if not MANIFEST.is_file():
+    path = manifest_path()
+    if not path.is_file():
         raise FileNotFoundError(
-            f"there is no {MANIFEST}, which lists what can be fetched and from where: install "
+            f"there is no {path}, which lists what can be fetched and from where: install "
             "palmkit again"
         )
-    with open(MANIFEST, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         return {row["name"]: row for row in csv.DictReader(file)}

@@ -1,4 +1,7 @@
-"""Animals: mostly throats (pulses through moving resonances), some rubbing wings. See `dsp.voice` for the model."""
+"""Animals: mostly throats (pulses through moving resonances), some rubbing wings.
+
+See `dsp.voice` for the model.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ from palmkit_synthetic.dsp import (
 
 
 def dog(draw):
-    """Short barks: pitch and mouth open and shut within 0.1 to 0.3 s; the larger the dog, the lower and hoarser."""
+    """Short barks: pitch and mouth open and shut within 0.1 to 0.3 s; the larger the dog, the lower
+    and hoarser.
+    """
     size, noisy = draw.uniform("size", 0, 1), draw.uniform("breath", 0.05, 0.9)
     pitch = draw.log("pitch", 280, 950) * (1 - 0.55 * size)
     rough, tilt = draw.uniform("roughness", 0, 0.6), draw.uniform("tilt", -0.6, 0.3)
@@ -64,7 +69,9 @@ def growl(draw, pitch, size):
 
 
 def rooster(draw):
-    """Cock-a-doodle-doo: three short rising notes, then a long one that falls; bright, a little hoarse at its end."""
+    """Cock-a-doodle-doo: three short rising notes, then a long one that falls; bright, a little
+    hoarse at its end.
+    """
     pitch, breath = draw.log("pitch", 340, 780), draw.uniform("breath", 0.03, 0.3)
     rough, width = draw.uniform("roughness", 0, 0.25), draw.log("formant", 850, 1500)
     last = draw.uniform("last note", 0.45, 1.4)
@@ -152,7 +159,9 @@ def bird(draw):
 
 
 def crickets(draw):
-    """A scraper over a file: a high tone in pulses of 15 to 60 a second, grouped into chirps; up to three insects."""
+    """A scraper over a file: a high tone in pulses of 15 to 60 a second, grouped into chirps; up to
+    three insects.
+    """
     pitch, pulse = draw.log("pitch", 2300, 8000), draw.log("pulse rate", 14, 65)
     chirps = draw.log("chirp rate", 0.7, 4.5)
     x, t = np.zeros(draw.n), time(draw.n)
@@ -302,7 +311,9 @@ def owl(draw):
 
 
 def wolf(draw):
-    """A howl: two to four seconds, rising by an octave, held, sinking; sometimes a second animal answers."""
+    """A howl: two to four seconds, rising by an octave, held, sinking; sometimes a second animal
+    answers.
+    """
     pitch, length = draw.log("pitch", 230, 520), draw.uniform("length", 1.8, 4.2)
     x = np.zeros(draw.n)
     for _ in range(draw.count(1, 2)):
@@ -331,7 +342,9 @@ def bee(draw):
 
 
 def horse(draw):
-    """Hooves: a trot (two beats) or a gallop (three quick beats and a pause) on hard or soft ground."""
+    """Hooves: a trot (two beats) or a gallop (three quick beats and a pause) on hard or soft
+    ground.
+    """
     body, pace = draw.log("hoof resonance", 250, 1600), draw.log("strides a second", 1.2, 2.8)
     soft = draw.uniform("softness", 0, 1)
     beats = draw.pick([(0.0, 0.5), (0.0, 0.22, 0.4), (0.0, 0.25, 0.5, 0.75)])

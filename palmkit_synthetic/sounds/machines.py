@@ -1,4 +1,6 @@
-"""Engines, motors and signals: periodic pulses with their harmonics, and the noise of what they move."""
+"""Engines, motors and signals: periodic pulses with their harmonics, and the noise of what they
+move.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ from palmkit_synthetic.dsp import (
 
 
 def helicopter(draw):
-    """Rotor blades: 10 to 30 dull beats a second that chop broad noise; turbine whine; it comes and goes."""
+    """Rotor blades: 10 to 30 dull beats a second that chop broad noise; turbine whine.
+
+    It comes and goes.
+    """
     beats, sharp = draw.log("blade beats", 8, 32), draw.uniform("sharpness", 1.8, 9.5)
     slope, thump = draw.uniform("slope", 0.4, 2.3), draw.uniform("thump", 0, 1.3)
     turbine, edge = draw.log("turbine pitch", 200, 2600), draw.log("high edge", 280, 7500)
@@ -45,7 +50,9 @@ def helicopter(draw):
 
 
 def chainsaw(draw):
-    """A small two-stroke engine at 70 to 240 Hz, revved and loaded, through distortion, with the chain's rattle."""
+    """A small two-stroke engine at 70 to 240 Hz, revved and loaded, through distortion, with the
+    chain's rattle.
+    """
     speed, drive = draw.log("firing rate", 62, 260), draw.uniform("drive", 0.4, 3.2)
     low, high = draw.log("low edge", 70, 430), draw.log("high edge", 3500, 15_000)
     chain, pace = draw.uniform("chain", 0.08, 0.7), draw.uniform("pace", 0.4, 3.2)
@@ -59,7 +66,7 @@ def chainsaw(draw):
 
 
 def engine(draw):
-    """Idling: 18 to 70 firings a second, each a puff of low noise, with the first harmonics of the shaft."""
+    """Idling: 18 to 70 firings a second, each a puff of low noise, and the shaft's harmonics."""
     firing, edge = draw.log("firing rate", 16, 75), draw.log("high edge", 350, 4000)
     sharp, slope = draw.uniform("sharpness", 1.8, 5.5), draw.uniform("slope", 1.1, 2.3)
     rate = firing * wander(draw.rng, draw.n, 1, 0.95, 1.05)
@@ -82,7 +89,9 @@ def motorcycle(draw):
 
 
 def car_passing(draw):
-    """A car drives by: tyre noise that swells, brightens and fades, the engine's hum falling in pitch (Doppler)."""
+    """A car drives by: tyre noise that swells, brightens and fades, the engine's hum falling in
+    pitch (Doppler).
+    """
     width, moment = draw.log("duration", 0.5, 1.8), draw.vary(0.3, 0.7) * draw.seconds
     hum, tyres = draw.log("engine pitch", 55, 160), draw.log("tyre edge", 1200, 6000)
     offset = (time(draw.n) - moment) / width
@@ -94,7 +103,9 @@ def car_passing(draw):
 
 
 def train(draw):
-    """Wheels over rail joints: pairs of clacks at a steady pace over a rumble; flanges squeal in curves."""
+    """Wheels over rail joints: pairs of clacks at a steady pace over a rumble; flanges squeal in
+    curves.
+    """
     pace, edge = draw.log("joints a second", 0.8, 3.5), draw.log("rumble edge", 700, 4500)
     clack_edge, squeal = draw.log("clack edge", 1200, 3500), draw.uniform("squeal", 0, 0.35)
 
@@ -110,7 +121,9 @@ def train(draw):
 
 
 def train_horn(draw):
-    """A locomotive's horn: a chord of three to five bright reeds, one or two long blasts, over rolling noise."""
+    """A locomotive's horn: a chord of three to five bright reeds, one or two long blasts, over
+    rolling noise.
+    """
     pitch, bright = draw.log("pitch", 220, 420), draw.log("high edge", 2000, 6500)
     ratios = draw.pick([(1, 1.26, 1.5), (1, 1.2, 1.5, 1.78), (1, 1.26, 1.68)])
     chord = unit(low_pass(np.tanh(sum(saw(pitch * ratio, draw.n) for ratio in ratios)), bright))
@@ -120,7 +133,9 @@ def train_horn(draw):
 
 
 def airplane(draw):
-    """Flying over: a jet's broad roar or a propeller's drone that swells and dies; its pitch sinks as it passes."""
+    """Flying over: a jet's broad roar or a propeller's drone that swells and dies; its pitch sinks
+    as it passes.
+    """
     edge, slope = draw.log("high edge", 700, 6500), draw.uniform("slope", 0.7, 1.9)
     drone, propeller = draw.log("drone", 70, 950), draw.uniform("drone level", 0.05, 0.8)
     nearness = np.exp(
@@ -134,7 +149,9 @@ def airplane(draw):
 
 
 def vacuum_cleaner(draw):
-    """A universal motor at 120 to 500 Hz with many harmonics, and rushing air; the nozzle changes the load."""
+    """A universal motor at 120 to 500 Hz with many harmonics, and rushing air; the nozzle changes
+    the load.
+    """
     pitch, edge = draw.log("motor", 105, 540), draw.log("high edge", 3500, 15_000)
     air, load = draw.uniform("air", 0.5, 2.0), draw.uniform("load", 0.005, 0.06)
     motor = pitch * (1 + load * wander(draw.rng, draw.n, 1.2, -1, 1))
@@ -152,7 +169,9 @@ def hair_dryer(draw):
 
 
 def washing_machine(draw):
-    """A drum that turns one to four times a second: surging motor hum, slapping laundry, splashing water."""
+    """A drum that turns one to four times a second: surging motor hum, slapping laundry, splashing
+    water.
+    """
     turns, edge = draw.log("turns a second", 0.7, 4.2), draw.log("high edge", 500, 3200)
     surge, splash = draw.uniform("surge", 0.3, 0.95), draw.uniform("splash", 0.05, 0.5)
     turning = tone(turns, draw.n)
@@ -162,7 +181,9 @@ def washing_machine(draw):
 
 
 def drill(draw):
-    """An electric drill: a motor with strong harmonics that is switched on and pressed, and the grinding bit."""
+    """An electric drill: a motor with strong harmonics that is switched on and pressed, and the
+    grinding bit.
+    """
     pitch, grind = draw.log("motor", 80, 380), draw.uniform("grinding", 0.2, 1.1)
     pressed = wander(draw.rng, draw.n, 2, 0.85, 1.08)
     running = gate(wander(draw.rng, draw.n, 0.8) > draw.pick([-1, -1, 0.35]), 8)
@@ -194,7 +215,9 @@ def air_conditioner(draw):
 
 
 def sewing_machine(draw):
-    """A needle going up and down 5 to 15 times a second: clicks of metal in pairs, and a whirring motor."""
+    """A needle going up and down 5 to 15 times a second: clicks of metal in pairs, and a whirring
+    motor.
+    """
     rate, metal = draw.log("stitches a second", 4.5, 16), draw.log("metal", 1200, 4500)
     click = ring([metal, metal * 1.6], [0.006, 0.004], [1, 0.6], 0.05)
     down, up = (repeat(draw, lambda: click, rate, 0.02, 0.2) for _ in range(2))
@@ -203,7 +226,9 @@ def sewing_machine(draw):
 
 
 def lawn_mower(draw):
-    """A four-stroke engine near 50 firings a second under load, with the blade's whirl chopping broad noise."""
+    """A four-stroke engine near 50 firings a second under load, with the blade's whirl chopping
+    broad noise.
+    """
     firing, edge = draw.log("firing rate", 38, 75), draw.log("high edge", 2500, 9000)
     rate = firing * wander(draw.rng, draw.n, 1, 0.95, 1.03)
     exhaust = low_pass(np.tanh(2 * saw(rate, draw.n)), 1800)
@@ -254,7 +279,9 @@ def reversing_beep(draw):
 
 
 def clock_tick(draw):
-    """An escapement: clicks of a few ms, often in pairs (tick, tock), one to five a second, in a resonant case."""
+    """An escapement: clicks of a few ms, often in pairs (tick, tock), one to five a second, in a
+    resonant case.
+    """
     pitch, decay = draw.log("pitch", 800, 6500), draw.log("decay", 0.0009, 0.022)
     period = draw.pick([1.0, 0.5, 0.25, 0.2, 0.333]) if draw.chance(0.8) else draw.vary(0.2, 1)
     second, double = draw.uniform("tock", 0.55, 1), draw.chance(0.5)
@@ -291,7 +318,9 @@ def alarm_clock(draw):
 
 
 def telephone(draw):
-    """A bell or a warble: two pitches in turn, 12 to 28 times a second, one to two seconds on and a pause."""
+    """A bell or a warble: two pitches in turn, 12 to 28 times a second, one to two seconds on and a
+    pause.
+    """
     first, second = draw.log("first pitch", 380, 1600), draw.log("second pitch", 450, 2400)
     warble, cadence = draw.uniform("warble", 11, 29), draw.uniform("cadence", 1.3, 4.2)
     turn = tone(warble, draw.n) > 0

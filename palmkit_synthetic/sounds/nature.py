@@ -23,7 +23,9 @@ from palmkit_synthetic.sounds.animals import gull
 
 
 def rain(draw):
-    """Thousands of drops: a bed of noise, and single ones that click on leaves, ring on glass or drum on a tin roof."""
+    """Thousands of drops: a bed of noise, and single ones that click on leaves, ring on glass or
+    drum on a tin roof.
+    """
     slope, low = draw.uniform("slope", -0.4, 1.3), draw.log("low edge", 90, 1700)
     rate, amount = draw.log("drops a second", 25, 900), draw.uniform("drop level", 0.1, 1.3)
     surface, decay = (
@@ -43,7 +45,9 @@ def rain(draw):
 
 
 def sea(draw):
-    """Waves: every 3 to 9 s a swell of rumbling noise, whose crest breaks into a bright hiss that runs up the shore."""
+    """Waves: every 3 to 9 s a swell of rumbling noise, whose crest breaks into a bright hiss that
+    runs up the shore.
+    """
     period, rise = draw.uniform("period", 2.3, 9.5), draw.uniform("rise", 0.15, 0.65)
     slope, wash = draw.uniform("slope", 0.5, 1.9), draw.uniform("wash", 0.05, 0.8)
     edge, bed = draw.log("high edge", 1800, 16_000), draw.uniform("bed", 0.1, 0.7)
@@ -58,7 +62,9 @@ def sea(draw):
 
 
 def wind(draw):
-    """Gusts: bands of noise whose pitch and strength move together, over a low roar; in a gap it whistles."""
+    """Gusts: bands of noise whose pitch and strength move together, over a low roar; in a gap it
+    whistles.
+    """
     centre, pace = draw.log("centre", 180, 1300), draw.uniform("gusts", 0.4, 2.6)
     roar, whistling = draw.uniform("roar", 0.2, 1.6), draw.uniform("whistle", 0, 0.25)
     x = roar * noise(draw.rng, draw.n, 2.2, 20, 800) * wander(draw.rng, draw.n, 2, 0.2, 1)
@@ -73,7 +79,9 @@ def wind(draw):
 
 
 def thunder(draw):
-    """A crack and then a long roll: noise that gets darker, in bursts as echoes arrive; often with rain."""
+    """A crack and then a long roll: noise that gets darker, in bursts as echoes arrive; often with
+    rain.
+    """
     fall, edge = draw.log("roll", 0.7, 2.8), draw.log("high edge", 180, 2800)
     crack, pace = draw.uniform("crack", 0, 1.6), draw.uniform("bursts", 4, 12)
     x = np.zeros(draw.n)
@@ -138,7 +146,9 @@ def stream(draw):
 
 
 def pouring(draw):
-    """Filling a vessel: bubbles and splashing, filtered by a column of air that gets shorter, so its pitch rises."""
+    """Filling a vessel: bubbles and splashing, filtered by a column of air that gets shorter, so
+    its pitch rises.
+    """
     bottom, top = draw.log("empty pitch", 250, 700), draw.log("full pitch", 900, 3500)
     rate, splash = draw.log("bubbles a second", 60, 300), draw.uniform("splash", 0.2, 1.2)
     column = curve(draw.n, bottom, bottom * 1.4, top)
@@ -168,7 +178,9 @@ def boiling(draw):
 
 
 def ice_steps(draw):
-    """Snow under boots: every step a crunch, a dense burst of tiny cracks that lasts as long as the foot rolls."""
+    """Snow under boots: every step a crunch, a dense burst of tiny cracks that lasts as long as the
+    foot rolls.
+    """
     pace, grain = draw.log("steps a second", 1.1, 2.6), draw.log("cracks a second", 250, 900)
     low = draw.log("low edge", 500, 1600)
 

@@ -134,7 +134,9 @@ def glass_breaking(draw):
 
 
 def church_bell(draw):
-    """A bell's partials (hum, prime, minor third, fifth, octave...), struck every second or so; one to three bells."""
+    """A bell's partials (hum, prime, minor third, fifth, octave...), struck every second or so; one
+    to three bells.
+    """
     pitch, decay = draw.log("pitch", 140, 950), draw.log("decay", 0.5, 4.5)
     rate, x = draw.log("strokes a second", 0.28, 1.7), np.zeros(draw.n)
     for _ in range(draw.count(1, 3)):
@@ -220,7 +222,9 @@ def hand_saw(draw):
 
 
 def gunshot(draw):
-    """A blast with no onset at all, darkening as it dies; single shots or a burst; the place answers with an echo."""
+    """A blast with no onset at all, darkening as it dies; single shots or a burst; the place
+    answers with an echo.
+    """
     slope, edge = draw.uniform("slope", 0.1, 1.3), draw.log("high edge", 4500, 17_000)
     fall, rate = draw.log("decay", 0.013, 0.09), draw.log("shots a second", 0.8, 12)
     echo = draw.uniform("echo", 0.1, 0.6)
@@ -344,7 +348,9 @@ def paper_crumple(draw):
 
 
 def camera_shutter(draw):
-    """Mirror up, shutter, mirror down: two or three clacks within a fifth of a second; sometimes a burst."""
+    """Mirror up, shutter, mirror down: two or three clacks within a fifth of a second; sometimes a
+    burst.
+    """
     metal, length = draw.log("metal", 900, 3500), draw.log("exposure", 0.04, 0.2)
 
     def clack():
@@ -358,7 +364,9 @@ def camera_shutter(draw):
 
 
 def typewriter(draw):
-    """Type bars: hard clacks with metal in them, 4 to 10 a second; the bell and the carriage at the line's end."""
+    """Type bars: hard clacks with metal in them, 4 to 10 a second; the bell and the carriage at the
+    line's end.
+    """
     rate, metal = draw.log("keys a second", 3.5, 10.5), draw.log("metal", 900, 3000)
     x = np.zeros(draw.n)
 
@@ -440,7 +448,9 @@ def wind_chimes(draw):
 
 
 def singing_bowl(draw):
-    """A gong or bowl: a dense set of beating low modes, struck once or twice, that dies over seconds."""
+    """A gong or bowl: a dense set of beating low modes, struck once or twice, that dies over
+    seconds.
+    """
     pitch, decay = draw.log("pitch", 70, 330), draw.log("decay", 0.9, 4)
     ratios = np.sort(draw.rng.uniform(1, 9, 18))
     bowl = ring(

@@ -1,4 +1,6 @@
-"""Sounds that people make without words: throats as in `dsp.voice`, breath as shaped noise, hands and feet."""
+"""Sounds that people make without words: throats as in `dsp.voice`, breath as shaped noise, hands
+and feet.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def vowel(size: float, openness=1.0):
 
 
 def baby_cry(draw):
-    """Wails of 0.4 to 1.4 s that rise and fall round 330 to 600 Hz, bright and partly hoarse; gasps between them."""
+    """Wails of 0.4 to 1.4 s that rise and fall round 330 to 600 Hz, bright and partly hoarse; gasps
+    between them.
+    """
     pitch, tract = draw.log("pitch", 310, 640), draw.uniform("vocal tract", 0.8, 1.25)
     rough = draw.uniform("roughness", 0, 0.5) if draw.chance(0.4) else 0.0
     breath, tilt = draw.uniform("breath", 0.02, 0.25), draw.uniform("tilt", -0.9, -0.1)
@@ -64,7 +68,9 @@ def baby_laugh(draw):
 
 
 def syllables(draw, pitch, size, count, tempo, rise=-0.05):
-    """ha-ha-ha: each a puff of breath and a short vowel, at a tempo; the pitch climbs or sinks from one to the next."""
+    """ha-ha-ha: each a puff of breath and a short vowel, at a tempo; the pitch climbs or sinks from
+    one to the next.
+    """
     x = np.zeros(samples((count + 1) / tempo))
     for k in range(count):
         n = samples(0.55 / tempo * draw.vary(0.8, 1.2))
@@ -156,7 +162,9 @@ def breathing(draw):
 
 
 def snore(draw):
-    """The soft palate flaps 25 to 75 times a second in the drawn breath; a quieter breath out follows."""
+    """The soft palate flaps 25 to 75 times a second in the drawn breath; a quieter breath out
+    follows.
+    """
     flap, edge = draw.log("flap rate", 22, 80), draw.log("high edge", 600, 2500)
     sharp, length = draw.uniform("sharpness", 2, 6), draw.log("length", 0.6, 1.7)
 
@@ -312,7 +320,9 @@ def footsteps(draw):
 
 
 def brushing(draw):
-    """Brushing teeth: quick strokes to and fro, each a rush of high noise; the mouth changes its colour."""
+    """Brushing teeth: quick strokes to and fro, each a rush of high noise; the mouth changes its
+    colour.
+    """
     rate, low = draw.log("strokes a second", 3, 9), draw.log("low edge", 900, 3000)
     phase = np.cumsum(rate * wander(draw.rng, draw.n, 2, 0.85, 1.15)) / 44_100
     strokes = np.abs(np.sin(np.pi * phase)) ** draw.uniform("sharpness", 0.7, 2.5)

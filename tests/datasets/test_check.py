@@ -58,7 +58,9 @@ def quiet(root, shots=8, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", paper_datasets())
 def test_published_layouts_pass_as_they_are(name, tmp_path):
-    """With the published counts nothing is found, but TUT2017's swapped folds and classes that are rare."""
+    """With the published counts nothing is found, but TUT2017's swapped folds and classes that are
+    rare.
+    """
     check = check_dataset(make_dataset(tmp_path, name), shots=1, decode=False)
     facts = paper_datasets()[name]
     assert check.ok and tuple(check.folds["test"]) == facts.test_clips == tuple(

@@ -1,4 +1,6 @@
-"""Fetching over HTTP from a stand-in on the loopback interface (hub.py): whole or not at all, whatever goes wrong."""
+"""Fetching over HTTP from a stand-in on the loopback interface (hub.py): whole or not at all,
+whatever goes wrong.
+"""
 
 from __future__ import annotations
 
@@ -226,7 +228,7 @@ def test_command(online, data, capsys):
 
 
 def test_without_a_manifest(monkeypatch, tmp_path):
-    monkeypatch.setattr(manifest, "MANIFEST", tmp_path / "data_manifest.csv")
+    monkeypatch.setattr(manifest, "manifest_path", lambda: tmp_path / "data_manifest.csv")
     with pytest.raises(FileNotFoundError, match="install palmkit again"):
         fetch.fetch("ESC50")
 
@@ -378,7 +380,9 @@ def test_the_server_goes_half_way(answered, name, online, data, monkeypatch):
 
 
 def test_huggingface_hub_forgives_what_is_not_forgiven_here(online, data, monkeypatch):
-    """Without a listing, snapshot_download is content with what is there: here, the clips without their tables."""
+    """Without a listing, snapshot_download is content with what is there: here, the clips without
+    their tables.
+    """
     monkeypatch.setattr(hosts, "LARGE", 100)
     online.fault("tree", skip=1, status=500)
     assert (
@@ -735,7 +739,9 @@ def test_a_second_one_waits_for_the_first(online, data, monkeypatch, said):
 
 @pytest.mark.slow
 def test_two_processes_one_killed(online, data):
-    """The one that waits takes over from the one that is killed, and goes on in the middle of the file."""
+    """The one that waits takes over from the one that is killed, and goes on in the middle of the
+    file.
+    """
     settings = os.environ | {"PYTHONPATH": str(ROOT), "PALMKIT_PROGRESS": "0"}
     command = [sys.executable, "-m", "palmkit", "fetch", "pengi"]
 
@@ -801,7 +807,9 @@ def test_settings_of_huggingface_hub(offline, server, data, tmp_path):
 
 @pytest.fixture(scope="module")
 def esc10():
-    """A zip laid out as the repository: ten folders, forty clips each, eight a fold; a tone of 0.1 s is every clip."""
+    """A zip laid out as the repository: ten folders, forty clips each, eight a fold; a tone of 0.1
+    s is every clip.
+    """
     clip = io.BytesIO()
     soundfile.write(clip, 0.1 * np.sin(np.arange(4410) / 10), 44100, format="OGG", subtype="VORBIS")
     buffer = io.BytesIO()

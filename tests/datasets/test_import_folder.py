@@ -1,4 +1,6 @@
-"""Recordings of one's own: folders of classes and CSVs become datasets, split as asked and written down."""
+"""Recordings of one's own: folders of classes and CSVs become datasets, split as asked and written
+down.
+"""
 
 import json
 import os
@@ -13,7 +15,9 @@ from palmkit.cli import main
 
 @pytest.fixture
 def pets(tmp_path):
-    """Two classes, six recordings each of two takes; one class folder has sub-folders; other files lie about."""
+    """Two classes, six recordings each of two takes; one class folder has sub-folders; other files
+    lie about.
+    """
     root = tmp_path / "pets"
     for label, name in enumerate(("cat", "big dog")):
         for recording in range(6):

@@ -113,7 +113,9 @@ def test_generated_datasets(name):
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_datasets_got_by_hand(name):
-    """Not English; the notes say what to do, and how to load what comes so that speakers stay together."""
+    """Not English; the notes say what to do, and how to load what comes so that speakers stay
+    together.
+    """
     row = ROWS[name]
     assert (
         row["kind"] == "by hand"

@@ -56,7 +56,7 @@ def test_a_published_dataset_that_is_not_fetched(data):
 
 
 def test_without_a_manifest_generated_names_are_still_suggested(data, monkeypatch):
-    monkeypatch.setattr(manifest, "MANIFEST", data / "nowhere.csv")
+    monkeypatch.setattr(manifest, "manifest_path", lambda: data / "nowhere.csv")
     assert "Did you mean Instruments?" in refused("instrument")
 
 

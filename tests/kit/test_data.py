@@ -1,4 +1,6 @@
-"""Datasets on disk: both layouts, every way a CSV can be wrong, and what the few-shot draw says and leaves alone."""
+"""Datasets on disk: both layouts, every way a CSV can be wrong, and what the few-shot draw says and
+leaves alone.
+"""
 
 import os
 import random
@@ -24,7 +26,9 @@ def table(rows, header="path,classname"):
 
 
 def make(root, train=TRAIN, test=TEST, layout="{part}.csv"):
-    """A dataset whose clips are there but empty: reading the CSVs opens none. train, test: rows, or a CSV's content."""
+    """A dataset whose clips are there but empty: reading the CSVs opens none. train, test: rows, or
+    a CSV's content.
+    """
     for part, rows in (("train", train), ("test", test)):
         text = rows if isinstance(rows, (str, bytes)) else table(rows)
         csv = root / layout.format(part=part)
@@ -313,7 +317,9 @@ def test_no_table(part, content, reason, tmp_path):
 
 
 def test_unquoted_comma_in_the_first_row(tmp_path):
-    """pandas would take the first column as the index and read every column one to the left of where it stands."""
+    """pandas would take the first column as the index and read every column one to the left of
+    where it stands.
+    """
     message = refused(make(tmp_path, [("audios/a1.wav", "dog", " barking"), *TRAIN[1:]]))
     assert str(tmp_path / "train.csv") in message and "quote" in message
 

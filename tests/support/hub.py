@@ -1,10 +1,12 @@
-"""A stand-in for Hugging Face's Hub, Zenodo and GitHub on the loopback interface, as far as a fetch needs them.
+"""A stand-in for Hugging Face's Hub, Zenodo and GitHub on the loopback interface, as far as a fetch
+needs them.
 
     with hub.serve(folder) as server:  # each of its folders is the repository MahiA/<name>; pengi/base.pth is Zenodo's
         subprocess.run([sys.executable, "-m", "palmkit", "fetch", "ESC50"], env=os.environ | server.environment)
 
-`server.commit(repo, folder)` publishes another revision, `server.fault("resolve/.*wav", status=429, times=2)` makes it
-fail, `server.requests` is what was asked for. It offers plain HTTP with ranges and no Xet.
+`server.commit(repo, folder)` publishes another revision, `server.fault("resolve/.*wav", status=429,
+times=2)` makes it fail, `server.requests` is what was asked for. It offers plain HTTP with ranges
+and no Xet.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ class Entry:
 
 @dataclass
 class Fault:
-    """What goes wrong with requests whose path matches, so many times (None: always), after `skip` good ones."""
+    """What goes wrong with requests whose path matches, so many times (None: always), after `skip`
+    good ones.
+    """
 
     pattern: str
     times: int | None = None
@@ -84,7 +88,10 @@ class Fault:
 
 
 class Hub:
-    """Repositories and a Zenodo record. `url` is HF_ENDPOINT, PALMKIT_ZENODO and PALMKIT_GITHUB (`environment`)."""
+    """Repositories and a Zenodo record.
+
+    `url` is HF_ENDPOINT, PALMKIT_ZENODO and PALMKIT_GITHUB (`environment`).
+    """
 
     def __init__(self):
         self.repos: dict[
@@ -109,7 +116,9 @@ class Hub:
         }
 
     def commit(self, repo: str, folder) -> str:
-        """Publish a folder as the newest revision of a repository; its commit, which hangs on names and contents."""
+        """Publish a folder as the newest revision of a repository; its commit, which hangs on names
+        and contents.
+        """
         files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
         entries = {
             entry.path: entry
@@ -276,7 +285,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve(folder=None, owner: str = "MahiA") -> Iterator[Hub]:
-    """Serve every folder below `folder` as the dataset repository owner/<its name>, pengi/base.pth as Zenodo does."""
+    """Serve every folder below `folder` as the dataset repository owner/<its name>, pengi/base.pth
+    as Zenodo does.
+    """
     hub = Hub()
     for path in sorted(Path(folder).iterdir()) if folder else ():
         if path.name == "pengi":

@@ -1,4 +1,6 @@
-"""Stand-ins for the eleven published datasets: their layout, names, classes and folds; other sounds, if any."""
+"""Stand-ins for the eleven published datasets: their layout, names, classes and folds; other
+sounds, if any.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ RATE = 22_050
 
 
 def make_dataset(folder: Path, name: str, per_class: int | None = None, seconds: float = 0) -> Path:
-    """One dataset below `folder`. per_class: clips of each class and fold to test on; None: as many as published.
+    """One dataset below `folder`. per_class: clips of each class and fold to test on; None: as many
+    as published.
 
     seconds: how long the sounds are, a tone and noise that tell the class; 0: empty files.
     """
@@ -56,7 +59,9 @@ def make_dataset(folder: Path, name: str, per_class: int | None = None, seconds:
 
 
 def clip_name(name: str, n: int, label: int) -> str:
-    """As the published files are called, where names tell something; every clip is a recording of its own."""
+    """As the published files are called, where names tell something; every clip is a recording of
+    its own.
+    """
     if name.startswith("ESC50"):
         return f"1-{100_000 + n}-A-{label}.wav"
     return f"{100_000 + n}-{label}-0-0.wav" if name == "UrbanSound8K" else f"clip_{n:05d}.wav"

@@ -6,19 +6,20 @@ import hashlib
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mini_pengi.front_end import log_mel
 
 from palmkit.models.random import random_encoders
-from palmkit_synthetic import clips, music, scenes, soundfont, speech
+from palmkit_synthetic import music, scenes, soundfont, speech
 from palmkit_synthetic.captions import TEMPLATES, captions
-from palmkit_synthetic.clips import draw_clip, log_mel, make_clip, recipe, tile_frames
+from palmkit_synthetic.clips import draw_clip, make_clip
 from palmkit_synthetic.concepts import CONCEPTS, HELD_OUT, SOUNDS, TRAINING
 from palmkit_synthetic.domain import TASK, TRAIN
 from palmkit_synthetic.draw import Draw
+from palmkit_synthetic.recipe import CODE, FOLDER, definitions, recipe
 
 ONE_OF_EACH_KIND = (
     "dog",
@@ -204,22 +205,71 @@ def test_log_mel_is_that_of_the_kits_encoder():
     assert log_mel(waveforms, hop=441).shape == (2, 501, 64)
 
 
-def test_tile_frames_repeats_from_the_start():
-    tiled = tile_frames(np.arange(6.0).reshape(1, 3, 2), 5)
-    np.testing.assert_array_equal(tiled[0, :, 0], [0, 2, 4, 0, 2])
+def closure(start: str) -> set[str]:
+    """A module of the package, and all of the package that it imports, directly or not."""
+    found, waiting = set(), [start]
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        code = (FOLDER / f"{name}.py").read_text()
+        named = re.findall(r"from palmkit_synthetic\.(\w+) import", code)
+        for names in re.findall(r"from palmkit_synthetic import ([\w, ]+)", code):
+            named += names.split(", ")
+        waiting += set(named) - found - {"sounds"}
+    return found
 
 
 def test_the_recipe_covers_the_domain_and_all_code_that_makes_a_clip():
     assert recipe(TRAIN) == recipe(TRAIN) != recipe(TASK)
-    folder, found = Path(clips.__file__).parent, {"clips"}
-    while True:  # what clips.py imports of this package, and what that imports
-        code = "".join((folder / f"{name}.py").read_text() for name in found)
-        more = set(re.findall(r"from palmkit_synthetic\.(\w+) import", code)) | set(
-            re.findall(r"import (espeak_server)", code)
-        )
-        for names in re.findall(r"from palmkit_synthetic import ([\w, ]+)", code):
-            more |= set(names.split(", "))
-        if more - {"sounds"} <= found:
-            break
-        found |= more - {"sounds"}
-    assert found - {"domain"} == {name.removesuffix(".py") for name in clips.CODE}
+    assert closure("clips") - {"domain"} == {name.removesuffix(".py") for name in CODE}
+
+
+CODE_OF_A_CLIP = '''"""A module."""
+from palmkit_synthetic.dsp import noise
+import numpy as np
+
+
+def rain(draw):
+    """Drops."""
+    return noise(draw, f"{draw.n}", low=20.0)
+'''
+SAME = {
+    "comments and docstrings": CODE_OF_A_CLIP.replace("Drops.", "Rain.").replace("A module", "# x"),
+    "a module's own name": CODE_OF_A_CLIP.replace(
+        "palmkit_synthetic.dsp", "palmkit_synthetic.noise"
+    ),
+    "layout": CODE_OF_A_CLIP.replace("noise(draw,", "noise(\n        draw,  # the draw\n"),
+    "no docstring": CODE_OF_A_CLIP.replace('    """Drops."""\n', ""),
+}
+OTHER = {
+    "a constant": CODE_OF_A_CLIP.replace("20.0", "21.0"),
+    "a zero": CODE_OF_A_CLIP.replace("20.0", "0"),
+    "none": CODE_OF_A_CLIP.replace("20.0", "None"),
+    "a name": CODE_OF_A_CLIP.replace("low=", "high="),
+    "another package": CODE_OF_A_CLIP.replace("import numpy", "import scipy"),
+}
+
+
+@pytest.mark.parametrize("change", [*SAME, *OTHER])
+def test_the_recipe_changes_with_what_a_clip_is(change, tmp_path):
+    paths = [tmp_path / "one.py", tmp_path / "two.py"]
+    paths[0].write_text(CODE_OF_A_CLIP)
+    paths[1].write_text((SAME | OTHER)[change])
+    one, two = (recipe(TRAIN, [path]) for path in paths)
+    assert (one == two) == (change in SAME)
+    assert one != recipe(TRAIN)
+
+
+def test_the_recipe_does_not_depend_on_the_file_of_a_definition(tmp_path):
+    paths = [tmp_path / name for name in ("one.py", "two.py", "both.py")]
+    texts = ["LOW = 20\n", "def rain(draw):\n    return draw.n\n"]
+    for path, text in zip(paths, [*texts, "\n\n".join(texts[::-1])], strict=True):
+        path.write_text(text)
+    assert recipe(TRAIN, paths[:2]) == recipe(TRAIN, paths[2:])
+    assert len(list(definitions(paths[2]))) == 2
+
+
+def test_a_missing_source_is_named(monkeypatch):
+    monkeypatch.setattr("palmkit_synthetic.recipe.SOURCES", ("no-such-package",))
+    with pytest.raises(ModuleNotFoundError, match=r"no-such-package .*palmkit\[synthetic\]"):
+        recipe(TRAIN)

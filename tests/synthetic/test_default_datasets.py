@@ -10,10 +10,10 @@ import pytest
 import soundfile
 import torch
 from mini_pengi import corpus
+from mini_pengi.front_end import log_mel
 
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit_synthetic import tasks
-from palmkit_synthetic.clips import log_mel
 from palmkit_synthetic.concepts import HELD_OUT
 
 ROWS = [("dog", 0), ("guitar", 1), ("dog", 1), ("one", 0), ("rain", 0)]
@@ -22,17 +22,19 @@ ROWS = [("dog", 0), ("guitar", 1), ("dog", 1), ("one", 0), ("rain", 0)]
 @pytest.fixture
 def small(monkeypatch):
     """A corpus of five clips in three shards."""
-    monkeypatch.setattr(corpus, "plan", lambda *_: pd.DataFrame(ROWS, columns=["concept", "index"]))
+    monkeypatch.setattr(
+        corpus, "list_clips", lambda *_: pd.DataFrame(ROWS, columns=["concept", "index"])
+    )
     monkeypatch.setattr(corpus, "SHARD", 2)
 
 
-def test_plan_has_every_training_concept_and_no_held_out_one():
-    table = corpus.plan()
+def test_corpus_has_every_training_concept_and_no_held_out_one():
+    table = corpus.list_clips()
     assert 12_000 < len(table) < 14_000
     assert HELD_OUT.isdisjoint(table["concept"])
     assert not table.duplicated().any()
     assert table["concept"].value_counts().min() >= 40
-    assert corpus.plan(seed=0).equals(table) and not corpus.plan(seed=1).equals(table)
+    assert corpus.list_clips(seed=0).equals(table) and not corpus.list_clips(seed=1).equals(table)
 
 
 def test_corpus_is_what_its_clips_are(tmp_path, small):
@@ -49,7 +51,7 @@ def test_corpus_is_what_its_clips_are(tmp_path, small):
 def test_build_goes_on_where_it_stopped(tmp_path, small):
     before = corpus.build_corpus(tmp_path, processes=1).log_mels(range(5))
     corpus.shard_path(tmp_path, 1).unlink()
-    assert list(corpus.Corpus(tmp_path).plan.index) == [0, 1, 4]
+    assert list(corpus.Corpus(tmp_path).clips.index) == [0, 1, 4]
     kept = corpus.shard_path(tmp_path, 0).stat().st_mtime_ns
     after = corpus.build_corpus(tmp_path, processes=1).log_mels(range(5))
     np.testing.assert_array_equal(before, after)

@@ -17,12 +17,11 @@ import pytest
 import torch
 from mini_pengi import __main__ as making
 from mini_pengi import card, controls, figures, pretrain, steady
+from mini_pengi.corpus import corpus_recipe
 
 from palmkit import ZeroShot, embed, evaluate, list_folds, load_dataset, load_pengi
 from palmkit.models.pengi import MINI
-from palmkit_synthetic.clips import recipe
 from palmkit_synthetic.concepts import TRAINING
-from palmkit_synthetic.domain import TRAIN
 from palmkit_synthetic.tasks import DEFAULT_TASKS, TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +87,9 @@ def test_manifest_tells_the_generated_datasets():
 
 
 def test_default_tasks_leave_room_above_zero_shot():
-    """Neither at chance nor near perfect, and PALM gains; what the issue of the default asks of its datasets."""
+    """Neither at chance nor near perfect, and PALM gains; what the issue of the default asks of its
+    datasets.
+    """
     kinds = {TASKS[name].kind for name in DEFAULT_TASKS}
     assert len(kinds) >= 4 and max(len(TASKS[name].classes) for name in DEFAULT_TASKS) >= 20
     for name in DEFAULT_TASKS:
@@ -123,7 +124,9 @@ def test_figures_are_whole():
 
 @pytest.mark.slow
 def test_it_hears_what_its_figures_say(tmp_path):
-    """Zero-shot on a task, from the sounds on; an error anywhere between file and logits shows here."""
+    """Zero-shot on a task, from the sounds on; an error anywhere between file and logits shows
+    here.
+    """
     pengi = load_pengi("mini", device="cpu")
     for fold in list_folds("VocalSounds"):
         data = load_dataset("VocalSounds", fold)
@@ -220,7 +223,8 @@ def test_log_tells_how_it_was_trained():
     assert {key: settings[key] for key in pretrain.RECIPE} == pretrain.RECIPE and settings[
         "seed"
     ] == 0
-    assert settings["corpus"]["recipe"] == recipe(TRAIN)  # the corpus that today's code would make
+    # The corpus that today's code makes.
+    assert settings["corpus"]["recipe"] == corpus_recipe()
     steadied = settings["steady"]
     assert {key: steadied[key] for key in steady.STEADY} == steady.STEADY and steadied[
         "gain"
@@ -232,7 +236,9 @@ def test_log_tells_how_it_was_trained():
 
 @pytest.mark.slow
 def test_the_whole_making_from_corpus_to_card(tmp_path, monkeypatch):
-    """`make mini` on noise, with one step and figures known before: each stage hands on what the next one needs."""
+    """`make mini` on noise, with one step and figures known before: each stage hands on what the
+    next one needs.
+    """
     log_mels = np.random.default_rng(0).normal(-40, 15, (140, 690, 64)).astype(np.float16)
     settings = {"seed": 0, "scale": 0.01, "recipe": "noise"}
     corpus = SimpleNamespace(

@@ -1,4 +1,7 @@
-"""Pre-training runs, and what it writes is read by the same `load_pengi` as base.pth. That it learns is not tested."""
+"""Pre-training runs, and what it writes is read by the same `load_pengi` as base.pth.
+
+That it learns is not tested.
+"""
 
 from __future__ import annotations
 

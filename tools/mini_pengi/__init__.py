@@ -1,1 +1,4 @@
-"""Pre-training of mini-PENGI: corpus, training, controls, model card. A maintainer's tool; `make mini` runs it."""
+"""Pre-training of mini-PENGI: corpus, training, controls, model card.
+
+A maintainer's tool; `make mini` runs it.
+"""

@@ -1,7 +1,8 @@
-"""`python -m mini_pengi`: mini-PENGI from nothing. Corpus, training, figures, model card; `make mini` calls it.
+"""`python -m mini_pengi`: mini-PENGI from nothing (corpus, training, figures, model card).
 
-Everything is resumable: what is there and whole is not made again. Seed 0 is the shipped checkpoint and is put into
-the package; another seed is trained beside it and stands in the card as a comparison.
+`make mini` runs it. Everything is resumable: what is there and whole is not made again. Seed 0 is
+the shipped checkpoint and is put into the package; another seed is trained beside it and stands in
+the card as a comparison.
 """
 
 from __future__ import annotations

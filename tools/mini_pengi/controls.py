@@ -1,6 +1,7 @@
-"""What a result has to be measured against: chance, an untrained network, raw log-mels, and a linear probe.
+"""What a result is measured against: chance, an untrained network, log-mels, a linear probe.
 
-Each control is a row like a unit's, on the same few-shot draw as PALM's, so that tables hold them side by side.
+Each control is a row like a trial's, on the same few-shot draw as PALM's, so that tables hold them
+side by side.
 """
 
 from __future__ import annotations
@@ -10,13 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mini_pengi.front_end import log_mel
 from palmkit import ZeroShot, draw_shots, embed, evaluate, list_folds, load_dataset, read_clip
-from palmkit_synthetic.clips import log_mel
 
 CHANCE = "chance"
 RAW = "log-mel statistics, linear probe"
@@ -28,7 +28,7 @@ ALL = (CHANCE, UNTRAINED, RAW, UNTRAINED_PROBE, PROBE)
 
 @functools.lru_cache(maxsize=20_000)
 def statistics_of(path: str) -> np.ndarray:
-    """[256]: per mel band the mean and spread of the log-mel over time, and the mean and spread of its change."""
+    """[256]: mean and spread over time, per mel band, of the log-mel and of its change."""
     log_mels = log_mel(read_clip(path, crop="start")[None])[0].numpy()
     change = np.diff(log_mels, axis=0)
     return np.concatenate(
@@ -51,27 +51,44 @@ def linear_probe(train, train_labels, test, test_labels) -> float:
 def control_rows(
     pengi, random_pengi, dataset, folds="all", seeds=(0, 1, 2), shots: int = 16
 ) -> list[dict]:
-    """Rows (dataset, method, fold, seed, accuracy) of every control. shots=-1: all training clips.
+    """Rows (dataset, method, fold, shots, seed, accuracy) of every control.
 
-    pengi: the trained model. random_pengi: the same network untrained; its zero-shot needs one seed only.
+    pengi: the trained model.
+    random_pengi: the same network untrained; its zero-shot needs one seed only.
+    shots: -1 is all training clips.
     """
     rows = []
     for fold in list_folds(dataset) if folds == "all" else folds:
         data = load_dataset(dataset, fold)
-        told = dict(dataset=data.name, fold=fold, shots=shots)
-        labels = torch.tensor(list(data.test["label"]))
-        test = {p: embed(p, data.test).features for p in (pengi, random_pengi)}
-        zero_shot = evaluate(ZeroShot(random_pengi, data.class_names), test[random_pengi], labels)[
-            "accuracy"
-        ]
-        rows.append(dict(told, method=CHANCE, seed=seeds[0], accuracy=1 / len(data.class_names)))
-        rows.append(dict(told, method=UNTRAINED, seed=seeds[0], accuracy=zero_shot))
+        settings = {"dataset": data.name, "fold": fold, "shots": shots}
+        found = _zero_shot_controls(random_pengi, data, seeds[0])
         for seed in seeds if shots > 0 else seeds[:1]:
-            drawn = draw_shots(data.train, shots, seed)
-            pairs = {RAW: (raw_features(drawn), raw_features(data.test))}
-            pairs |= {UNTRAINED_PROBE: (embed(random_pengi, drawn).features, test[random_pengi])}
-            pairs |= {PROBE: (embed(pengi, drawn).features, test[pengi])}
-            for method, (train, tested) in pairs.items():
-                accuracy = linear_probe(train, drawn["label"], tested, labels)
-                rows.append(dict(told, method=method, seed=seed, accuracy=accuracy))
+            found += _probe_controls(pengi, random_pengi, data, shots, seed)
+        rows += [settings | row for row in found]
+    return rows
+
+
+def _zero_shot_controls(random_pengi, data, seed: int) -> list[dict]:
+    """Chance, and the untrained network's zero-shot."""
+    test = embed(random_pengi, data.test)
+    method = ZeroShot(random_pengi, data.class_names)
+    accuracy = evaluate(method, test.features, test.labels)["accuracy"]
+    return [
+        {"method": CHANCE, "seed": seed, "accuracy": 1 / len(data.class_names)},
+        {"method": UNTRAINED, "seed": seed, "accuracy": accuracy},
+    ]
+
+
+def _probe_controls(pengi, random_pengi, data, shots: int, seed: int) -> list[dict]:
+    """Linear probes on log-mels, on the untrained network and on the trained one."""
+    drawn, rows = draw_shots(data.train, shots, seed), []
+    features = {
+        RAW: raw_features,
+        UNTRAINED_PROBE: lambda clips: embed(random_pengi, clips).features,
+        PROBE: lambda clips: embed(pengi, clips).features,
+    }
+    for method, extract in features.items():
+        train, test = extract(drawn), extract(data.test)
+        accuracy = linear_probe(train, drawn["label"], test, list(data.test["label"]))
+        rows.append({"method": method, "seed": seed, "accuracy": accuracy})
     return rows

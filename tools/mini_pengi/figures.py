@@ -1,6 +1,7 @@
-"""How well a mini-PENGI hears: every figure of its model card, as rows.
+"""Every figure of a mini-PENGI's model card, as rows.
 
-The generated tasks are what choices may be made on. ESC-10, which is real, is measured last and decides nothing.
+Choices may be made on the generated tasks. ESC-10, which is real, is measured last and decides
+nothing.
 """
 
 from __future__ import annotations
@@ -19,35 +20,31 @@ from palmkit_synthetic.concepts import TRAINING
 from palmkit_synthetic.tasks import DEFAULT_TASKS, TASKS
 
 WORDINGS = (
-    "The is a recording of  {}.", "This is a recording of {}.", "{}", "the sound of {}", "I can hear {}.",
-    "a noisy recording of {}",
-)  # fmt: skip
+    *("The is a recording of  {}.", "This is a recording of {}.", "{}", "the sound of {}"),
+    *("I can hear {}.", "a noisy recording of {}"),
+)
 UNSEEN = "UnseenConcepts"
 COLUMNS = ["training_seed", "kind", "dataset", "method", "fold", "seed", "shots", "n", "accuracy"]
 
 
 def measure(folder: Path, training_seed: int, esc10: Path | None = None) -> pd.DataFrame:
-    """All figures of the checkpoint in `folder`, kept as `figures.csv` there. Rows have COLUMNS.
+    """All figures of the checkpoint in `folder`, kept as `figures.csv` there.
 
-    kind: "method" (units at the paper's settings), "control", "wording" (zero-shot; the method is the prompt) or
-    "unseen" (zero-shot among held-out concepts, the accuracy of one class; the method is the class).
+    Rows have COLUMNS. kind: "method" (trials at the paper's settings), "control", "wording"
+    (zero-shot; the method is the prompt) or "unseen" (zero-shot among held-out concepts, the
+    accuracy of one class; the method is the class).
     """
     pengi, random_pengi = load_pengi(folder / "mini.safetensors", "cpu"), untrained(training_seed)
     real = [] if esc10 is None else [str(esc10)]
     others = [name for name in TASKS if name not in DEFAULT_TASKS]
-    units = make_grid("all", [*DEFAULT_TASKS, *real]) + make_grid(
-        ["zeroshot", "coop", "palm"], others
-    )
-    rows = pd.DataFrame(run_trials(units, pengi, folder / "runs", told=print))
-    found = [
-        rows[["dataset", "method", "fold", "seed", "shots", "accuracy"]].assign(
-            kind="method", n=rows["n_test"]
-        )
-    ]
+    trials = make_grid("all", [*DEFAULT_TASKS, *real])
+    trials += make_grid(["zeroshot", "coop", "palm"], others)
+    rows = pd.DataFrame(run_trials(trials, pengi, folder / "runs", told=print))
+    chosen = rows[["dataset", "method", "fold", "seed", "shots", "accuracy"]]
+    found = [chosen.assign(kind="method", n=rows["n_test"])]
     for dataset in [*DEFAULT_TASKS, *others, *real]:
-        found.append(
-            pd.DataFrame(control_rows(pengi, random_pengi, dataset)).assign(kind="control")
-        )
+        controls = pd.DataFrame(control_rows(pengi, random_pengi, dataset))
+        found.append(controls.assign(kind="control"))
         found.append(pd.DataFrame(wording_rows(pengi, dataset)).assign(kind="wording"))
     found.append(pd.DataFrame(unseen_rows(pengi)).assign(kind="unseen"))
     figures = pd.concat(found).assign(training_seed=training_seed)[COLUMNS]
@@ -62,44 +59,33 @@ def wording_rows(pengi, dataset) -> list[dict]:
         data = load_dataset(dataset, fold)
         test = embed(pengi, data.test)
         for prompt in WORDINGS:
-            accuracy = evaluate(
-                ZeroShot(pengi, data.class_names, prompt), test.features, test.labels
-            )["accuracy"]
-            rows.append(
-                dict(
-                    dataset=data.name,
-                    fold=fold,
-                    method=prompt,
-                    accuracy=accuracy,
-                    n=len(test.labels),
-                )
-            )
+            method = ZeroShot(pengi, data.class_names, prompt)
+            accuracy = evaluate(method, test.features, test.labels)["accuracy"]
+            row = {"dataset": data.name, "fold": fold, "method": prompt}
+            rows.append(row | {"accuracy": accuracy, "n": len(test.labels)})
     return rows
 
 
 def is_new(name: str) -> bool:
-    """Whether a name has a word that no training caption has: its token embedding is as random as it began."""
-    heard = {
-        word
-        for concept in TRAINING.values()
-        for known in concept.names
-        for word in known.lower().split()
-    }
-    return bool(set(name.lower().split()) - heard)
+    """Whether a name has a word that no training caption has: its token embedding is untrained."""
+    names = [known for concept in TRAINING.values() for known in concept.names]
+    known_words = {word for known in names for word in known.lower().split()}
+    return bool(set(name.lower().split()) - known_words)
 
 
 def unseen_rows(pengi) -> list[dict]:
-    """Zero-shot accuracy of each held-out concept among all of them; dataset says which kind of new it is."""
+    """Zero-shot accuracy of each held-out concept among all of them.
+
+    dataset: in which way the concept is new.
+    """
     rows = []
     for fold in choose_folds(UNSEEN):
         data = load_dataset(UNSEEN, fold)
         test = embed(pengi, data.test)
         right = predict(ZeroShot(pengi, data.class_names), test.features).argmax(1) == test.labels
         for label, name in enumerate(data.class_names):
-            own = test.labels == label
+            chosen = test.labels == label
             kind = "with a new word" if is_new(name) else "known words, combined"
-            accuracy = right[own].double().mean().item()
-            rows.append(
-                dict(dataset=kind, fold=fold, method=name, accuracy=accuracy, n=int(own.sum()))
-            )
+            row = {"dataset": kind, "fold": fold, "method": name, "n": int(chosen.sum())}
+            rows.append(row | {"accuracy": right[chosen].double().mean().item()})
     return rows

@@ -10,13 +10,16 @@ import torch
 from IPython.display import Audio
 from scipy import signal
 
+from mini_pengi.front_end import log_mel
 from palmkit.results.plots import plot_log_mel
-from palmkit_synthetic.clips import log_mel
 from palmkit_synthetic.dsp import SAMPLE_RATE
 
 
 def player(waveform: np.ndarray, seconds: float = 2.5) -> Audio:
-    """A player of the first seconds of [samples] at 44.1 kHz, as Ogg Vorbis at half the rate: small."""
+    """A player of the first seconds of [samples] at 44.1 kHz.
+
+    The sound is Ogg Vorbis at half the rate, to be small.
+    """
     half = signal.resample_poly(waveform[: round(seconds * SAMPLE_RATE)], 1, 2)
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(half, -1, 1), SAMPLE_RATE // 2, format="OGG", subtype="VORBIS")

@@ -1,8 +1,9 @@
 """Pre-training of mini-PENGI on the corpus (`make mini` runs it).
 
-PENGI's two encoders at a small size learn to bring a clip and a caption of it together (symmetric InfoNCE), helped by
-a classifier of concepts that is thrown away. All augmentation is on the log-mel. Whatever is random in a step follows
-from the seed and the step's number alone, so a run that was stopped goes on from its last save as if it had not been.
+PENGI's two encoders at a small size learn to bring a clip and a caption of it together (symmetric
+InfoNCE), helped by a classifier of concepts that is not kept. All augmentation is on the log-mel.
+Whatever is random in a step follows from the seed and the step's number alone, so an interrupted
+run resumes from its last save and gives the same weights.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from safetensors.torch import save
 from torch import nn
 
 from mini_pengi.corpus import Corpus
+from mini_pengi.front_end import front_end
 from palmkit.models.checkpoint import PENGI_CONFIG, build, checkpoint_state
 from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi
 from palmkit.storage import atomic_write, progress_bar
 from palmkit_synthetic.captions import CLOSINGS, TEMPLATES
-from palmkit_synthetic.clips import front_end
 from palmkit_synthetic.concepts import TRAINING
 
 FRAMES, STRIDE = 242, 4  # of 7 s at hop 1280: every fourth frame of the corpus
@@ -62,14 +63,14 @@ WEIGHT = {
     "language": 0.4,
     "digit": 0.4,
 }
-# Share of a batch's clips with a second sound over them; both are named where it is less than 8 dB below the first.
-MIXED, NAMED_ABOVE_DB = 0.2, 8
+MIXED = 0.2  # share of a batch's clips with a second sound over them
+NAMED_ABOVE_DB = 8  # both are named if the second is less than so much below the first
 RECIPE = dict(
     steps=3000, batch=64, lr=2e-3, warmup=100, weight_decay=0.05, smoothing=0.05, half=True
 )
 
 
-def settings() -> dict:
+def mini_config() -> dict:
     """PENGI's settings with mini-PENGI's over them."""
     merged = copy.deepcopy(PENGI_CONFIG)
     for key, value in CONFIG.items():
@@ -83,9 +84,9 @@ class Mini(nn.Module):
     def __init__(self, concepts: int, seed: int):
         super().__init__()
         torch.manual_seed(seed)
-        told = settings()
-        told["audio"].pop("stft")
-        self.audio, self.text = build(SIZES, told)
+        config = mini_config()
+        config["audio"].pop("stft")
+        self.audio, self.text = build(SIZES, config)
         window, bank = front_end()
         self.audio.window.copy_(window)
         self.audio.mel.copy_(bank)
@@ -97,7 +98,10 @@ class Mini(nn.Module):
         self.classifier = nn.Linear(self.audio.trunk.num_features, concepts)
 
     def forward(self, log_mels, ids, mask):
-        """Log-mels [n, FRAMES, 64] and captions [n, 40] -> logits of clips by captions [n, n], and of concepts."""
+        """Log-mels [n, FRAMES, 64] and captions [n, 40] -> logits of clips by captions and of concepts.
+
+        [n, n] and [n, concepts].
+        """
         latent = self.audio.pooled(self.audio.image(log_mels))
         audio = F.normalize(self.audio.projection(latent).float(), dim=-1)
         text = F.normalize(self.text(ids, mask).float(), dim=-1)
@@ -108,18 +112,21 @@ def untrained(seed: int = 0) -> Pengi:
     """The network as pre-training finds it, for comparison: its weights are random."""
     with torch.random.fork_rng(devices=[]):
         model = Mini(len(TRAINING), seed)
-    told = settings() | {"note": f"the network of mini-PENGI with random weights (seed {seed})"}
-    return Pengi(model.audio, model.text, told, torch.device("cpu"))
+    note = f"the network of mini-PENGI with random weights (seed {seed})"
+    return Pengi(model.audio, model.text, mini_config() | {"note": note}, torch.device("cpu"))
 
 
 def add_power(a, b):
-    """Decibels of two sounds heard together."""
+    """Decibels of the sum of two sounds."""
     high = torch.maximum(a, b)
     return high + 10 * torch.log10(1 + 10 ** (-(a - b).abs() / 10))
 
 
 class Batches:
-    """batches(step): augmented log-mels [size, FRAMES, 64], token ids, mask, concept numbers; all concepts distinct."""
+    """batches(step): augmented log-mels [size, FRAMES, 64], token ids, mask, concept numbers.
+
+    The concepts of a batch are distinct.
+    """
 
     def __init__(self, corpus: Corpus, size: int, seed: int):
         self.size, self.seed, self.concepts = size, seed, corpus.concepts
@@ -130,7 +137,7 @@ class Batches:
         self.weights = weights / weights.sum()
 
     def draw(self, rng, replace: bool):
-        """Concept numbers, and a log-mel of each: [size, FRAMES, 64], from a random moment on, tiled."""
+        """Concept numbers, and a log-mel of each [size, FRAMES, 64], from a random moment on."""
         concepts = rng.choice(len(self.concepts), self.size, replace=replace, p=self.weights)
         rows = [rng.choice(self.clips[k]) for k in concepts]
         length = self.log_mels.shape[1]
@@ -177,7 +184,10 @@ def mean_level(log_mel) -> float:
 
 
 def augment(x, rng):
-    """Equaliser, gain, noise floor, a codec's missing top bands, SpecAugment: [n, frames, 64] dB, in place."""
+    """Augment log-mels [n, frames, 64] in dB, in place.
+
+    Equaliser, gain, noise floor, a codec's missing top bands, SpecAugment.
+    """
     n, frames, bands = x.shape
 
     def some(chance):
@@ -212,7 +222,10 @@ def augment(x, rng):
 
 
 def optimizer_of(model: Mini, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only: not embeddings, biases, norms, nor the tables of relative positions."""
+    """AdamW that decays matrices only.
+
+    Embeddings, biases, norms and the tables of relative positions are not decayed.
+    """
     named = list(model.named_parameters())
     plain = {name for name, p in named if p.ndim < 2 or "embedding" in name or "bias_table" in name}
     decayed = [p for name, p in named if name not in plain]
@@ -222,75 +235,87 @@ def optimizer_of(model: Mini, lr: float, weight_decay: float) -> torch.optim.Opt
 
 
 def train(corpus: Corpus, out: Path, seed: int = 0, save_every: int = 250, **recipe) -> list[dict]:
-    """Train from nothing, or go on from where a run of the same settings stopped; the log, a line per 50 steps.
+    """Train from nothing, or resume a run of the same settings; the log, a line per 50 steps.
 
-    out: a folder for `progress.pt` and, all along, for the checkpoint as it is. recipe: changes to RECIPE.
+    out: a folder for `progress.pt` and, all along, for the checkpoint as it is.
+    recipe: changes to RECIPE.
+
+    Raises ValueError if `out` holds a run of other settings.
     """
-    told = RECIPE | recipe | {"seed": seed, "corpus": corpus.settings}
+    settings = RECIPE | recipe | {"seed": seed, "corpus": corpus.settings}
     model = Mini(len(corpus.concepts), seed)
-    optimizer = optimizer_of(model, told["lr"], told["weight_decay"])
-    progress, log, first = out / "progress.pt", [], 0
-    if progress.is_file():
-        saved = torch.load(progress, weights_only=True)
-        if saved["told"] != told:
-            raise ValueError(
-                f"{progress} is of another run: {saved['told']}; delete it or choose another folder"
-            )
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        log, first = saved["log"], saved["step"]
-    batches, steps, seen = Batches(corpus, told["batch"], seed), told["steps"], []
+    optimizer = optimizer_of(model, settings["lr"], settings["weight_decay"])
+    log, first = _resume(out / "progress.pt", settings, model, optimizer)
+    batches, steps, seen = Batches(corpus, settings["batch"], seed), settings["steps"], []
     with progress_bar(steps, "pre-training", "step") as bar, ThreadPoolExecutor(1) as ahead:
         bar.update(first)
         coming = ahead.submit(batches, first)
         for step in range(first, steps):
             batch, coming = coming.result(), ahead.submit(batches, step + 1)
             torch.manual_seed(seed * 1_000_003 + step)  # of dropout and stochastic depth
-            seen.append(train_step(model, optimizer, batch, step, told))
+            seen.append(train_step(model, optimizer, batch, step, settings))
             bar.update()
             done = step + 1
             if done % 50 == 0 or done == steps:
-                log.append(
-                    {"step": done, **mean_of(seen), "scale": round(model.log_scale.exp().item(), 2)}
-                )
+                scale = round(model.log_scale.exp().item(), 2)
+                log.append({"step": done, **mean_of(seen), "scale": scale})
                 bar.set_postfix(log[-1])
                 seen = []
             if done % save_every == 0 or done == steps:
-                state = dict(
-                    told=told,
-                    model=model.state_dict(),
-                    optimizer=optimizer.state_dict(),
-                    log=log,
-                    step=done,
-                )
-                out.mkdir(parents=True, exist_ok=True)
-                torch.save(state, progress.with_suffix(".new"))
-                progress.with_suffix(".new").replace(progress)
-                export(model, out, told, log)
+                _save(out, settings, model, optimizer, log, done)
     return log
+
+
+def _resume(path: Path, settings: dict, model: Mini, optimizer) -> tuple[list[dict], int]:
+    """Load what a former run saved, if there is one: its log, and the steps that it has done."""
+    if not path.is_file():
+        return [], 0
+    saved = torch.load(path, weights_only=True)
+    if saved["settings"] != settings:
+        raise ValueError(
+            f"{path} is of another run: {saved['settings']}; delete it or choose another folder"
+        )
+    model.load_state_dict(saved["model"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return saved["log"], saved["step"]
+
+
+def _save(out: Path, settings: dict, model: Mini, optimizer, log: list[dict], step: int) -> None:
+    """Save a run's state, whole or not at all, and the checkpoint as it is."""
+    state = {
+        "settings": settings,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "log": log,
+        "step": step,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save(state, out / "progress.new")
+    (out / "progress.new").replace(out / "progress.pt")
+    export(model, out, settings, log)
 
 
 def mean_of(seen: list[dict]) -> dict:
     return {name: round(float(np.mean([line[name] for line in seen])), 4) for name in seen[0]}
 
 
-def schedule(optimizer, step: int, told: dict) -> None:
+def schedule(optimizer, step: int, settings: dict) -> None:
     """Set the learning rate of a step: warm-up, then half a cosine to zero."""
-    cosine = 0.5 + 0.5 * math.cos(math.pi * step / told["steps"])
+    cosine = 0.5 + 0.5 * math.cos(math.pi * step / settings["steps"])
     for group in optimizer.param_groups:
-        group["lr"] = told["lr"] * min(1, (step + 1) / told["warmup"]) * cosine
+        group["lr"] = settings["lr"] * min(1, (step + 1) / settings["warmup"]) * cosine
 
 
-def train_step(model: Mini, optimizer, batch, step: int, told: dict) -> dict:
+def train_step(model: Mini, optimizer, batch, step: int, settings: dict) -> dict:
     """One step; what is logged of it."""
     log_mels, ids, mask, concepts = batch
-    schedule(optimizer, step, told)
+    schedule(optimizer, step, settings)
     model.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=told["half"]):
+    with torch.autocast("cpu", torch.bfloat16, enabled=settings["half"]):
         logits, classes = model(log_mels, ids, mask)
     target = torch.arange(len(logits))
     contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-    loss = contrast + F.cross_entropy(classes, concepts, label_smoothing=told["smoothing"])
+    loss = contrast + F.cross_entropy(classes, concepts, label_smoothing=settings["smoothing"])
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -300,18 +325,13 @@ def train_step(model: Mini, optimizer, batch, step: int, told: dict) -> dict:
     return dict(contrast=contrast.item(), matched=matched, classified=classified)
 
 
-def export(model: Mini, out: Path, told: dict, log: list[dict]) -> None:
+def export(model: Mini, out: Path, settings: dict, log: list[dict]) -> None:
     """The encoders in half precision in the layout of base.pth, with config and log."""
-    state = checkpoint_state(model.audio, model.text)
     state = {
-        key: tensor.half() if tensor.is_floating_point() else tensor
-        for key, tensor in state.items()
-    }
-    state = {
-        key: tensor.contiguous()
-        for key, tensor in state.items()
+        key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
+        for key, tensor in checkpoint_state(model.audio, model.text).items()
         if "spectrogram_extractor" not in key
     }
     atomic_write(out / "config.json", json.dumps(CONFIG, indent=1))
-    atomic_write(out / "log.json", json.dumps({"settings": told, "log": log}, indent=1))
+    atomic_write(out / "log.json", json.dumps({"settings": settings, "log": log}, indent=1))
     atomic_write(out / "mini.safetensors", save(state))

@@ -1,10 +1,12 @@
-"""After pre-training: a text encoder that prompt learners can work with, as CLIP's is and a small one is not by itself.
+"""After pre-training: make the small text encoder fit for prompt learners, as CLIP's is.
 
-Two things CLIP's text encoder has from its size and its hundreds of millions of captions. It looks past words that mean
-nothing to it, among them the sixteen random vectors that COOP starts from. And its embeddings are large enough that a
-step of the paper's learning rate is a small one. Here the first is taught: text with random tokens in front shall be
-embedded where the text alone is (self-distillation, two minutes). The second is a matter of units: the residual stream
-is multiplied by GAIN, which LayerNorms undo, so that no embedding changes. Both were chosen on the generated tasks.
+CLIP's text encoder has two properties from its size and its hundreds of millions of captions. It
+ignores words that mean nothing to it, among them the sixteen random vectors that COOP starts from.
+And its embeddings are so large that a step of the paper's learning rate is a small one. The first
+is trained here: text with random tokens in front is embedded where the text alone is
+(self-distillation, two minutes). The second is a matter of units: the residual stream is multiplied
+by GAIN, which LayerNorms undo, so that no embedding changes. Both were chosen on the generated
+tasks.
 """
 
 from __future__ import annotations
@@ -24,9 +26,8 @@ from palmkit.storage import progress_bar
 from palmkit_synthetic.captions import CLOSINGS, TEMPLATES
 from palmkit_synthetic.concepts import TRAINING
 
-STEADY = dict(
-    steps=1500, batch=64, lr=1e-3, warmup=50, weight_decay=0.01, most=20
-)  # most: random tokens in front
+# most: random tokens in front.
+STEADY = dict(steps=1500, batch=64, lr=1e-3, warmup=50, weight_decay=0.01, most=20)
 GAIN = 4.0
 WORDS = 49_406  # ids below are words; the two above begin and end a text
 
@@ -38,7 +39,7 @@ def caption(rng) -> str:
 
 
 def disturb(ids, mask, rng, most: int):
-    """Up to `most` random tokens between `<|startoftext|>` and the text, as far as there is room."""
+    """Put up to `most` random tokens between `<|startoftext|>` and the text, as room allows."""
     ids, mask = ids.clone(), mask.clone()
     for row, length in zip(range(len(ids)), mask.sum(1).tolist(), strict=True):
         extra = min(int(rng.integers(most + 1)), ids.shape[1] - length)
@@ -49,28 +50,29 @@ def disturb(ids, mask, rng, most: int):
     return ids, mask
 
 
-def look_past(text: TextEncoder, seed: int, told: dict) -> list[float]:
-    """Teach `text` to embed a disturbed caption where it embeds the caption now; the loss (1 - cosine) per 50 steps.
+def look_past(text: TextEncoder, seed: int, recipe: dict) -> list[float]:
+    """Train `text` to embed a disturbed caption where it embeds the caption now.
 
-    Token embeddings stay as they are: a random token shall remain one.
+    Returns the loss (1 - cosine) per 50 steps. Token embeddings stay as they are: a random token
+    must remain one.
     """
     goal = copy.deepcopy(text).eval().requires_grad_(False)
     text.train().requires_grad_(True)
     text.token_embedding.requires_grad_(False)
     parameters = [parameter for parameter in text.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=told["lr"], weight_decay=told["weight_decay"], betas=(0.9, 0.98)
+        parameters, lr=recipe["lr"], weight_decay=recipe["weight_decay"], betas=(0.9, 0.98)
     )
     losses = []
-    with progress_bar(told["steps"], "steadying", "step") as bar:
-        for step in range(told["steps"]):
+    with progress_bar(recipe["steps"], "steadying", "step") as bar:
+        for step in range(recipe["steps"]):
             rng = np.random.default_rng([seed, step])
             torch.manual_seed(seed * 1_000_003 + step)  # of dropout
-            schedule(optimizer, step, told)
-            ids, mask = tokenize([caption(rng) for _ in range(told["batch"])])
+            schedule(optimizer, step, recipe)
+            ids, mask = tokenize([caption(rng) for _ in range(recipe["batch"])])
             with torch.no_grad():
                 wanted = F.normalize(goal(ids, mask), dim=-1)
-            found = F.normalize(text(*disturb(ids, mask, rng, told["most"])), dim=-1)
+            found = F.normalize(text(*disturb(ids, mask, rng, recipe["most"])), dim=-1)
             loss = (1 - (found * wanted).sum(-1)).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -79,15 +81,13 @@ def look_past(text: TextEncoder, seed: int, told: dict) -> list[float]:
             losses.append(loss.item())
             bar.update()
     text.eval().requires_grad_(False)
-    return [
-        round(float(np.mean(part)), 4)
-        for part in np.split(np.array(losses), range(50, len(losses), 50))
-    ]
+    chunks = np.split(np.array(losses), range(50, len(losses), 50))
+    return [round(float(np.mean(chunk)), 4) for chunk in chunks]
 
 
 @torch.no_grad()
 def amplify(text: TextEncoder, gain: float) -> None:
-    """Multiply the residual stream: all that is added to it, tokens, positions and each block's two outputs."""
+    """Multiply the residual stream: tokens, positions and each block's two outputs."""
     for embedding in (text.token_embedding, text.position_embedding):
         embedding.weight.mul_(gain)
     for layer in text.layers:
@@ -97,15 +97,18 @@ def amplify(text: TextEncoder, gain: float) -> None:
 
 
 def steady(folder: Path, seed: int, **recipe) -> None:
-    """Steady the text encoder of a finished pre-training in `folder` and export it; once, which log.json tells."""
+    """Steady the text encoder of a finished pre-training in `folder`, and export it.
+
+    Does nothing if log.json says that it is done already.
+    """
     log = json.loads((folder / "log.json").read_text())
     if "steady" in log["settings"]:
         return
     saved = torch.load(folder / "progress.pt", weights_only=True)
     model = Mini(saved["model"]["classifier.weight"].shape[0], seed)
     model.load_state_dict(saved["model"])
-    told = STEADY | recipe
-    losses = look_past(model.text, seed, told)
+    recipe = STEADY | recipe
+    losses = look_past(model.text, seed, recipe)
     amplify(model.text, GAIN)
-    settings = log["settings"] | {"steady": told | {"gain": GAIN, "losses": losses}}
+    settings = log["settings"] | {"steady": recipe | {"gain": GAIN, "losses": losses}}
     export(model, folder, settings, log["log"])
