@@ -345,15 +345,13 @@ def _fetch(arguments) -> None:
 
 
 def _table(arguments) -> None:
-    from palmkit.results.tables import FORMATS, load_rows, split_tables, summarise, to_wide
+    from palmkit.results.tables import FORMATS, load_rows, result_tables
 
     rows = load_rows(arguments.run)
-    notes = sorted({note for note in rows["note"] if note})
-    for note in notes:
+    for note in sorted({note for note in rows["note"] if note}):
         print(f"Note: {note}", file=sys.stderr)
-    for label, group in split_tables(rows):
-        table = to_wide(summarise(group, arguments.metric)).rename_axis(index=label or "dataset")
-        print(FORMATS[arguments.format](table))
+    for table in result_tables(rows, arguments.metric):
+        print(FORMATS[arguments.format](table.wide()))
 
 
 if __name__ == "__main__":

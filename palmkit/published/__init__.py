@@ -1,7 +1,8 @@
-"""What was published, as data: the paper's numbers and datasets, each file a table, its source in sources.csv.
+"""What was published, as data: the paper's numbers and datasets.
 
-Accuracies are fractions, methods have the kit's names. Grades: A, read in logs or code; B, read in a paper or a digest
-of one; C, derived from other numbers.
+Each CSV file is a table, its source stands in sources.csv. Accuracies are fractions, methods have
+the kit's names. Grades: A, read in logs or code; B, read in a paper or a digest of one; C, derived
+from other numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 FOLDER = Path(__file__).parent
-# TUT2017's fold 1 is tested on a quarter of its clips, the others on three quarters: train and test look swapped there.
+# TUT2017's fold 1 is tested on a quarter of its clips, the others on three quarters: train and test
+# look swapped there.
 SWAPPED_FOLDS = {"TUT2017": (2, 3, 4)}
 
 
@@ -23,17 +25,19 @@ def citations() -> pd.DataFrame:
 
 
 def published_rows() -> pd.DataFrame:
-    """The 350 fold and seed results of the released logs (grade A), in the columns of our rows. Fold 0: one split."""
+    """The 350 fold and seed results of the released logs (grade A), in the columns of our rows.
+
+    Fold 0: one split.
+    """
     return pd.read_csv(FOLDER / "official_logs.csv")
 
 
 def without_swapped_folds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows (of ours or of the logs) without those folds whose train and test look swapped: TUT2017 is fold 1 then."""
-    swapped = [
-        fold in SWAPPED_FOLDS.get(name, ())
-        for name, fold in zip(rows["dataset"], rows["fold"], strict=True)
-    ]
-    return rows[~pd.Series(swapped, rows.index, dtype=bool)]
+    """Rows, ours or the logs', without folds whose train and test look swapped (SWAPPED_FOLDS)."""
+    swapped = pd.Series(False, rows.index)
+    for dataset, folds in SWAPPED_FOLDS.items():
+        swapped |= (rows["dataset"] == dataset) & rows["fold"].isin(folds)
+    return rows[~swapped]
 
 
 def printed_table() -> pd.DataFrame:
@@ -47,21 +51,25 @@ def printed_table() -> pd.DataFrame:
 def epoch_seconds() -> pd.DataFrame:
     """Time of the 315 training runs on an A100, from the progress bars in the released logs (A).
 
-    method, dataset, fold, seed, n_train, n_test; epoch_seconds: the median epoch; run_seconds: 50 epochs and the test,
-    NA for the one run whose log stops early.
+    method, dataset, fold, seed, n_train, n_test; epoch_seconds: the median epoch; run_seconds: 50
+    epochs and the test, NA for the one run whose log stops early.
     """
     return pd.read_csv(FOLDER / "epoch_seconds.csv", dtype={"run_seconds": "Int64"})
 
 
 def dagger_rows() -> pd.DataFrame:
-    """PALM-dagger, PALM without its learned vectors, one accuracy a dataset: the bars of the paper's ablation (B)."""
+    """PALM-dagger, PALM without its learned vectors: the bars of the paper's ablation (B).
+
+    One accuracy for each dataset.
+    """
     return pd.read_csv(FOLDER / "palm_dagger.csv")
 
 
 def rival_rows() -> pd.DataFrame:
-    """What later work reports on the same datasets: method, dataset or AVERAGE, accuracy; grade and source in each row.
+    """What later work reports on the same datasets.
 
-    rerun_of: the kit's name of the method, where somebody ran one of the paper's again; else empty.
+    method, dataset or AVERAGE, accuracy, grade, source; rerun_of: the kit's name of the method,
+    where somebody ran one of the paper's again, else empty.
     """
     return pd.read_csv(FOLDER / "rivals.csv", keep_default_na=False)
 
@@ -77,9 +85,8 @@ class DatasetFacts:
     folds: int
     class_names: tuple[str, ...]
     test_clips: tuple[int, ...]  # of each fold, from the logs
-    train_clips: tuple[
-        int, ...
-    ]  # of each fold, derived from the test clips where folds partition the data; else empty
+    # Of each fold, derived from the test clips where folds partition the data; else empty.
+    train_clips: tuple[int, ...]
 
     @property
     def fold_numbers(self) -> list[int | None]:

@@ -11,8 +11,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "confidence_frame",
             "probabilities",
             "reliability",
-            "tells_unknown",
+            "unknown_auroc",
         ],
+        "method_style": ["method_color", "method_label", "order_methods"],
         "per_class": ["class_frame", "lambda_frame", "per_clip_accuracy"],
         "statistics": [
             "compare_paired",
@@ -29,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "METHOD_NAMES",
             "intervals",
             "load_rows",
+            "result_tables",
             "select",
             "setting",
             "summarise",

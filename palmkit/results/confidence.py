@@ -1,6 +1,6 @@
-"""How sure a method is, and whether it may be: margins, entropy, calibration, and telling unknown clips.
+"""Confidence of a method: margins, entropy, calibration, and detection of unknown clips.
 
-Logits are [n, c] as methods give them, at their fixed scale of 100; probabilities are their softmax.
+Logits are [n, classes] as methods give them, at their fixed scale. Probabilities are their softmax.
 """
 
 from __future__ import annotations
@@ -14,44 +14,55 @@ BINS = 10
 
 
 def probabilities(logits) -> np.ndarray:
-    """[n, c] float64, each row sums to 1."""
+    """[n, classes] float64, each row sums to 1."""
     return torch.softmax(torch.as_tensor(logits).double(), 1).numpy()
 
 
 def confidence_frame(logits, labels) -> pd.DataFrame:
-    """One line a clip: label, guess, right, confidence (probability of the guess), margin (that minus the next one's)
-    and entropy (in bits; log2 of the number of classes is guessing evenly)."""
+    """One line for each clip: label, guess, right, confidence, margin and entropy.
+
+    confidence: the probability of the guess. margin: that minus the next class's. entropy: in bits;
+    guessing evenly has log2 of the number of classes.
+    """
     p, labels = probabilities(logits), np.asarray(labels)
     top = np.sort(p, axis=1)[:, ::-1]
-    entropy = -(p * np.log2(np.where(p > 0, p, 1))).sum(1)
     guess = p.argmax(1)
-    columns = dict(
-        label=labels,
-        guess=guess,
-        right=guess == labels,
-        confidence=top[:, 0],
-        margin=top[:, 0] - top[:, 1],
-    )
-    return pd.DataFrame(columns | {"entropy": entropy})
+    columns = {
+        "label": labels,
+        "guess": guess,
+        "right": guess == labels,
+        "confidence": top[:, 0],
+        "margin": top[:, 0] - top[:, 1],
+        "entropy": -(p * np.log2(np.where(p > 0, p, 1))).sum(1),
+    }
+    return pd.DataFrame(columns)
 
 
 def reliability(frame: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
-    """Clips of a `confidence_frame` in bins of equal width of confidence: confidence and accuracy (means), clips."""
+    """Clips of a `confidence_frame` in bins of equal width of confidence.
+
+    Columns: confidence and accuracy (means), clips.
+    """
     bin_of = np.minimum((frame["confidence"] * bins).astype(int), bins - 1)
-    groups = frame.groupby(bin_of.rename("bin"))
-    return groups.agg(
+    return frame.groupby(bin_of.rename("bin")).agg(
         confidence=("confidence", "mean"), accuracy=("right", "mean"), clips=("right", "size")
     )
 
 
 def calibration_error(frame: pd.DataFrame, bins: int = BINS) -> float:
-    """Expected calibration error: |accuracy - confidence| of the bins, weighted by their clips (Guo et al. 2017)."""
+    """Expected calibration error (Guo et al. 2017).
+
+    |accuracy - confidence| of the bins, weighted by their clips.
+    """
     table = reliability(frame, bins)
     gaps = (table["accuracy"] - table["confidence"]).abs()
     return float((gaps * table["clips"]).sum() / table["clips"].sum())
 
 
-def tells_unknown(known, unknown) -> float:
-    """AUROC of a score, [n] of clips of known classes against [m] of clips of none: 0.5 tells nothing, 1 all."""
+def unknown_auroc(known, unknown) -> float:
+    """AUROC of a score: [n] of clips of known classes against [m] of clips of no known class.
+
+    0.5: the score does not tell them apart. 1: it always does.
+    """
     truth = np.r_[np.ones(len(known)), np.zeros(len(unknown))]
     return float(roc_auc_score(truth, np.r_[np.asarray(known), np.asarray(unknown)]))

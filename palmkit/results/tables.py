@@ -1,85 +1,69 @@
-"""Rows to tables: mean over folds per seed, then mean and standard deviation over seeds, as in the paper."""
+"""Rows to tables: mean over folds for each seed, then mean and standard deviation over seeds."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from palmkit.experiments.rows import read_row
-from palmkit.experiments.trials import TRAINED
-from palmkit.methods import UNLEARNED
 from palmkit.published import without_swapped_folds
+from palmkit.results.formats import FORMATS, to_latex, to_markdown
+from palmkit.results.loading import load_rows
+from palmkit.results.method_style import method_names, order_methods
+from palmkit.results.settings import SETTINGS, label_settings, select, setting, split_settings
 from palmkit.results.statistics import seed_interval
+from palmkit.results.versions import (
+    CELL,
+    dataset_labels,
+    describe_duplicates,
+    drop_repeats,
+    find_duplicates,
+    mark_versions,
+    versioned_datasets,
+)
 from palmkit.storage import atomic_write, run_folder
 
-METHOD_NAMES = {
-    "zeroshot": "Zero-shot", "coop": "COOP", "cocoop": "COCOOP", "palm": "PALM", "palm-dagger": "PALM†",
-}  # fmt: skip
+__all__ = [
+    "AVERAGE",
+    "FORMATS",
+    "SETTINGS",
+    "ResultTable",
+    "intervals",
+    "load_rows",
+    "result_tables",
+    "select",
+    "setting",
+    "split_settings",
+    "split_tables",
+    "summarise",
+    "to_latex",
+    "to_markdown",
+    "to_wide",
+    "write_tables",
+]
+
 METRICS = ("accuracy", "f1", "precision", "recall", "loss")
 AVERAGE = "AVERAGE"
+SHOWN_WARNINGS = 10  # of seeds that are left out; the rest is counted
 
 
-def load_rows(run) -> pd.DataFrame:
-    """All rows of a run, one a unit, with every field a row has. Raises FileNotFoundError if there is none."""
-    folder = run_folder(run) / "rows"
-    rows = [row for path in sorted(folder.glob("*/*.json")) if (row := read_row(path)) is not None]
-    if not rows:
-        raise FileNotFoundError(
-            f"there are no rows in {folder}: run `python -m palmkit run --name {Path(str(run)).name}`"
-        )
-    return pd.DataFrame(rows)
-
-
-def select(rows: pd.DataFrame, **settings) -> pd.DataFrame:
-    """Rows with these settings: select(rows, shots=16, method=["palm", "coop"])."""
-    for column, wanted in settings.items():
-        rows = rows[rows[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])]
-    return rows
-
-
-SETTINGS = (
-    "shots", "protocol", "parts", "epochs", "batch_size", "lr", "momentum", "crop", "crop_seed", "options", "weights",
-    "rates", "autocast",
-)  # fmt: skip
-
-
-def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Rows in groups of equal settings, each with a label of what tells it from the others: "shots=4, epochs=50".
-
-    Rows of a method that learns nothing have no settings of training and stand in every group that they fit otherwise.
-    """
-    keys = rows.reindex(columns=list(SETTINGS)).astype(str)
-    keys["parts"] = keys["parts"].replace("nan", "none")  # rows of before there were any
-    keys["autocast"] = keys["autocast"].replace("nan", "False")
-    keys.loc[rows["method"].isin(UNLEARNED), [*TRAINED, "parts", "autocast"]] = "any"
-    keys.loc[(keys["protocol"] != "released") | rows["method"].isin(UNLEARNED), "rates"] = "any"
-    keys = keys[
-        [column for column in SETTINGS if keys.loc[keys[column] != "any", column].nunique() > 1]
-    ]
-    if keys.columns.empty:
-        return [("", rows)] if len(rows) else []
-    groups, placed = [], pd.Series(False, rows.index)
-    for values in (
-        keys.drop_duplicates().sort_values(list(keys), key=lambda c: c == "any").to_numpy()
-    ):
-        fits = ((keys == values) | (keys == "any")).all(axis=1)
-        if not (placed | ~fits).all():
-            told = [
-                f"{c}={v}" for c, v in zip(keys, values, strict=True) if (c, v) != ("rates", "any")
-            ]
-            groups.append((", ".join(told), rows[fits]))
-            placed |= fits
-    return groups
+def __getattr__(name: str):
+    if name == "METHOD_NAMES":  # looked up at each import: methods from outside may have come
+        return method_names()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def split_tables(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The tables that rows make: one for each group of `split_settings`, and where TUT2017 has its swapped folds, one
-    more without them."""
+    """The tables that rows make: one for each group of `split_settings`.
+
+    Where TUT2017 has its swapped folds, there is one more without them. Rows carry the version of
+    their dataset as `version` then, if a dataset has several.
+    """
     tables = []
-    for label, group in split_settings(rows):
+    for label, group in split_settings(mark_versions(rows)):
         tables.append((label, group))
         kept = without_swapped_folds(group)
         if len(kept) < len(group) and set(kept["dataset"]) == set(group["dataset"]):
@@ -88,125 +72,200 @@ def split_tables(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def summarise(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
-    """One line a dataset and method: mean, std (over seeds, ddof 1), seeds, folds; then AVERAGE over all datasets.
+    """One line for each dataset and method, then AVERAGE over all datasets.
 
-    Each seed counts only if it has every fold that the others have; incomplete ones are left out with a warning, and
-    AVERAGE is given only to a method that has every dataset. Rows of different settings are not mixed: ValueError.
+    Columns: dataset, method, mean, std (over seeds, ddof 1), seeds, folds. A seed counts only if it
+    has every fold that the dataset has in `rows`. AVERAGE is given to methods that have every
+    dataset. Versions of a dataset are lines of their own, labelled; there is no AVERAGE then. What
+    is left out gives a warning. Raises ValueError for rows of different settings, and where no
+    seed is complete.
     """
     if metric not in METRICS:
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
+    rows = mark_versions(rows)
     if len(groups := split_settings(rows)) > 1:
         labels = "; ".join(label for label, _ in groups)
         raise ValueError(
-            f"these rows have different settings and are not averaged: {labels}. Use select(rows, ...)"
+            f"these rows have different settings and are not averaged: {labels}. "
+            "Use select(rows, ...)"
         )
-    cells = rows.groupby(["dataset", "method", "seed"])[metric].agg(["mean", "count"]).reset_index()
-    folds = rows.groupby("dataset")["fold"].nunique(dropna=False)
-    whole = cells["count"] == cells["dataset"].map(folds)
-    for cell in cells[~whole].itertuples():
+    versioned = versioned_datasets(rows)
+    rows = _without_duplicates(rows)
+    cells, folds = _seed_means(rows.assign(dataset=dataset_labels(rows)), metric)
+    average = _seed_averages(cells)
+    if versioned:
         warnings.warn(
-            f"{cell.dataset}, {cell.method}, seed {cell.seed}: {cell.count} of {folds[cell.dataset]} folds; left out",
+            f"the rows are of several versions of {', '.join(versioned)}, which stand apart; "
+            f"so there is no {AVERAGE}",
             stacklevel=2,
         )
-    cells = cells[whole]
-    everything = cells["dataset"].nunique()
-    average = cells.groupby(["method", "seed"])["mean"].agg(["mean", "count"]).reset_index()
-    average = average[average["count"] == everything].assign(dataset=AVERAGE)
-    columns = ["dataset", "method", "seed", "mean"]
-    lines = pd.concat([cells[columns], average[columns]]) if everything > 1 else cells[columns]
-    table = lines.groupby(["dataset", "method"])["mean"].agg(["mean", "std", "count"]).reset_index()
+    elif cells["dataset"].nunique() > 1:
+        cells = pd.concat([cells, average])
+    table = cells.groupby(["dataset", "method"])["mean"].agg(["mean", "std", "count"]).reset_index()
     table = table.rename(columns={"count": "seeds"})
     table["folds"] = table["dataset"].map(folds).astype("Int64")
     return table.sort_values(["dataset", "method"], key=_order).reset_index(drop=True)
 
 
-def setting(rows: pd.DataFrame, name: str, default=None) -> pd.Series:
-    """A setting of each row, be it a field of a unit or one of its options; `default` where it was not given."""
-    return (
-        rows[name]
-        if name in rows
-        else rows["options"].map(lambda options: options.get(name, default))
-    )
+def _without_duplicates(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows without those that share a cell with another row; a warning names the first of them."""
+    rows = drop_repeats(rows)
+    twice = find_duplicates(rows, ["version"])
+    if len(twice):
+        cells = len(twice.drop_duplicates([*CELL, "version"]))
+        more = f" ({cells} cells in all)" if cells > 1 else ""
+        warnings.warn(f"left out: {describe_duplicates(twice)}{more}", stacklevel=3)
+    return rows.drop(twice.index)
+
+
+def _seed_means(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.Series]:
+    """Complete seeds (dataset, method, seed, mean over folds), and each dataset's folds.
+
+    Raises ValueError if no seed is complete.
+    """
+    by = ["dataset", "method", "seed"]
+    cells = rows.groupby(by)[metric].agg(["mean", "count"]).reset_index()
+    folds = rows.groupby("dataset")["fold"].nunique(dropna=False)
+    complete = cells["count"] == cells["dataset"].map(folds)
+    missing = [
+        f"{cell.dataset}, {cell.method}, seed {cell.seed}: {cell.count} of {folds[cell.dataset]} "
+        "folds; left out"
+        for cell in cells[~complete].itertuples()
+    ]
+    if not complete.any():
+        reason = "; ".join(missing[:3]) or "there are no rows of a single trial"
+        raise ValueError(f"no seed of any method has all folds, so there is no table ({reason})")
+    for text in missing[:SHOWN_WARNINGS]:
+        warnings.warn(text, stacklevel=3)
+    if more := missing[SHOWN_WARNINGS:]:
+        warnings.warn(f"{len(more)} more seeds without all folds; left out", stacklevel=3)
+    return cells.loc[complete, [*by, "mean"]], folds
+
+
+def _seed_averages(cells: pd.DataFrame) -> pd.DataFrame:
+    """Each seed's mean over datasets, for seeds that have every dataset."""
+    average = cells.groupby(["method", "seed"])["mean"].agg(["mean", "count"]).reset_index()
+    average = average[average["count"] == cells["dataset"].nunique()]
+    return average.assign(dataset=AVERAGE)[["dataset", "method", "seed", "mean"]]
 
 
 def intervals(rows: pd.DataFrame, by: list[str], metric: str = "accuracy") -> pd.DataFrame:
-    """Mean over folds for each seed, then mean and Student's interval over seeds: one line a value of `by`.
+    """Mean over folds for each seed, then mean and Student's interval over seeds, for a study.
 
-    by: columns, in the order of the index. Columns: mean, low, high, seeds, and diverged, units whose training did; a
-    seed with one of those counts for nothing. For studies, whose rows differ in settings: what `by` does not name must
-    not differ, and whoever calls sees to that.
+    by: columns, in the order of the index. Columns: mean, low, high, seeds, and diverged: trials
+    whose training diverged. A seed with one of those is left out. The caller sees to it that rows
+    with the same `by` differ in no other setting. Raises ValueError for rows of several versions of
+    a dataset, and for several rows of one trial.
     """
+    rows = _check_distinct(rows, by)
     bad = rows.get("diverged", pd.Series("", rows.index)).fillna("") != ""
     rows = rows.assign(diverged=bad, value=rows[metric].astype(float).where(~bad))
-    seeds = rows.groupby([*by, "seed"], sort=False).agg(value=("value", lambda v: v.mean(skipna=False)),
-                                                        diverged=("diverged", "sum"))  # fmt: skip
+    seeds = rows.groupby([*by, "seed"], sort=False)
+    seeds = seeds.agg(
+        value=("value", lambda values: values.mean(skipna=False)), diverged=("diverged", "sum")
+    )
     lines = {}
     for key, cells in seeds.groupby(by if len(by) > 1 else by[0], sort=False):
         values = cells["value"].dropna()
         mean, low, high = seed_interval(values) if len(values) else (np.nan,) * 3
         lines[key] = [mean, low, high, len(values), int(cells["diverged"].sum())]
-    table = pd.DataFrame.from_dict(
-        lines, orient="index", columns=["mean", "low", "high", "seeds", "diverged"]
-    )
-    table.index = (
-        pd.MultiIndex.from_tuples(lines, names=by)
-        if len(by) > 1
-        else pd.Index([*lines], name=by[0])
-    )
+    columns = ["mean", "low", "high", "seeds", "diverged"]
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+    if len(by) > 1:
+        table.index = pd.MultiIndex.from_tuples(lines, names=by)
+    else:
+        table.index = pd.Index([*lines], name=by[0])
     return table
 
 
+def _check_distinct(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Rows, each once. Raises ValueError for versions of a dataset and for duplicates.
+
+    Frames that are no rows of a run, without `key`, come back as they are.
+    """
+    if not {*CELL, "key"} <= set(rows):
+        return rows
+    if versioned := versioned_datasets(rows):
+        raise ValueError(
+            f"the rows are of several versions of {', '.join(versioned)}: select those of one by "
+            "their dataset_digest"
+        )
+    rows = drop_repeats(rows)
+    others = label_settings(rows).add_prefix("setting ")
+    named = rows[by].astype(str).add_prefix("by ")
+    twice = find_duplicates(rows.join(others).join(named), [*others, *named])
+    if len(twice):
+        raise ValueError(describe_duplicates(twice))
+    return rows
+
+
 def _order(column: pd.Series) -> pd.Series:
-    """Methods as in the paper, AVERAGE last."""
+    """Keys to sort by: methods in their order, datasets by name, AVERAGE last."""
     if column.name == "method":
-        known = list(METHOD_NAMES)
-        return column.map(lambda name: f"{known.index(name):02d}" if name in known else f"99{name}")
-    return column.map(lambda name: f"~{name}" if name == AVERAGE else name)
+        return pd.Series(order_methods(column), column.index)
+    return pd.Series(order_datasets(column), column.index)
+
+
+def order_datasets(names) -> pd.Categorical:
+    """[n] names of datasets as an ordered Categorical: by name, AVERAGE last."""
+    categories = sorted(set(names), key=lambda name: (name == AVERAGE, name))
+    return pd.Categorical(names, categories=categories, ordered=True)
 
 
 def to_wide(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
-    """The paper's form: datasets down, methods across, "mean ± std (n)" where there is more than one seed."""
+    """The paper's form: datasets down, methods across, "mean ± std (n)" where n > 1."""
 
     def cell(line):
         spread = f" ± {line['std']:.{digits}f}" if line["seeds"] > 1 else ""
         return f"{line['mean']:.{digits}f}{spread} (n={line['seeds']})"
 
-    cells = table.assign(cell=table.apply(cell, axis=1)).pivot(
-        index="dataset", columns="method", values="cell"
-    )
-    methods = sorted(
-        cells.columns, key=lambda name: [*METHOD_NAMES].index(name) if name in METHOD_NAMES else 99
-    )
-    cells = cells.loc[
-        sorted(cells.index, key=lambda name: (name == AVERAGE, name)), methods
-    ].fillna("–")
-    return cells.rename(columns=METHOD_NAMES).rename_axis(columns=None)
+    methods, datasets = order_methods(table["method"]), order_datasets(table["dataset"])
+    cells = table.assign(cell=table.apply(cell, axis=1))
+    cells = cells.pivot(index="dataset", columns="method", values="cell")
+    cells = cells.loc[[*datasets.categories], [*methods.categories]].fillna("–")
+    return cells.rename(columns=method_names()).rename_axis(columns=None)
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    lines = [[table.index.name or "", *table.columns], ["---"] * (1 + len(table.columns))]
-    lines += [[index, *values] for index, values in zip(table.index, table.to_numpy(), strict=True)]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+@dataclass(frozen=True)
+class ResultTable:
+    """One table of a run: rows of equal settings and their summary."""
+
+    label: str  # what tells its settings from the other tables'; "" where there is only one
+    rows: pd.DataFrame
+    summary: pd.DataFrame
+
+    def wide(self, digits: int = 4) -> pd.DataFrame:
+        return to_wide(self.summary, digits).rename_axis(index=self.label or "dataset")
 
 
-def to_latex(table: pd.DataFrame) -> str:
-    text = table.astype(str).apply(
-        lambda column: column.str.replace("±", r"$\pm$").str.replace("–", "--")
-    )
-    text.columns = [name.replace("†", r"$^\dagger$") for name in table.columns]
-    text.index = [str(name).replace("_", r"\_") for name in table.index]
-    return text.to_latex(column_format="l" + "c" * len(text.columns), escape=False)
+def result_tables(rows: pd.DataFrame, metric: str = "accuracy") -> list[ResultTable]:
+    """The summary of each table of `split_tables`.
+
+    A table of which nothing can be shown gives a warning. Raises ValueError if all are so.
+    """
+    tables, problems = [], []
+    for label, group in split_tables(rows):
+        try:
+            tables.append(ResultTable(label, group, summarise(group, metric)))
+        except ValueError as error:
+            problems.append(f"{label}: {error}" if label else str(error))
+    if not tables:
+        raise ValueError("; ".join(problems) or "there are no rows")
+    for problem in problems:
+        warnings.warn(problem, stacklevel=2)
+    return tables
 
 
-FORMATS = {"markdown": to_markdown, "latex": to_latex, "csv": lambda table: table.to_csv()}
+def write_tables(run, metric: str = "accuracy", tables=None) -> list[Path]:
+    """Write `tables/results.{md,tex,csv}` of a run, one set for each table; the paths.
 
-
-def write_tables(run, metric: str = "accuracy") -> list[Path]:
-    """Write `tables/results.{md,tex,csv}` of a run (one set for each table of `split_tables`); the paths."""
+    tables: `result_tables` of the run's rows, where they are at hand.
+    """
     paths = []
-    for n, (label, rows) in enumerate(split_tables(load_rows(run))):
-        table = to_wide(summarise(rows, metric)).rename_axis(index=label or "dataset")
+    for n, table in enumerate(tables or result_tables(load_rows(run), metric)):
+        number = f"-{n + 1}" if n else ""
         for name, suffix in (("markdown", "md"), ("latex", "tex"), ("csv", "csv")):
-            paths.append(run_folder(run) / "tables" / f"results{f'-{n + 1}' if n else ''}.{suffix}")
-            atomic_write(paths[-1], FORMATS[name](table))
+            path = run_folder(run) / "tables" / f"results{number}.{suffix}"
+            atomic_write(path, FORMATS[name](table.wide()))
+            paths.append(path)
     return paths

@@ -53,6 +53,6 @@ def test_a_method_that_says_what_it_knows_is_calibrated():
 
 
 def test_telling_unknown_clips():
-    assert confidence.tells_unknown([0.9, 0.8], [0.1, 0.2, 0.3]) == 1
-    assert confidence.tells_unknown([0.1], [0.9, 0.8]) == 0
-    assert confidence.tells_unknown([0.5, 0.9], [0.5, 0.1]) == pytest.approx(0.875)
+    assert confidence.unknown_auroc([0.9, 0.8], [0.1, 0.2, 0.3]) == 1
+    assert confidence.unknown_auroc([0.1], [0.9, 0.8]) == 0
+    assert confidence.unknown_auroc([0.5, 0.9], [0.5, 0.1]) == pytest.approx(0.875)

@@ -70,7 +70,7 @@ def test_the_table_is_the_rows(run):
         "0.670",
     ]  # the best of each line
     assert "PALM over COOP: +20.0 points, ahead on 2 of 2 datasets" in page
-    assert "2 datasets, 3 methods, 3 seeds, 14 units" in page
+    assert "2 datasets, 3 methods, 3 seeds, 14 trials" in page
     assert (
         "torch 1.2.3" in page
         and "7.00 hours" in page

@@ -1,0 +1,78 @@
+"""Rows by their settings."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+
+from palmkit.experiments.trials import TRAINED, Trial
+from palmkit.results.method_style import learns
+
+# Fields of a trial that say which cell of a table it belongs to, not how it was run.
+STOCHASTIC = "stochastic" if "stochastic" in Trial.__dataclass_fields__ else "parts"
+IDENTITY = ("method", "dataset", "fold", "seed")
+SETTINGS = (
+    *(field.name for field in dataclasses.fields(Trial) if field.name not in IDENTITY),
+    *("weights", "rates", "method_digest"),  # of the model and of a method from outside
+)
+# What rows of before a setting existed were run with.
+BEFORE = {STOCHASTIC: "none", "autocast": "False", "method_digest": ""}
+ANY = "any"  # the value of a setting that does not matter to a row
+LABEL_LENGTH = 12  # of a digest in a label
+
+
+def select(rows: pd.DataFrame, **settings) -> pd.DataFrame:
+    """Rows with these settings: select(rows, shots=16, method=["palm", "coop"])."""
+    for column, wanted in settings.items():
+        rows = rows[rows[column].isin(wanted if isinstance(wanted, list | tuple) else [wanted])]
+    return rows
+
+
+def setting(rows: pd.DataFrame, name: str, default=None) -> pd.Series:
+    """A setting of each row, a field or one of its options; `default` where it was not given."""
+    if name in rows:
+        return rows[name]
+    return rows["options"].map(lambda options: options.get(name, default))
+
+
+def label_settings(rows: pd.DataFrame) -> pd.DataFrame:
+    """SETTINGS of each row as text; ANY where a setting does not matter to the row."""
+    labels = rows.reindex(columns=list(SETTINGS)).astype(str)
+    for name, value in BEFORE.items():
+        labels[name] = labels[name].replace("nan", value)
+    unlearned = ~learns(rows["method"])
+    labels.loc[unlearned, [*TRAINED, STOCHASTIC, "autocast"]] = ANY
+    labels.loc[(labels["protocol"] != "released") | unlearned, "rates"] = ANY
+    return labels
+
+
+def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Rows in groups of equal settings, each with a label of what differs: "shots=4, epochs=50".
+
+    Rows of a method that does not learn have no settings of training. They are part of every group
+    whose other settings they share.
+    """
+    labels = label_settings(rows)
+    varied = [name for name in labels if labels.loc[labels[name] != ANY, name].nunique() > 1]
+    if not varied:
+        return [("", rows)] if len(rows) else []
+    labels = labels[varied]
+    groups, placed = [], pd.Series(False, rows.index)
+    kinds = labels.drop_duplicates().sort_values(varied, key=lambda column: column == ANY)
+    for values in kinds.to_numpy():
+        fits = ((labels == values) | (labels == ANY)).all(axis=1)
+        if not (placed | ~fits).all():
+            groups.append((_group_label(varied, values), rows[fits]))
+            placed |= fits
+    return groups
+
+
+def _group_label(names: list[str], values) -> str:
+    shown = []
+    for name, value in zip(names, values, strict=True):
+        if name in ("weights", "method_digest"):
+            value = value[:LABEL_LENGTH]
+        if (name, value) != ("rates", ANY):
+            shown.append(f"{name}={value}")
+    return ", ".join(shown)
