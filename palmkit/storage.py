@@ -1,83 +1,418 @@
-"""Where the kit keeps things, and how it writes them: whole or not at all."""
+"""Where the kit keeps things, and how it writes them: whole or not at all.
+
+One rule says where. `runs` and `data` are PALMKIT_RUNS and PALMKIT_DATA where these are set. Else they
+are in the checkout: the nearest folder, from the current one upward, that is a checkout of palmkit, or
+else the checkout that this package is imported from. Without a checkout they are in the current folder.
+The cache is PALMKIT_CACHE, else `~/.cache/palmkit`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
+import json
 import os
-import tempfile
+import secrets
+import struct
+import threading
+import time
+import warnings
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from tqdm.auto import tqdm
+
+PACKAGE = Path(__file__).resolve().parent
+SHARE = PACKAGE / "share"  # copies of the manifest and the notebooks, in an installed package
+
+# Folders
+
+
+def find_checkout() -> Path | None:
+    """The checkout around the current folder, else the one this package is imported from, else None."""
+    here = Path.cwd()
+    for folder in (here, *here.parents, PACKAGE.parent):
+        if (folder / "pyproject.toml").is_file() and (folder / "palmkit" / "storage.py").is_file():
+            return folder
+    return None
+
+
+def _root(variable: str, name: str) -> Path:
+    if os.environ.get(variable):
+        return Path(os.environ[variable]).expanduser()
+    checkout = find_checkout()
+    return Path(name) if checkout is None else checkout / name
 
 
 def data_root() -> Path:
-    """Where datasets are looked for by name: PALMKIT_DATA, or `data` in the current folder."""
-    return Path(os.environ.get("PALMKIT_DATA") or "data").expanduser()
-
-
-PROJECT = Path(__file__).resolve().parent.parent  # the checkout, where there is one
-SHARE = Path(__file__).resolve().parent / "share"  # in a wheel: copies of the checkout's files
-
-
-def manifest_path() -> Path:
-    """data_manifest.csv of the checkout, else the copy inside the package."""
-    return _shared("data_manifest.csv")
-
-
-def notebooks_folder() -> Path:
-    """The folder of the notebooks: the checkout's, else the copy inside the package."""
-    return _shared("notebooks")
-
-
-def _shared(name: str) -> Path:
-    is_checkout = (PROJECT / "pyproject.toml").is_file()
-    return (PROJECT if is_checkout else SHARE) / name
-
-
-def cache_root() -> Path:
-    """Embeddings and generated data: PALMKIT_CACHE, or ~/.cache/palmkit."""
-    return Path(os.environ.get("PALMKIT_CACHE") or Path.home() / ".cache" / "palmkit").expanduser()
+    """The folder of datasets and checkpoints that have a name: PALMKIT_DATA, else `data` (rule above)."""
+    return _root("PALMKIT_DATA", "data")
 
 
 def run_folder(name) -> Path:
-    """`runs/NAME` of the checkout (else of the current folder), or NAME if it is a path. PALMKIT_RUNS moves `runs`."""
+    """NAME if it is a path, else NAME in PALMKIT_RUNS, else in `runs` (rule above)."""
     if os.sep in str(name) or Path(name).is_absolute():
         return Path(name)
-    home = PROJECT if (PROJECT / "notebooks").is_dir() else Path.cwd()
-    return Path(os.environ.get("PALMKIT_RUNS") or home / "runs") / name
+    return _root("PALMKIT_RUNS", "runs") / name
+
+
+def cache_root() -> Path:
+    """The folder of embeddings and generated data: PALMKIT_CACHE, or ~/.cache/palmkit."""
+    return Path(os.environ.get("PALMKIT_CACHE") or Path.home() / ".cache" / "palmkit").expanduser()
+
+
+def cache_folder(cache="default") -> Path | None:
+    """The folder of a `cache=` argument: `cache_root()` for "default", no folder for None, else its own."""
+    if cache is None:
+        return None
+    return cache_root() if cache == "default" else Path(cache).expanduser()
+
+
+def manifest_path() -> Path:
+    """`data_manifest.csv`: the checkout's, else the copy inside the installed package."""
+    return _shipped("data_manifest.csv")
+
+
+def notebooks_folder() -> Path:
+    """The folder of the notebooks: the checkout's, else the copy inside the installed package."""
+    return _shipped("notebooks")
+
+
+def _shipped(name: str) -> Path:
+    checkout = find_checkout()
+    return SHARE / name if checkout is None else checkout / name
+
+
+# Progress and whole files
 
 
 def progress_bar(total: float, what: str, unit: str, **options):
-    """A tqdm bar that goes when it is done; none for nothing to do, nor with PALMKIT_PROGRESS=0 (notebooks' tests)."""
+    """A tqdm bar that goes when it is done; none for nothing to do, nor with PALMKIT_PROGRESS=0."""
     quiet = total == 0 or os.environ.get("PALMKIT_PROGRESS") == "0"
     return tqdm(total=total, desc=what, unit=unit, leave=False, disable=quiet, **options)
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
-    """Write a file under a temporary name and rename it: readers see the old file or the new one, never half of it.
+    """Write a file under a temporary name and rename it: readers see the old file or the new one.
 
     A failure (full disk, no permission, killed) leaves what was there; OSError then says what to do.
+    The file's permissions follow the umask.
     """
     data = data.encode() if isinstance(data, str) else data
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
+        with open(temporary, "xb") as file:  # unlike tempfile, this applies the umask to 0666
             file.write(data)
         os.replace(temporary, path)
     except BaseException as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         if isinstance(error, OSError):
-            advice = (
-                "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
-            )
-            raise OSError(
-                error.errno,
-                f"cannot write {path}: {error.strerror}. {advice[0].upper()}{advice[1:]}, or choose another place with "
-                "PALMKIT_CACHE or PALMKIT_RUNS; what was written before is whole and will be used again",
-            ) from error
+            raise write_error(path, error) from error
         raise
+
+
+def write_error(path, error: OSError) -> OSError:
+    """The same error with the file it is about, and what to do."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "Free some space" if full else "Make the folder writable"
+    return OSError(
+        error.errno,
+        f"cannot write {path}: {error.strerror}. {advice}, or choose another place with PALMKIT_CACHE "
+        "or PALMKIT_RUNS; what was written before is whole and will be used again",
+    )
+
+
+# Arrays
+
+STORE = "tensors-1"  # the folder; raise the number when the format changes
+LARGE = 2**18  # bytes; a larger entry has a file of its own and is memory-mapped
+MERGE_COUNT = 32  # shards; with more, the small ones are merged
+MERGE_BYTES = 2**26  # a shard from this size on is left as it is
+ABANDONED = 7 * 24 * 3600  # seconds; the writer of a .part file of this age is taken to be gone
+
+MAGIC = b"PKT1"
+HEADER = struct.Struct("<4sIQ32s16s")  # magic, CRC of what follows it here, body's length, key, checksum
+ALIGN = HEADER.size  # 64: an entry starts at a multiple of it
+
+
+class Place(NamedTuple):
+    """Where an entry's body is, and the checksum that it should have."""
+
+    file: object
+    start: int
+    length: int
+    checksum: bytes
+
+
+class TensorStore:
+    """Entries {name: array} of one setting on disk, each there whole or not at all.
+
+    root: the cache's folder; None keeps nothing. kind: a sub-folder, "embeddings" for example.
+    provenance: all that changes the content of every entry, as JSON-able values; it decides the folder
+    and is written there once. An entry's own name must tell the rest, the digest of an audio file say.
+
+    A shard holds entries up to 256 KB, one after the other. Each has a header with its key and checksum;
+    the index is made from the headers at opening. Larger entries have a file each. A store writes a
+    `.part` file of its own and renames it to `.shard` when it closes; no file is changed after that.
+    So writers need no lock, whatever the file system, and what was put before a crash stays.
+    A damaged entry is warned of and counts as missing; whoever puts it again repairs it.
+    """
+
+    def __init__(self, root: Path | None, kind: str, provenance: dict):
+        self.provenance = provenance
+        self.setting = _sha256(json.dumps(provenance, sort_keys=True).encode()).hex()
+        self.folder = None if root is None else Path(root) / STORE / kind / self.setting[:32]
+        self._lock = threading.RLock()
+        self._index: dict[bytes, list[Place]] = {}
+        self._shards, self._damaged, self._part = [], set(), None
+        if self.folder is not None and self.folder.is_dir():
+            for _ in range(9):
+                if self._open():
+                    break
+                self._forget()  # a shard was merged or renamed meanwhile: look again
+
+    def __enter__(self) -> TensorStore:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __contains__(self, name: str) -> bool:
+        key = self._key(name)
+        return key in self._index or (self.folder is not None and self._own_file(key).is_file())
+
+    def get(self, name: str) -> dict[str, np.ndarray] | None:
+        """The entry, or None where there is no whole one. Large arrays are memory-mapped, copy on write."""
+        if self.folder is None:
+            return None
+        key, problem = self._key(name), None
+        with self._lock:
+            for place in reversed(self._index.get(key, ())):  # the newest first
+                try:
+                    return self._read(key, place)
+                except (OSError, ValueError) as error:
+                    problem = f"{place.file.name} is not usable ({error})"
+        try:
+            return _read_own_file(key, self._own_file(key))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            problem = f"{self._own_file(key)} is not usable ({error})"
+        if problem:
+            warnings.warn(f"cache entry {name} in {problem}; computed anew", stacklevel=3)
+        return None
+
+    def put(self, name: str, entry: dict[str, np.ndarray]) -> None:
+        """Keep an entry. Raises OSError that says what to do; entries put before are kept."""
+        if self.folder is None:
+            return
+        key = self._key(name)
+        record = _encode(key, entry)
+        with self._lock:
+            if not (told := self.folder / "provenance.json").is_file():
+                atomic_write(told, json.dumps(self.provenance, indent=1))
+            if len(record) > LARGE:
+                atomic_write(self._own_file(key), record)
+            else:
+                self._append(key, record)
+
+    def close(self) -> None:
+        """Complete the shard that was written; merge small shards where there are many."""
+        with self._lock:
+            wrote = self._complete()
+            damaged = self._damaged
+            self._forget()
+            if damaged or wrote and len([*self.folder.glob("*.shard")]) > MERGE_COUNT:
+                with contextlib.suppress(OSError):  # read-only or full: all is still there
+                    self._merge(damaged)
+
+    def _key(self, name: str) -> bytes:
+        return _sha256(f"{self.setting} {name}".encode())
+
+    def _own_file(self, key: bytes) -> Path:
+        return self.folder / "large" / f"{key.hex()}.entry"
+
+    def _open(self) -> bool:
+        """Open all shards and read their headers. False if one is no longer there."""
+        for path in _list_shards(self.folder):
+            try:
+                file = open(path, "rb", buffering=2**16)
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                warnings.warn(f"{path} cannot be read ({error}); computed anew", stacklevel=4)
+                continue
+            self._shards.append(file)
+            places, damaged = _read_headers(file)
+            for key, place in places:
+                self._index.setdefault(key, []).append(place)
+            if damaged and path.suffix == ".shard":  # the end of a .part file may be missing
+                self._damaged.add(path)
+                warnings.warn(
+                    f"{path} is damaged; what is lost in it is computed anew", stacklevel=4
+                )
+        return True
+
+    def _forget(self) -> None:
+        for file in self._shards:
+            file.close()
+        self._shards, self._index, self._damaged = [], {}, set()
+
+    def _read(self, key: bytes, place: Place) -> dict[str, np.ndarray]:
+        place.file.seek(place.start)
+        body = bytearray(place.length)  # writable, as PyTorch wants it
+        if place.file.readinto(body) != place.length:
+            raise ValueError("it is cut short")
+        return _decode(key, body, place.checksum)
+
+    def _append(self, key: bytes, record: bytes) -> None:
+        """Write an entry at the end of this store's own shard, or nothing of it."""
+        try:
+            if self._part is None:
+                name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.part"
+                self._part = open(self.folder / name, "x+b", buffering=0)
+            start = self._part.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(record)
+                while rest:
+                    rest = rest[self._part.write(rest) :]
+            except BaseException:
+                self._part.truncate(start)
+                raise
+        except OSError as error:
+            raise write_error(self.folder, error) from error
+        _, length, checksum = _parse_header(record[: HEADER.size])
+        place = Place(self._part, start + HEADER.size, length, checksum)
+        self._index.setdefault(key, []).append(place)
+
+    def _complete(self) -> bool:
+        """Rename the shard that was written. Whether there was one."""
+        if self._part is None:
+            return False
+        path, size = Path(self._part.name), self._part.seek(0, os.SEEK_END)
+        self._part.close()
+        self._part = None
+        with contextlib.suppress(OSError):  # under its first name it is read as well
+            os.replace(path, path.with_suffix(".shard")) if size else path.unlink()
+        return size > 0
+
+    def _merge(self, damaged: set[Path]) -> None:
+        """Copy the whole entries of small, damaged and abandoned shards into one, then remove these."""
+        sources = [path for path in _list_shards(self.folder) if _can_be_merged(path, damaged)]
+        known: set[bytes] = set()
+        try:
+            for path in reversed(sources):
+                with open(path, "rb", buffering=2**16) as file:
+                    for key, place in _read_headers(file)[0]:
+                        with contextlib.suppress(ValueError):  # a changed entry is left behind
+                            if key not in known:
+                                self._append(key, _encode(key, self._read(key, place)))
+                                known.add(key)
+            self._complete()
+        except BaseException:
+            if self._part is not None:
+                self._part.close()
+                Path(self._part.name).unlink(missing_ok=True)
+                self._part = None
+            raise
+        finally:
+            self._index = {}
+        for path in sources:
+            with contextlib.suppress(FileNotFoundError):  # another process did the same
+                # A damaged file may be somebody else's: it is put aside, not deleted.
+                os.replace(path, path.with_suffix(".damaged")) if path in damaged else path.unlink()
+
+
+def _list_shards(folder: Path) -> list[Path]:
+    """From the oldest to the newest."""
+    return sorted(path for path in folder.iterdir() if path.suffix in (".shard", ".part"))
+
+
+def _can_be_merged(path: Path, damaged: set[Path]) -> bool:
+    stat = path.stat()
+    if path.suffix == ".part":
+        return time.time() - stat.st_mtime > ABANDONED
+    return path in damaged or stat.st_size < MERGE_BYTES
+
+
+def _sha256(data) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _checksum(key: bytes, body) -> bytes:
+    digest = hashlib.sha256(key)
+    digest.update(body)
+    return digest.digest()[:16]
+
+
+def _padding(length: int) -> bytes:
+    return bytes(-length % ALIGN)
+
+
+def _encode(key: bytes, entry: dict[str, np.ndarray]) -> bytes:
+    """Header and body, padded. The body: length of a JSON text, the text (dtypes, shapes), the arrays."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in entry.items()}
+    shapes = {name: [array.dtype.str, np.shape(entry[name])] for name, array in arrays.items()}
+    text = json.dumps(shapes).encode()
+    text += b" " * (-(len(text) + 4) % 8)  # arrays start at multiples of 8 bytes
+    parts = [len(text).to_bytes(4, "little"), text]
+    for array in arrays.values():
+        parts += [array.tobytes(), bytes(-array.nbytes % 8)]
+    body = b"".join(parts)
+    rest = HEADER.pack(b"", 0, len(body), key, _checksum(key, body))[8:]
+    return MAGIC + zlib.crc32(rest).to_bytes(4, "little") + rest + body + _padding(len(body))
+
+
+def _parse_header(data: bytes):
+    """(key, the body's length, its checksum), or None where this is no header."""
+    if len(data) < HEADER.size:
+        return None
+    magic, crc, length, key, checksum = HEADER.unpack(data)
+    return (key, length, checksum) if magic == MAGIC and crc == zlib.crc32(data[8:]) else None
+
+
+def _decode(key: bytes, body, checksum: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a body, which share its memory. Raises ValueError if it was changed."""
+    if _checksum(key, body) != checksum:
+        raise ValueError("its content belongs to another key or was changed")
+    at = 4 + int.from_bytes(bytes(body[:4]), "little")
+    entry = {}
+    for name, (dtype, shape) in json.loads(bytes(body[4:at])).items():
+        array = np.frombuffer(body, dtype, int(np.prod(shape, dtype=int)), at).reshape(shape)
+        entry[name] = array
+        at += array.nbytes + -array.nbytes % 8
+    return entry
+
+
+def _read_headers(file) -> tuple[list[tuple[bytes, Place]], bool]:
+    """(key, place) of each entry of a shard, and whether some of the file is no whole entry."""
+    places, damaged, at = [], False, 0
+    size = os.fstat(file.fileno()).st_size
+    while at < size:
+        file.seek(at)
+        header = _parse_header(file.read(HEADER.size))
+        end = at + HEADER.size + (header[1] + -header[1] % ALIGN if header else 0)
+        if header is None or end > size:
+            damaged = True
+            at += ALIGN  # entries behind the damage can still be found
+            continue
+        key, length, checksum = header
+        places.append((key, Place(file, at + HEADER.size, length, checksum)))
+        at = end
+    return places, damaged
+
+
+def _read_own_file(key: bytes, path: Path) -> dict[str, np.ndarray]:
+    """A large entry, mapped. Raises FileNotFoundError, OSError, or ValueError for one that is not whole."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    data = np.memmap(path, np.uint8, "c")  # ValueError if it is empty
+    header = _parse_header(data[: HEADER.size].tobytes())
+    if header is None or header[0] != key or HEADER.size + header[1] > len(data):
+        raise ValueError("it is cut short or no entry of this key")
+    return _decode(key, data[HEADER.size : HEADER.size + header[1]].data, header[2])

@@ -87,7 +87,7 @@ def with_bn_statistics(model, bn0=None) -> Pengi:
 class TrainModeAudio:
     """PENGI's audio encoder with random parts on, each seeded by (seed, its name, epoch, step). `pengi` is not touched.
 
-    Called with what `start` gives and with epoch and step, it answers with unit embeddings [n, dim]; `bn0` are the
+    Called with what `precompute` gives and with epoch and step, it answers with unit embeddings [n, dim]; `bn0` are the
     statistics as they have drifted so far.
     """
 
@@ -101,7 +101,7 @@ class TrainModeAudio:
             if isinstance(module, DropPath):
                 module.train("drop_path" in self.parts)
         # Nothing but dropout changes: then what goes into the projection is as constant as its clip.
-        self.still = not {"bn0", "specaugment", "drop_path"} & set(self.parts)
+        self.deterministic = not {"bn0", "specaugment", "drop_path"} & set(self.parts)
         # Stripes are as long in seconds as PENGI's where frames come less often, as in mini-PENGI.
         self.frames = round(FRAMES * PENGI_CONFIG["audio"]["hop_size"] / self.encoder.hop_size)
 
@@ -114,10 +114,10 @@ class TrainModeAudio:
         self.encoder.bn0.load_state_dict({name: state[name] for name in self.bn0}, strict=False)
 
     @torch.no_grad()
-    def start(self, waveforms):
+    def precompute(self, waveforms):
         """Waveforms [n, samples] -> what never changes for them: log-mels, or latents if nothing but dropout is on."""
         log_mel = self.model.batched(self.encoder.log_mel, waveforms)
-        return self.latent(log_mel, 0, 0) if self.still else log_mel
+        return self.latent(log_mel, 0, 0) if self.deterministic else log_mel
 
     def latent(self, log_mel, epoch, step):
         stripes = (
@@ -135,7 +135,7 @@ class TrainModeAudio:
     @torch.no_grad()
     def __call__(self, x, epoch: int, step: int):
         with torch.autocast(self.model.device.type, enabled=self.autocast):
-            latent = x if self.still else self.latent(x, epoch, step)
+            latent = x if self.deterministic else self.latent(x, epoch, step)
             with seeded(self.model.device, self.seed, "audio_dropout", epoch, step):
                 embedding = self.model.batched(self.encoder.projection, latent)
         return F.normalize(embedding.float(), dim=-1)
