@@ -20,7 +20,7 @@ import torch
 import torchaudio
 from straightforward import Audio, Learner
 
-from palmkit.audio import CLIP_SAMPLES, SAMPLE_RATE, decode
+from palmkit.audio import count_samples, decode
 from palmkit.experiments.profiling import MIB, Stopwatch, machine, train_step
 from palmkit.methods import METHODS
 from palmkit.models.checkpoint import PENGI_CONFIG
@@ -148,14 +148,14 @@ def count_tokens(pengi: Pengi, run: Callable) -> int:
 
 def file_rows(stopwatch: Stopwatch, batch: int) -> Iterator[dict]:
     """A batch of files, one after the other; other rates than 44.1 kHz are resampled."""
-    for rate in (SAMPLE_RATE, 48_000, 22_050):
+    for rate in (Pengi.sample_rate, 48_000, 22_050):
         samples, file = 0.1 * torch.randn(1, 5 * rate), io.BytesIO()
         soundfile.write(file, samples[0].numpy(), rate, format="WAV")
-        stages = {"decode": partial(decode, file.getvalue(), "clip.wav")}
-        if rate != SAMPLE_RATE:
+        stages = {"decode": partial(decode, file.getvalue(), "clip.wav", Pengi.sample_rate)}
+        if rate != Pengi.sample_rate:
             stages["decode and resample"] = stages.pop("decode")
             stages["resample alone"] = partial(
-                torchaudio.functional.resample, samples, rate, SAMPLE_RATE
+                torchaudio.functional.resample, samples, rate, Pengi.sample_rate
             )
         for what, one in stages.items():
             measured = stopwatch(palmkit=partial(several, one, batch))
@@ -170,7 +170,8 @@ def several(run: Callable, calls: int) -> None:
 def audio_rows(pengi: Pengi, stopwatch: Stopwatch, batch: int) -> Iterator[dict]:
     """The stages of the audio encoder on a batch of seven-second clips."""
     ours, plain = pengi.audio, Audio(pengi)
-    waveforms = (0.1 * torch.randn(batch, CLIP_SAMPLES)).to(pengi.device)
+    samples = count_samples(pengi.clip_seconds, pengi.sample_rate)
+    waveforms = (0.1 * torch.randn(batch, samples)).to(pengi.device)
     with torch.no_grad():
         check_same(pengi.encode_audio(waveforms), plain(waveforms), "encode_audio")
         log_mel = ours.log_mel(waveforms)

@@ -35,7 +35,7 @@ def decode(data: bytes, path, sample_rate: int) -> torch.Tensor:
 
 
 def read_samples(data: bytes, path) -> tuple[torch.Tensor, int]:
-    """A file's bytes as float32 [channels, n] in [-1, 1], and its own sample rate. Raises AudioError."""
+    """A file's bytes -> (float32 [channels, n] in [-1, 1], its sample rate). Raises AudioError."""
     if not data:
         raise AudioError(f"{path}: the file is empty (0 bytes); fetch or copy it again")
     try:
@@ -70,8 +70,8 @@ def read_samples(data: bytes, path) -> tuple[torch.Tensor, int]:
 def resample(waveform: torch.Tensor, rate: int, sample_rate: int) -> torch.Tensor:
     """[..., n] float32 at `rate` -> float32 at `sample_rate`: torchaudio's windowed sinc.
 
-    The kernel is the published code's. The convolution runs in double precision, for in single precision
-    its last bits depend on the processor.
+    The kernel is the published code's. The convolution runs in double precision, for in single
+    precision its last bits depend on the processor.
     """
     if rate == sample_rate:
         return waveform
@@ -100,11 +100,11 @@ def count_samples(seconds: float, sample_rate: int) -> int:
 def crop_clip(
     waveform: torch.Tensor, samples: int, crop="random", rng=None, path="the clip"
 ) -> tuple[torch.Tensor, int]:
-    """Bring [n] to [samples]: tiled if shorter, cropped if longer. Returns (the clip, the cut's start).
+    """Bring [n] to [samples]: tiled if shorter, cropped if longer. Returns (clip, crop's start).
 
-    crop: "random" (start drawn by `rng.randrange(n - samples)`, the published draw, at training and at
-    test), "start", "center" or a start in samples. `rng` is a `random.Random`; without one Python's
-    global generator is used, as in the published code. `path` is only for messages.
+    crop: "random" (start drawn by `rng.randrange(n - samples)`, the published draw, at training and
+    at test), "start", "center" or a start in samples. `rng` is a `random.Random`; without one
+    Python's global generator is used, as in the published code. `path` is only for messages.
     """
     if crop not in ("random", "start", "center") and (
         isinstance(crop, bool) or not isinstance(crop, int)
@@ -130,8 +130,8 @@ def crop_clip(
 def read_clip(path, crop="random", rng=None, sample_rate=44_100, seconds=7.0) -> torch.Tensor:
     """Read one clip as the published loader does: [seconds x sample_rate] float32 samples.
 
-    crop, rng: as in `crop_clip`. The defaults are PENGI's rate and length, the paper's only model; for
-    another model pass `model.sample_rate` and `model.clip_seconds`.
+    crop, rng: as in `crop_clip`. The defaults are PENGI's rate and length, the paper's only model;
+    for another model pass `model.sample_rate` and `model.clip_seconds`.
     Raises AudioError for a missing, empty, corrupt or NaN file.
     """
     samples = count_samples(seconds, sample_rate)
@@ -152,7 +152,7 @@ def digest(data: bytes) -> str:
 
 
 def file_digest(path) -> str:
-    """sha256 of a file's bytes, remembered in this process while size, times and inode stay the same."""
+    """sha256 of a file's bytes; a process computes it again if size, times or inode changed."""
     try:
         stat = os.stat(path)
     except OSError as error:

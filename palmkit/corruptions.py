@@ -28,7 +28,7 @@ def limit_band(waveform: np.ndarray, strength: float, rng, sample_rate: int) -> 
 
 
 def clip_peaks(waveform: np.ndarray, strength: float, rng, sample_rate: int) -> np.ndarray:
-    """The loudest share of the samples (strength, 0 to 1), cut to the level of the softest among them."""
+    """The loudest share of samples (strength, 0 to 1), cut to the level of the softest of them."""
     ceiling = np.quantile(np.abs(waveform), 1 - strength)
     return np.clip(waveform, -ceiling, ceiling)
 
@@ -44,8 +44,8 @@ CORRUPTIONS = {
 class Corruption:
     """A `transform` of `embed` that makes clips worse, always in the same way.
 
-    kind and strength: "noise" (signal to noise, dB), "level" (dB), "band" (highest frequency, Hz) or
-    "clipping" (share of the samples that are cut). sample_rate: of the waveforms, in Hz.
+    kind and strength: "noise" (signal to noise, dB), "level" (dB), "band" (highest frequency, Hz)
+    or "clipping" (share of the samples that are cut). sample_rate: of the waveforms, in Hz.
     Raises ValueError for another kind.
     """
 
@@ -57,11 +57,11 @@ class Corruption:
 
     @property
     def key(self) -> list:
-        """What a cache needs to know; the sample rate is the model's, and in the key of its embeddings."""
+        """What a cache needs to know. The model's key holds the sample rate."""
         return [CORRUPTION_VERSION, self.kind, self.strength]
 
     def __call__(self, waveform: torch.Tensor, seed: str = "") -> torch.Tensor:
-        """[samples], corrupted. seed: any text, a clip's digest say; other clips get other noise."""
+        """[samples] -> [samples], worse. seed: any text, the clip's digest say, for the noise."""
         rng = np.random.default_rng(list(f"{self.kind}:{seed}".encode()))
         corrupt = CORRUPTIONS[self.kind]
         worse = corrupt(waveform.double().numpy(), self.strength, rng, self.sample_rate)

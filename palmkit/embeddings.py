@@ -48,7 +48,7 @@ class Embeddings:
 
 
 class Clip(NamedTuple):
-    """A decoded clip: its place in the list, [samples], the crop's start, sha256 of the file's bytes."""
+    """A decoded clip: its place in the list, [samples], the crop's start, the file's sha256."""
 
     number: int
     waveform: torch.Tensor
@@ -69,14 +69,16 @@ def embed(
 ) -> Embeddings:
     """Embed clips. Those in the cache are read, only the others are computed.
 
-    clips: a DataFrame (path, label) of `load_dataset`, `draw_shots` or `unique_clips`, or a list of paths.
+    clips: a DataFrame (path, label) of `load_dataset` or `draw_shots`, or a list of paths.
     cache: a folder; "default" is PALMKIT_CACHE or ~/.cache/palmkit; None disables caching.
     crop: as in `read_clip`; a random start is drawn from a generator seeded by `crop_seed` and the
     file's content, so that a run repeats. workers: threads that decode while the model encodes.
     transform: called with (waveform [samples], seed), it gives the waveform to embed; its `.key`, a
     JSON-able value, says all that changes its result. See `palmkit.corruptions.Corruption`.
-    on_progress: called with (clips done, clips to do) instead of a progress bar; what it raises stops.
-    Raises AudioError (path, and row of which CSV) and OSError (disk); clips embedded before are kept.
+    on_progress: called with (clips done, clips to do) instead of a progress bar; what it raises
+    ends the work there.
+    Raises AudioError (path, and row of which CSV) and OSError (disk). Clips embedded before the
+    error are kept.
     """
     frame = as_frame(clips)
     paths = [str(path) for path in frame["path"]]

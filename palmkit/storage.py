@@ -1,9 +1,11 @@
 """Where the kit keeps things, and how it writes them: whole or not at all.
 
-One rule says where. `runs` and `data` are PALMKIT_RUNS and PALMKIT_DATA where these are set. Else they
-are in the checkout: the nearest folder, from the current one upward, that is a checkout of palmkit, or
-else the checkout that this package is imported from. Without a checkout they are in the current folder.
-The cache is PALMKIT_CACHE, else `~/.cache/palmkit`.
+One rule says where `runs` and `data` are:
+1. where PALMKIT_RUNS and PALMKIT_DATA say;
+2. else in the checkout of palmkit that the current folder belongs to;
+3. else in the checkout that this package is imported from;
+4. else, for an installed package, in the current folder.
+The cache is where PALMKIT_CACHE says, else `~/.cache/palmkit`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import secrets
 import struct
@@ -32,7 +35,7 @@ SHARE = PACKAGE / "share"  # copies of the manifest and the notebooks, in an ins
 
 
 def find_checkout() -> Path | None:
-    """The checkout around the current folder, else the one this package is imported from, else None."""
+    """The checkout around the current folder, else the one of this package, else None."""
     here = Path.cwd()
     for folder in (here, *here.parents, PACKAGE.parent):
         if (folder / "pyproject.toml").is_file() and (folder / "palmkit" / "storage.py").is_file():
@@ -48,7 +51,7 @@ def _root(variable: str, name: str) -> Path:
 
 
 def data_root() -> Path:
-    """The folder of datasets and checkpoints that have a name: PALMKIT_DATA, else `data` (rule above)."""
+    """The folder of named datasets and checkpoints: PALMKIT_DATA, else `data` (rule above)."""
     return _root("PALMKIT_DATA", "data")
 
 
@@ -65,7 +68,7 @@ def cache_root() -> Path:
 
 
 def cache_folder(cache="default") -> Path | None:
-    """The folder of a `cache=` argument: `cache_root()` for "default", no folder for None, else its own."""
+    """What `cache=` means: `cache_root()` for "default", no folder for None, else a folder."""
     if cache is None:
         return None
     return cache_root() if cache == "default" else Path(cache).expanduser()
@@ -98,7 +101,7 @@ def progress_bar(total: float, what: str, unit: str, **options):
 def atomic_write(path: Path, data: bytes | str) -> None:
     """Write a file under a temporary name and rename it: readers see the old file or the new one.
 
-    A failure (full disk, no permission, killed) leaves what was there; OSError then says what to do.
+    A failure (full disk, no permission, killed) leaves what was there. OSError says what to do.
     The file's permissions follow the umask.
     """
     data = data.encode() if isinstance(data, str) else data
@@ -122,8 +125,8 @@ def write_error(path, error: OSError) -> OSError:
     advice = "Free some space" if full else "Make the folder writable"
     return OSError(
         error.errno,
-        f"cannot write {path}: {error.strerror}. {advice}, or choose another place with PALMKIT_CACHE "
-        "or PALMKIT_RUNS; what was written before is whole and will be used again",
+        f"cannot write {path}: {error.strerror}. {advice}, or choose another place with "
+        "PALMKIT_CACHE or PALMKIT_RUNS; what was written before is whole and will be used again",
     )
 
 
@@ -136,7 +139,8 @@ MERGE_BYTES = 2**26  # a shard from this size on is left as it is
 ABANDONED = 7 * 24 * 3600  # seconds; the writer of a .part file of this age is taken to be gone
 
 MAGIC = b"PKT1"
-HEADER = struct.Struct("<4sIQ32s16s")  # magic, CRC of what follows it here, body's length, key, checksum
+# Magic, CRC of the rest of the header, length of the body, key, checksum of key and body.
+HEADER = struct.Struct("<4sIQ32s16s")
 ALIGN = HEADER.size  # 64: an entry starts at a multiple of it
 
 
@@ -153,13 +157,15 @@ class TensorStore:
     """Entries {name: array} of one setting on disk, each there whole or not at all.
 
     root: the cache's folder; None keeps nothing. kind: a sub-folder, "embeddings" for example.
-    provenance: all that changes the content of every entry, as JSON-able values; it decides the folder
-    and is written there once. An entry's own name must tell the rest, the digest of an audio file say.
+    provenance: all that changes the content of every entry, as JSON-able values; it decides the
+    folder and is written there once. An entry's own name must tell the rest, the digest of an audio
+    file say.
 
-    A shard holds entries up to 256 KB, one after the other. Each has a header with its key and checksum;
-    the index is made from the headers at opening. Larger entries have a file each. A store writes a
-    `.part` file of its own and renames it to `.shard` when it closes; no file is changed after that.
-    So writers need no lock, whatever the file system, and what was put before a crash stays.
+    A shard holds entries up to 256 KB, one after the other. Each has a header with its key and
+    checksum; the index is made from the headers at opening. Larger entries have a file each.
+    A store writes a `.part` file of its own and renames it to `.shard` when it closes; no file is
+    changed after that. So writers need no lock, on any file system, and what was put before a crash
+    stays. (SQLite would need locks, which network file systems do not do reliably.)
     A damaged entry is warned of and counts as missing; whoever puts it again repairs it.
     """
 
@@ -187,7 +193,7 @@ class TensorStore:
         return key in self._index or (self.folder is not None and self._own_file(key).is_file())
 
     def get(self, name: str) -> dict[str, np.ndarray] | None:
-        """The entry, or None where there is no whole one. Large arrays are memory-mapped, copy on write."""
+        """The entry, or None without a whole one. Large ones are memory-mapped, copy on write."""
         if self.folder is None:
             return None
         key, problem = self._key(name), None
@@ -214,8 +220,9 @@ class TensorStore:
         key = self._key(name)
         record = _encode(key, entry)
         with self._lock:
-            if not (told := self.folder / "provenance.json").is_file():
-                atomic_write(told, json.dumps(self.provenance, indent=1))
+            source = self.folder / "provenance.json"
+            if not source.is_file():
+                atomic_write(source, json.dumps(self.provenance, indent=1))
             if len(record) > LARGE:
                 atomic_write(self._own_file(key), record)
             else:
@@ -241,7 +248,7 @@ class TensorStore:
         """Open all shards and read their headers. False if one is no longer there."""
         for path in _list_shards(self.folder):
             try:
-                file = open(path, "rb", buffering=2**16)
+                file = open(path, "rb", buffering=2**16)  # noqa: SIM115
             except FileNotFoundError:
                 return False
             except OSError as error:
@@ -275,7 +282,8 @@ class TensorStore:
         try:
             if self._part is None:
                 name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.part"
-                self._part = open(self.folder / name, "x+b", buffering=0)
+                path = self.folder / name
+                self._part = open(path, "x+b", buffering=0)  # noqa: SIM115
             start = self._part.seek(0, os.SEEK_END)
             try:
                 rest = memoryview(record)
@@ -302,7 +310,7 @@ class TensorStore:
         return size > 0
 
     def _merge(self, damaged: set[Path]) -> None:
-        """Copy the whole entries of small, damaged and abandoned shards into one, then remove these."""
+        """Copy whole entries of small, damaged and abandoned shards into one; remove these."""
         sources = [path for path in _list_shards(self.folder) if _can_be_merged(path, damaged)]
         known: set[bytes] = set()
         try:
@@ -355,7 +363,7 @@ def _padding(length: int) -> bytes:
 
 
 def _encode(key: bytes, entry: dict[str, np.ndarray]) -> bytes:
-    """Header and body, padded. The body: length of a JSON text, the text (dtypes, shapes), the arrays."""
+    """Header and padded body. Body: length of a JSON text, the text (dtypes, shapes), arrays."""
     arrays = {name: np.ascontiguousarray(array) for name, array in entry.items()}
     shapes = {name: [array.dtype.str, np.shape(entry[name])] for name, array in arrays.items()}
     text = json.dumps(shapes).encode()
@@ -383,7 +391,7 @@ def _decode(key: bytes, body, checksum: bytes) -> dict[str, np.ndarray]:
     at = 4 + int.from_bytes(bytes(body[:4]), "little")
     entry = {}
     for name, (dtype, shape) in json.loads(bytes(body[4:at])).items():
-        array = np.frombuffer(body, dtype, int(np.prod(shape, dtype=int)), at).reshape(shape)
+        array = np.frombuffer(body, dtype, math.prod(shape), at).reshape(shape)
         entry[name] = array
         at += array.nbytes + -array.nbytes % 8
     return entry
@@ -408,7 +416,7 @@ def _read_headers(file) -> tuple[list[tuple[bytes, Place]], bool]:
 
 
 def _read_own_file(key: bytes, path: Path) -> dict[str, np.ndarray]:
-    """A large entry, mapped. Raises FileNotFoundError, OSError, or ValueError for one that is not whole."""
+    """A large entry, mapped. Raises FileNotFoundError, OSError, or ValueError for damage."""
     if not path.is_file():
         raise FileNotFoundError(path)
     data = np.memmap(path, np.uint8, "c")  # ValueError if it is empty

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from palmkit.audio import CLIP_SAMPLES
 from palmkit.datasets.resolve import choose_folds, find_dataset
 from palmkit.experiments.executor import count_jobs
 from palmkit.experiments.rows import read_row
@@ -33,7 +32,7 @@ PROFILES = {  # what a command takes where nothing else is said
         seeds=[0, 1, 2],
     ),
 }
-BLOCK = 4096  # bytes that the smallest file takes on most disks
+ENTRY_BYTES = 256  # bytes that the cache takes for an embedding, beside its numbers
 ROW_BYTES = 50_000  # of a row's JSON: losses, clips, lambdas
 
 
@@ -102,14 +101,15 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
         )
         numbers = len({unit.fold for unit in units}), len(units), len(units) - len(loads), clips
         lines.append((str(dataset), dataset not in absent, *numbers, clips * clip_s, train_s))
-        disk += clips * BLOCK * (2 + 4 * model.dim // BLOCK)  # an embedding and its JSON
+        disk += clips * (ENTRY_BYTES + 4 * model.dim)
         # A stream takes less a clip than this, and keeps waveforms: as much as seven seconds, whatever their length.
         drawn = {
             (load.unit.fold, load.unit.seed): load.n_train
             for load in loads
             if load.unit.protocol == "released"
         }
-        disk += sum(drawn.values()) * 4 * CLIP_SAMPLES
+        samples = round(model.sample_rate * model.clip_seconds)
+        disk += sum(drawn.values()) * 4 * samples
         disk += sum(ROW_BYTES + 4 * load.n_test * (len(load.class_names) + 2) for load in loads)
     columns = ["dataset", "at_hand", "folds", "units", "done", "clips", "embed_s", "train_s"]
     return CostEstimate(pd.DataFrame(lines, columns=columns), jobs, disk, _peak(model, jobs))

@@ -21,10 +21,10 @@ import psutil
 import torch
 import torch.nn.functional as F
 
-from palmkit import audio
 from palmkit.experiments.executor import threads as torch_threads
 from palmkit.methods import METHODS
 from palmkit.methods.coop import CONTEXT_LENGTH, CoCoOp, CoOp
+from palmkit.models.pengi import Pengi
 from palmkit.training import fit
 
 MIB = 2**20
@@ -107,7 +107,8 @@ def audio_operations(encoder) -> int:
 
     The Fourier transform and what is done value by value are left out: together less than a hundredth.
     """
-    trunk, frames = encoder.trunk, audio.CLIP_SAMPLES // encoder.hop_size + 1
+    samples = round(Pengi.sample_rate * Pengi.clip_seconds)
+    trunk, frames = encoder.trunk, samples // encoder.hop_size + 1
     patch = trunk.patch_embed.proj.weight
     tokens = (encoder.spec_size // patch.shape[-1]) ** 2
     count = frames * encoder.mel.numel() + tokens * patch.numel()
@@ -302,7 +303,8 @@ def _fits(model, class_names, stopwatch, longest):
 
 
 def _listening(model, stopwatch):
-    waveforms = (0.1 * torch.randn(BASE["batch"], audio.CLIP_SAMPLES)).to(model.device)
+    samples = round(model.sample_rate * model.clip_seconds)
+    waveforms = (0.1 * torch.randn(BASE["batch"], samples)).to(model.device)
     count = BASE["batch"] * audio_operations(model.audio)
 
     def backward():

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 from safetensors.torch import save
 
+from palmkit.corruptions import Corruption
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
@@ -65,7 +66,7 @@ class Job:
         return self.dataset.test, self.drawn
 
 
-def run_trials(units: list[Trial], model, run, cache=..., told=None) -> list[dict]:
+def run_trials(units: list[Trial], model, run, cache="default", told=None) -> list[dict]:
     """Run the units that `runs/RUN` has no row of; all rows, in the units' order.
 
     Clips are embedded first; then units run, several at a time on a CPU (see `workers`), behind one progress bar.
@@ -74,7 +75,7 @@ def run_trials(units: list[Trial], model, run, cache=..., told=None) -> list[dic
     jobs = prepare(units, model, run)
     missing = {job.path: job for job in jobs if read_row(job.path, job.key) is None}
     if missing:
-        _run_missing([*missing.values()], model, {} if cache is ... else {"cache": cache}, told)
+        _run_missing([*missing.values()], model, {"cache": cache}, told)
     return [read_row(job.path, job.key) for job in jobs]
 
 
@@ -157,7 +158,7 @@ def _embed_all(jobs: list[Job], model, cache: dict):
             frames.setdefault(setting(job, frame), {})[id(frame)] = frame
     known = {}
     for (crop, seed, damage), those in frames.items():
-        options = {"damage": damage} if damage else {}
+        options = {"transform": Corruption(*damage, model.sample_rate)} if damage else {}
         found = embed(
             model, unique_clips(those.values()), crop=crop, crop_seed=seed, **options, **cache
         )
@@ -182,7 +183,7 @@ def _stream_of(job: Job) -> tuple:
         epochs=unit.epochs,
         batch_size=unit.batch_size,
         seed=unit.seed,
-        parts=parts,
+        stochastic=parts,
         autocast=unit.autocast,
     )
     return (
@@ -218,7 +219,7 @@ def _embed_streams(jobs: list[Job], model, cache: dict, clock: Clock):
             seconds,
             processes,
         ):
-            if heard and cache.get("cache", ...) is None:
+            if heard and cache["cache"] is None:
                 sources[[*jobs][n]] = heard
             bar.update()
     return lambda job: sources[_stream_of(job)]
@@ -229,7 +230,7 @@ def embed_stream_and_test(
 ) -> tuple[Embeddings, EpochEmbeddings]:
     """The test clips as they sound once bn0 has drifted, and the draw in every epoch."""
     stream = embed_stream(model, drawn, **settings, **cache)
-    seed = crop_seed_at_test(settings["parts"], settings["seed"], settings["crop_seed"])
+    seed = crop_seed_at_test(settings["stochastic"], settings["seed"], settings["crop_seed"])
     return embed(
         with_bn_statistics(model, stream.bn0), test, crop=settings["crop"], crop_seed=seed, **cache
     ), stream
@@ -243,7 +244,7 @@ def _embed_stream_quietly(*call):
         heard = embed_stream_and_test(*call)
     finally:
         os.environ["PALMKIT_PROGRESS"] = before
-    return heard if call[-1].get("cache", ...) is None else None
+    return heard if call[-1]["cache"] is None else None
 
 
 def _run(unit: Trial, model, dataset: Dataset, source) -> tuple[dict, dict]:

@@ -6,7 +6,6 @@ import time
 
 import torch
 
-from palmkit.audio import CLIP_SAMPLES
 from palmkit.experiments.executor import count_jobs, threads
 from palmkit.experiments.variations import method_options
 from palmkit.methods import METHODS
@@ -52,7 +51,8 @@ class Clock:
 
     def clip(self) -> float:
         """Seconds to embed one clip, decoding apart."""
-        waveforms = torch.randn(4, CLIP_SAMPLES) / 10
+        samples = round(self.model.sample_rate * self.model.clip_seconds)
+        waveforms = torch.randn(4, samples) / 10
         self.model.encode_audio(waveforms)
         start = time.perf_counter()
         self.model.encode_audio(waveforms)

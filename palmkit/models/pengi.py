@@ -127,6 +127,10 @@ class Pengi:
         suffix = suffix.expand(len(prefix), -1, -1, -1)  # [b, c, s, width]
         return self.text.encode_suffix(suffix, lengths - 1, shared)
 
+    def audio_digest(self) -> str:
+        """sha256 of all that changes an embedding of audio, whatever the text encoder is."""
+        return self.digest("audio")
+
     def digest(self, *encoders: str) -> str:
         """sha256 of weights as they are now, config and preprocessing.
 

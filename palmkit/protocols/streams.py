@@ -1,9 +1,9 @@
 """Embeddings of every epoch in train mode: the protocol behind the published numbers.
 
-The released trainer calls `model.train()` on PENGI in every epoch. So a clip's embedding changes from
-epoch to epoch, and bn0 drifts to the dataset. No gradient goes through the audio encoder and no prompt
-reaches it, so these embeddings do not depend on the method. They are computed once for a draw and a
-seed, [epochs, n, dim], and `fit` takes its features from them instead of from a table.
+The released trainer calls `model.train()` on PENGI in every epoch. So a clip's embedding changes
+from epoch to epoch, and bn0 drifts to the dataset. No gradient goes through the audio encoder and
+no prompt reaches it, so these embeddings do not depend on the method. They are computed once for a
+draw and a seed, [epochs, n, dim], and `fit` takes its features from them instead of from a table.
 """
 
 from __future__ import annotations
@@ -59,13 +59,14 @@ def embed_stream(
     cache="default",
     autocast=False,
 ) -> EpochEmbeddings:
-    """Embed `clips` in each epoch as the published trainer does, in the batches in which `fit` shuffles.
+    """Embed `clips` in each epoch as the published trainer does, in the batches of `fit`.
 
-    clips, cache, crop, crop_seed: as in `embed`. stochastic: what is random, some of `PARTS`. Without
-    "crops" a clip has one crop, that of `embed`; with nothing random, every epoch is `embed`'s table.
+    clips, cache, crop, crop_seed: as in `embed`. stochastic: what is random, some of `PARTS`.
+    Without "crops" a clip has one crop, that of `embed`; with nothing random, every epoch is
+    `embed`'s table.
     autocast: half precision where PyTorch thinks it safe.
-    The cache keeps decoded waveforms (4 bytes a sample) and every epoch (4 n dim bytes). An interrupted
-    stream goes on, and a longer one begins where a shorter one ended.
+    The cache keeps decoded waveforms (4 bytes a sample) and every epoch (4 n dim bytes). An
+    interrupted stream goes on, and a longer one begins where a shorter one ended.
     Raises AudioError (path, and row of which CSV) and OSError (disk).
     """
     frame, root = as_frame(clips), cache_folder(cache)
@@ -77,9 +78,7 @@ def embed_stream(
     try:
         with TensorStore(root, "waveforms", waveform_provenance(model)) as waveforms:
             buffer = _ClipBuffer(frame, encoder, crop, crop_seed, waveforms)
-            setting = stream_provenance(
-                model, buffer.digests, encoder, batch_size, crop, crop_seed
-            )
+            setting = stream_provenance(model, buffer.digests, encoder, batch_size, crop, crop_seed)
             with TensorStore(root, "streams", setting) as store:
                 entries = _compute_epochs(buffer, store, epochs, batch_size)
     except audio.AudioError as error:
@@ -147,7 +146,7 @@ def _compute_epochs(buffer: _ClipBuffer, store, epochs: int, batch_size: int) ->
 
 
 class _ClipBuffer:
-    """The clips of a draw. A file is read once; what is the same in every epoch is computed once."""
+    """The clips of a draw. What is the same in every epoch is read and computed once."""
 
     def __init__(self, frame, encoder: TrainModeAudio, crop, crop_seed, store: TensorStore):
         self.paths = [str(path) for path in frame["path"]]
@@ -178,9 +177,7 @@ class _ClipBuffer:
             return number, None
         path, sha = self.paths[number], self.digests[number]
         if number not in self.waveforms:
-            self.waveforms[number] = read_waveform(
-                path, sha, self.model.sample_rate, self.store
-            )
+            self.waveforms[number] = read_waveform(path, sha, self.model.sample_rate, self.store)
         name = self.crop_seed
         if self.draws_crops:
             name = f"{self.crop_seed}:{self.encoder.seed}:{epoch}"
@@ -204,7 +201,7 @@ class _ClipBuffer:
         return torch.stack([inputs[number] for number in batch])
 
     def keep(self, number: int, value: torch.Tensor) -> None:
-        """Keep an input that is the same in every epoch, as far as memory allows, and not its waveform."""
+        """Keep an input instead of its waveform, if it is the same in every epoch and fits."""
         constant = not self.draws_crops or self.waveforms[number].numel() <= self.samples
         if constant and (len(self.precomputed) + 1) * value.nbytes <= BUFFER_BYTES:
             self.precomputed[number] = value.clone()
@@ -220,9 +217,7 @@ def read_waveform(path, sha: str, sample_rate: int, store: TensorStore) -> torch
     if entry is None:
         data = audio.read_bytes(path)
         if audio.digest(data) != sha:
-            raise audio.AudioError(
-                f"{path}: the file was changed while it was read; start again"
-            )
+            raise audio.AudioError(f"{path}: the file was changed while it was read; start again")
         waveform = audio.decode(data, path, sample_rate)
         store.put(sha, {"waveform": waveform.numpy()})
         entry = store.get(sha) or {"waveform": waveform.numpy()}  # mapped, if there is a cache

@@ -8,7 +8,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from palmkit.audio import SAMPLE_RATE
 from palmkit.results.diagnose import epoch_losses
 from palmkit.results.method_style import method_color, method_colors, method_label
 from palmkit.results.statistics import critical_difference, group_ranks, mean_ranks
@@ -32,23 +31,25 @@ def _legend_beside(ax) -> None:
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def plot_waveform(waveform, ax=None):
+def plot_waveform(waveform, ax=None, sample_rate=44_100):
     """[n] samples over seconds."""
     ax = _axes(ax, figsize=(7, 1.8))
-    seconds = np.arange(len(waveform)) / SAMPLE_RATE
+    seconds = np.arange(len(waveform)) / sample_rate
     ax.plot(seconds, waveform, linewidth=0.3, color="0.3")
-    ax.set(xlabel="time (s)", ylabel="amplitude", xlim=(0, len(waveform) / SAMPLE_RATE))
+    ax.set(xlabel="time (s)", ylabel="amplitude", xlim=(0, len(waveform) / sample_rate))
     return ax
 
 
-def plot_log_mel(log_mel, ax=None, hop=320, colorbar=True, frequencies=None, **limits):
+def plot_log_mel(
+    log_mel, ax=None, hop=320, colorbar=True, frequencies=None, sample_rate=44_100, **limits
+):
     """[frames, mel] in dB over seconds and mel band.
 
     hop: samples from frame to frame. limits: vmin, vmax in dB. frequencies: of each band in Hz, for
     an axis in kHz.
     """
     ax = _axes(ax, figsize=(7, 2.4))
-    extent = (0, len(log_mel) * hop / SAMPLE_RATE, 0, log_mel.shape[1])
+    extent = (0, len(log_mel) * hop / sample_rate, 0, log_mel.shape[1])
     style = dict(origin="lower", aspect="auto", cmap="magma", extent=extent)
     image = ax.imshow(log_mel.T, **style, **limits)
     ax.set(xlabel="time (s)", ylabel="mel band")

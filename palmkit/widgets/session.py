@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from sklearn.manifold import TSNE
 
-from palmkit.audio import AudioError, crop_clip, decode, read_bytes
+from palmkit.audio import AudioError, count_samples, crop_clip, decode, read_bytes
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
@@ -104,7 +104,7 @@ class Task:
         """Embeddings of `shots` training clips of each class."""
         drawn = draw_shots(self.data.train, shots, seed)
         on_batch = _on_batch(on_progress, "embedding the training clips")
-        return embed(self.model, drawn, on_batch=on_batch)
+        return embed(self.model, drawn, on_progress=on_batch)
 
     def trained(self, name: str, on_progress=no_progress, shots=16, seed=0, epochs=50) -> Run:
         """A method at the paper's settings. The first call trains it."""
@@ -159,7 +159,7 @@ def open_task(
         data = load_dataset(dataset, fold)
         model = model or _mini()
         on_batch = _on_batch(on_progress, "embedding the test clips")
-        test = embed(model, data.test, on_batch=on_batch)
+        test = embed(model, data.test, on_progress=on_batch)
         # The model itself, not its digest: two copies may be on two devices.
         key = model, data.name, fold, data.digest()
         return _tasks.setdefault(key, Task(model, data, test))
@@ -237,17 +237,22 @@ def clip_recording(task: Task, clip: int) -> Recording:
     """A test clip, cropped as it was for its embedding."""
     path = task.test.paths[clip]
     data = read_bytes(path)
-    waveform = crop_clip(decode(data, path), task.test.offsets[clip], path=path)[0]
+    waveform = _read_crop(task.model, data, path, task.test.offsets[clip])
     return _recording(task, task.clip_names[clip], data, waveform, task.test.features[clip])
 
 
 def uploaded_recording(task: Task, name: str, data: bytes) -> Recording:
     """A file from its bytes. The center of a long one is taken. Raises AudioError."""
-    waveform = crop_clip(decode(data, name), "center", path=name)[0]
+    waveform = _read_crop(task.model, data, name, "center")
     if waveform.abs().max() == 0:
         raise AudioError(f"{name}: is silent; is the microphone on?")
     feature = task.model.encode_audio(waveform[None])[0].cpu()
     return _recording(task, name, data, waveform, feature)
+
+
+def _read_crop(model, data: bytes, name: str, crop) -> torch.Tensor:
+    samples = count_samples(model.clip_seconds, model.sample_rate)
+    return crop_clip(decode(data, name, model.sample_rate), samples, crop, path=name)[0]
 
 
 @torch.inference_mode()

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from palmkit import METHODS, PALM, ZeroShot, fit, predict
-from palmkit.methods import PALMDagger
-from palmkit.corruptions import CORRUPTIONS, corrupt_clip
+from palmkit.corruptions import Corruption
 from palmkit.embeddings import embed
 from palmkit.experiments import rows, trials, variations
 from palmkit.experiments import run as units
 from palmkit.experiments.rows import load_method
+from palmkit.methods import PALMDagger
 from palmkit.results.per_class import class_frame, per_clip_accuracy
 from palmkit.results.statistics import seed_interval
 from palmkit.results.tables import intervals, setting, summarise
@@ -302,7 +302,9 @@ def test_tensors_and_method_of_a_row(method, options, run_row, dataset, tiny_pen
     )
     again = load_method(row, tmp_path / "run", tiny_pengi)
     varied = variations.modify_task(units.load_dataset(dataset), **options)
-    test = embed(tiny_pengi, varied.test, damage=options.get("damage"))
+    damage = options.get("damage")
+    transform = Corruption(*damage, 44_100) if damage else None
+    test = embed(tiny_pengi, varied.test, transform=transform)
     assert torch.equal(predict(again, test.features), tensors["logits"])
     assert not any(parameter.requires_grad for parameter in again.parameters())
 
@@ -345,49 +347,6 @@ def test_tensors_of_no_row(run_row, tiny_pengi, tmp_path):
 
 
 # Damage.
-
-TONE = torch.sin(2 * torch.pi * torch.arange(44100) * 1000 / 44100) + 0.5 * torch.sin(
-    2 * torch.pi * torch.arange(44100) * 8000 / 44100
-)
-
-
-def test_strengths_are_what_they_say():
-    noise = corrupt_clip(TONE, "noise", 10) - TONE
-    assert 10 * torch.log10(TONE.square().mean() / noise.square().mean()).item() == pytest.approx(
-        10, abs=0.1
-    )
-    assert torch.allclose(corrupt_clip(TONE, "level", -20), TONE / 10, atol=1e-6)
-    power = torch.fft.rfft(corrupt_clip(TONE, "band", 4000)).abs()  # 1 Hz a bin
-    assert power[1000] > 2e4 and power[8000] < 1
-    cut = corrupt_clip(TONE, "clipping", 0.25)
-    assert (cut.abs() > cut.abs().max() - 1e-6).double().mean().item() == pytest.approx(
-        0.25, abs=0.01
-    )
-    assert torch.equal(cut.abs() < cut.abs().max() - 1e-6, cut == TONE)
-
-
-def test_damage_repeats_and_noise_is_each_clip_s_own():
-    for kind in CORRUPTIONS:
-        assert torch.equal(corrupt_clip(TONE, kind, 0.5, "a"), corrupt_clip(TONE, kind, 0.5, "a"))
-    assert not torch.equal(corrupt_clip(TONE, "noise", 0, "a"), corrupt_clip(TONE, "noise", 0, "b"))
-    assert not corrupt_clip(torch.zeros(99), "noise", 0).any()
-    with pytest.raises(
-        ValueError, match="no damage 'wind'; there are noise, level, band, clipping"
-    ):
-        corrupt_clip(TONE, "wind", 1)
-
-
-def test_damaged_clips_have_cache_entries_of_their_own(dataset, tiny_pengi, tmp_path):
-    frame = units.load_dataset(dataset).test
-    settings = [None, ("noise", 0), ("noise", 20), ("level", -20)]
-    fresh = [embed(tiny_pengi, frame, damage=damage, cache=None).features for damage in settings]
-    for _ in range(2):  # computed, then read
-        cached = [
-            embed(tiny_pengi, frame, damage=damage, cache=tmp_path / "c").features
-            for damage in settings
-        ]
-        assert all(torch.equal(one, other) for one, other in zip(fresh, cached, strict=True))
-    assert len({features[0].numpy().tobytes() for features in fresh}) == 4
 
 
 def test_only_what_is_tested_on_is_damaged(run_row):

@@ -1,15 +1,25 @@
 """Reading audio: what a waveform becomes, and what is said of a file that cannot be used."""
 
+import concurrent.futures
 import random
 import re
+import time
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import torchaudio
 
-from palmkit import AudioError, embed, load_dataset, read_clip
-from palmkit.audio import CLIP_SAMPLES, SAMPLE_RATE, crop_clip, decode
+from palmkit import AudioError, audio, embed, load_dataset, read_clip
+from palmkit.audio import count_samples, crop_clip, resample
+
+SAMPLE_RATE = 44_100  # PENGI's, the default of `read_clip`
+CLIP_SAMPLES = 7 * SAMPLE_RATE
+
+
+def decode(data, path, sample_rate=SAMPLE_RATE):
+    return audio.decode(data, path, sample_rate)
 
 
 def samples(n, channels=1, seed=0):
@@ -190,7 +200,7 @@ def test_crop_outside_the_clip(length, crop):
         ValueError,
         match=rf"crop={crop}: .* 0\.\.{max(length - CLIP_SAMPLES, 0)} .*{length} samples",
     ):
-        crop_clip(torch.zeros(length), crop)
+        crop_clip(torch.zeros(length), CLIP_SAMPLES, crop)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +217,9 @@ def test_crop_outside_the_clip_names_the_file(read, tmp_path):
 class Stub:
     """A stand-in for Pengi where nothing is to be encoded."""
 
-    config = {"audio": {}}
+    sample_rate, clip_seconds = SAMPLE_RATE, 7.0
 
-    def digest(self, *encoders):
+    def digest(self):
         return "stub"
 
 
@@ -219,7 +229,7 @@ STUB = Stub()
 def test_crop_kinds():
     waveform = torch.arange(CLIP_SAMPLES + 9).float()
     for crop, start in {"start": 0, "center": 4, 0: 0, 3: 3, 9: 9}.items():
-        cropped, offset = crop_clip(waveform, crop)
+        cropped, offset = crop_clip(waveform, CLIP_SAMPLES, crop)
         assert offset == start and torch.equal(cropped, waveform[start : start + CLIP_SAMPLES]), (
             crop
         )
@@ -229,23 +239,23 @@ def test_random_crop_is_the_generator_s_draw_and_says_its_start():
     waveform = torch.arange(CLIP_SAMPLES + 1000).float()
     for seed in range(5):
         expected = random.Random(seed).randrange(1000)
-        cropped, offset = crop_clip(waveform, "random", random.Random(seed))
+        cropped, offset = crop_clip(waveform, CLIP_SAMPLES, "random", random.Random(seed))
         assert offset == expected == int(cropped[0])
-        again, _ = crop_clip(waveform, offset)
+        again, _ = crop_clip(waveform, CLIP_SAMPLES, offset)
         assert torch.equal(again, cropped)
 
 
 def test_crop_is_a_copy():
     """Changing the clip must not change the waveform it was cut from."""
     waveform = torch.zeros(CLIP_SAMPLES + 5)
-    crop_clip(waveform, "start")[0].fill_(1)
+    crop_clip(waveform, CLIP_SAMPLES, "start")[0].fill_(1)
     assert waveform.abs().max() == 0
 
 
 @pytest.mark.parametrize("length", [1, 7, 1000, CLIP_SAMPLES - 1, CLIP_SAMPLES, CLIP_SAMPLES + 1])
 def test_tiled_to_seven_seconds(length):
     waveform = torch.arange(length).float()
-    clip, start = crop_clip(waveform, "random", random.Random(0))
+    clip, start = crop_clip(waveform, CLIP_SAMPLES, "random", random.Random(0))
     assert clip.shape == (CLIP_SAMPLES,) and start == 0
     assert torch.equal(clip, (torch.arange(CLIP_SAMPLES) % length).float())
 
@@ -282,6 +292,85 @@ def test_integer_samples_are_scaled_to_one(tmp_path):
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.array([-32768, 0, 16384], "int16"), SAMPLE_RATE)
     assert decode(path.read_bytes(), path).tolist() == [-1.0, 0.0, 0.5]
+
+
+# Other rates and lengths than PENGI's.
+
+
+def test_a_model_s_rate_and_length(tmp_path):
+    """16 kHz, 4 s: resampled to that rate, tiled or cropped to that length."""
+    path = write(tmp_path / "clip.wav", samples(SAMPLE_RATE))
+    whole = audio.decode(path.read_bytes(), path, 16_000)
+    assert whole.shape == (16_000,)
+    clip = read_clip(path, sample_rate=16_000, seconds=4.0)
+    assert torch.equal(clip, whole.repeat(4))
+    assert torch.equal(
+        read_clip(path, "center", sample_rate=16_000, seconds=0.5), whole[4000:12_000]
+    )
+    assert count_samples(7.0, 44_100) == CLIP_SAMPLES and count_samples(0.1, 16_000) == 1600
+
+
+class Toy:
+    """A model with another rate and length: an embedding is the first samples of its waveform."""
+
+    sample_rate, clip_seconds = 16_000, 0.5
+
+    def digest(self):
+        return "toy"
+
+    def encode_audio(self, waveforms):
+        assert waveforms.shape[1:] == (8000,)
+        return waveforms[:, :4]
+
+
+def test_embed_reads_clips_as_its_model_wants_them(tmp_path):
+    path = write(tmp_path / "clip.wav", samples(2 * SAMPLE_RATE))
+    got = embed(Toy(), [path], cache=tmp_path / "cache")
+    whole = audio.decode(path.read_bytes(), path, 16_000)
+    start = got.offsets[0]
+    assert 0 < start < 24_000 and torch.equal(got.features[0], whole[start : start + 4])
+    for name, value in (("sample_rate", 22_050), ("clip_seconds", 0.4)):
+        other = Toy()
+        setattr(other, name, value)
+        other.encode_audio = lambda waveforms: -waveforms[:, :4]
+        assert not torch.equal(
+            embed(other, [path], cache=tmp_path / "cache").features, got.features
+        )
+
+
+# sha256 of what `resample` gives of these integers: the same on any processor.
+RESAMPLED = {
+    48_000: "dccfb846a9fb14d4d0365e2146a6c4254c787cc5db05c780dee8ad230b3268ab",
+    22_050: "f4d7f795dd6ccae1c77996c1c47ce9f3fa990fb558b691aefb720c217ad1be02",
+    16_000: "954ea86df79b25a31732c73984218cd86c75829499a0474b2aaa401303701f29",
+}
+
+
+@pytest.mark.parametrize("rate", RESAMPLED)
+def test_resampling_does_not_depend_on_the_processor(rate):
+    """The published kernel, applied in double precision: within a rounding of the published result."""
+    waveform = torch.from_numpy(np.random.default_rng(0).integers(-(2**15), 2**15, (2, rate)))
+    waveform = (waveform / 2**15).float()
+    got = resample(waveform, rate, SAMPLE_RATE)
+    assert got.dtype == torch.float32 and audio.digest(got.numpy().tobytes()) == RESAMPLED[rate]
+    published = torchaudio.transforms.Resample(rate, SAMPLE_RATE)(waveform)
+    assert (got - published).abs().max() < 1e-6
+
+
+def test_a_kernel_is_built_once(monkeypatch):
+    """However many threads need the same one at the same time."""
+    built, real = [], torchaudio.transforms.Resample
+
+    def build(*rates):
+        built.append(rates)
+        time.sleep(0.05)
+        return real(*rates)
+
+    monkeypatch.setattr(torchaudio.transforms, "Resample", build)
+    waveform = torch.zeros(1, 777)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: resample(waveform, 7770, 7777), range(8)))
+    assert built == [(7770, 7777)]
 
 
 # Waveforms that are no batch.

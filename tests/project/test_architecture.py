@@ -30,7 +30,7 @@ FLOORS = (
 KIT = {
     *("palmkit.storage", "palmkit.audio", "palmkit.tables", "palmkit.data", "palmkit.embeddings"),
     *("palmkit.models", "palmkit.methods", "palmkit.training", "palmkit.plugins"),
-    *("palmkit.checksums", "palmkit.corruptions", "palmkit.extras"),
+    *("palmkit.checksums", "palmkit.extras"),
 }
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from palmkit.datasets.archives import ESC10_CLASSES
 from palmkit.published import paper_datasets
-from palmkit.storage import PROJECT
+from palmkit.storage import notebooks_folder
 from palmkit_synthetic.tasks import TASKS
 
 NAMES = pd.read_csv(
-    PROJECT / "notebooks" / "data" / "class_names.csv",
+    notebooks_folder() / "data" / "class_names.csv",
     comment="#",
     index_col="class_name",
     keep_default_na=False,

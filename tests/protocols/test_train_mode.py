@@ -1,31 +1,25 @@
-"""The released protocol: each random part against its definition, and streams that repeat, go on and are shared."""
+"""The released protocol: each random part against its definition, and trials that run it."""
 
 import copy
 import json
-import random
 
-import numpy as np
-import pandas as pd
 import pytest
 import soundfile
 import torch
 import torch.nn.functional as F
+from noise import count_steps, embed_epochs, write_clips
 from reference import relative, within
 from safetensors.torch import load_file
 from scipy import stats
 from timm.layers import DropPath
 
 from palmkit import METHODS, PALM, embed, evaluate, fit, load_pengi, predict
-from palmkit.audio import CLIP_SAMPLES
 from palmkit.cli import main
 from palmkit.experiments import rows, trials
 from palmkit.experiments import run as units
 from palmkit.models.checkpoint import PENGI_CONFIG, PENGI_SIZES, build
-from palmkit.models.encoders import AudioEncoder
 from palmkit.protocols import prompt_files as prompts
-from palmkit.protocols import streams as released
 from palmkit.protocols import train_mode
-from palmkit.protocols.streams import embed_stream
 from palmkit.protocols.train_mode import (
     PARTS,
     TrainModeAudio,
@@ -36,68 +30,9 @@ from palmkit.protocols.train_mode import (
 from palmkit.results import tables as results
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+SAMPLES = 7 * 44_100
 EXACT = 1e-4  # relative, as for embeddings
 NAMES = ["bell", "dog", "rain"]
-
-
-def write_clips(folder, count=6, seconds=0.25):
-    folder.mkdir(exist_ok=True)
-    rng, paths = np.random.default_rng(0), [str(folder / f"clip{n}.wav") for n in range(count)]
-    for n, path in enumerate(paths):
-        soundfile.write(
-            path, rng.standard_normal(int(seconds * 44_100)) * 0.1 * (n + 1) / count, 44_100
-        )
-    return paths
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """Six clips as a table with labels."""
-    paths = write_clips(tmp_path_factory.mktemp("clips") / "short")
-    return pd.DataFrame({"path": paths, "label": [0, 1, 2] * 2})
-
-
-@pytest.fixture(scope="module")
-def long_clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips") / "long", 2, 8)
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """An encoder that costs next to nothing, for tests that count and compare."""
-    monkeypatch.setattr(
-        AudioEncoder,
-        "log_mel",
-        lambda self, waves: 30 * waves[:, : 965 * 64].unflatten(1, (965, 64)),
-    )
-    monkeypatch.setattr(
-        AudioEncoder,
-        "pooled",
-        lambda self, image: image[:, 0, : self.projection.linear1.in_features, ::8].mean(2),
-    )
-
-
-def listen(pengi, clips, epochs=2, **settings):
-    return embed_stream(pengi, clips, epochs, **{"batch_size": 4, "cache": None, **settings})
-
-
-def same(one, other):
-    assert torch.equal(one.features, other.features) and one.offsets == other.offsets
-    assert all(torch.equal(one.bn0[name], other.bn0[name]) for name in one.bn0)
-
-
-def count_steps(monkeypatch):
-    """A list that gets one entry a batch that the audio encoder hears."""
-    steps, real = [], TrainModeAudio.__call__
-    monkeypatch.setattr(
-        TrainModeAudio, "__call__", lambda self, *a: steps.append(a[1:]) or real(self, *a)
-    )
-    return steps
 
 
 # bn0.
@@ -112,7 +47,7 @@ def test_bn0_drifts_as_published(full):
     )
     before, ear = pengi.digest(), TrainModeAudio(pengi, ["bn0"])
     for step, batch in enumerate(table["batches"]):
-        embedding = ear(ear.start(waves[batch]), 0, step)
+        embedding = ear(ear.precompute(waves[batch]), 0, step)
         if step == 0:
             expected = F.normalize(table["embedding_batchstats_batch0"], dim=-1)
             within(EXACT, relative(embedding, expected), "released, batch statistics", full.name)
@@ -133,13 +68,13 @@ def test_bn0_drifts_as_published(full):
 
 def test_bn0_by_hand(tiny_pengi, clips):
     """Momentum 0.1, mean and unbiased variance over batch x frames of each band, batches as `fit` shuffles them."""
-    stream = listen(tiny_pengi, clips, parts=["bn0"], seed=3)
+    stream = embed_epochs(tiny_pengi, clips, stochastic=["bn0"], seed=3)
     bn0, generator = tiny_pengi.audio.bn0, torch.Generator().manual_seed(3)
     mean, var = bn0.running_mean.double(), bn0.running_var.double()
     waves = torch.stack(
         [torch.from_numpy(soundfile.read(p, dtype="float32")[0]) for p in clips["path"]]
     )
-    log_mels = tiny_pengi.audio.log_mel(waves.repeat(1, 28)[:, :CLIP_SAMPLES]).double()
+    log_mels = tiny_pengi.audio.log_mel(waves.repeat(1, 28)[:, :SAMPLES]).double()
     for _ in range(2):
         for batch in torch.randperm(6, generator=generator).split(4):
             band = log_mels[batch].flatten(0, 1)
@@ -229,8 +164,8 @@ def test_stripes_come_after_bn0_and_before_the_resize(tiny_pengi, monkeypatch):
         lambda x, frames: seen.append((x, frames)) or spec_augment(x, frames),
     )
     ear = TrainModeAudio(tiny_pengi, ["specaugment"], seed=5)
-    log_mel = ear.start(
-        torch.randn(2, CLIP_SAMPLES, generator=torch.Generator().manual_seed(0)) / 10
+    log_mel = ear.precompute(
+        torch.randn(2, SAMPLES, generator=torch.Generator().manual_seed(0)) / 10
     )
     embeddings = [ear(log_mel, 0, step) for step in (0, 1, 0)]
     assert torch.equal(embeddings[0], embeddings[2]) and not torch.allclose(
@@ -290,7 +225,7 @@ def test_each_part_does_something_and_only_its_own(tiny_pengi, clips):
     table = embed(tiny_pengi, clips, cache=None).features
     start = dict(tiny_pengi.audio.bn0.named_buffers())
     for part in PARTS:
-        stream = listen(tiny_pengi, clips, parts=[part])
+        stream = embed_epochs(tiny_pengi, clips, stochastic=[part])
         changes = (
             not torch.equal(stream.features[0], table),
             not torch.equal(stream.features[0], stream.features[1]),
@@ -315,21 +250,6 @@ def test_a_part_draws_the_same_whatever_else_is_on(tiny_pengi, monkeypatch):
     for parts in (["specaugment"], PARTS):
         TrainModeAudio(tiny_pengi, parts, seed=1)(log_mel, 0, 0)
     assert torch.equal(*masks)
-
-
-# Nothing random: the frozen protocol, bit for bit.
-
-
-@pytest.mark.parametrize("crop", ["random", "center"])
-def test_without_parts_a_stream_is_the_frozen_table(tiny_pengi, clips, long_clips, crop):
-    paths = [*clips["path"], *long_clips]
-    table = embed(tiny_pengi, paths, cache=None, crop=crop)
-    stream = listen(tiny_pengi, paths, parts=(), crop=crop)
-    assert (
-        all(torch.equal(epoch, table.features) for epoch in stream.features)
-        and len(stream.features) == 2
-    )
-    assert stream.offsets == [table.offsets] * 2 and any(table.offsets)
 
 
 @pytest.mark.parametrize("name", ["coop", "cocoop", "palm"])
@@ -406,177 +326,6 @@ def test_dropout_of_text_at_its_rate(tiny_pengi):
         tiny_pengi.project_text(torch.randn(500, 32))
     hook.remove()
     assert abs(dropped[0] - 0.5) < 4.5 * 0.5 / (500 * 64) ** 0.5
-
-
-# Streams: seeded, frozen outside, cached.
-
-
-def test_a_stream_repeats_and_touches_nothing(tiny_pengi, clips):
-    before = (
-        tiny_pengi.digest(),
-        torch.get_rng_state(),
-        random.getstate(),
-        np.random.get_state()[1].tolist(),
-    )
-    one = listen(tiny_pengi, clips)
-    after = (
-        tiny_pengi.digest(),
-        torch.get_rng_state(),
-        random.getstate(),
-        np.random.get_state()[1].tolist(),
-    )
-    assert before[0] == after[0] and torch.equal(before[1], after[1]) and before[2:] == after[2:]
-    assert not any(module.training for module in tiny_pengi.audio.modules())
-    torch.manual_seed(99)
-    same(one, listen(tiny_pengi, clips))
-    assert not torch.allclose(one.features, listen(tiny_pengi, clips, seed=1).features)
-    assert (
-        one.features.norm(dim=-1).allclose(torch.ones(2, 6))
-        and one.labels.tolist() == [0, 1, 2] * 2
-    )
-
-
-def test_an_error_leaves_the_model_as_it_was(tiny_pengi, clips, monkeypatch, quick):
-    before = tiny_pengi.digest()
-    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        listen(tiny_pengi, clips)
-    assert tiny_pengi.digest() == before and not any(
-        module.training for module in tiny_pengi.audio.modules()
-    )
-
-
-def test_an_interrupted_stream_goes_on_and_a_longer_one_begins_where_it_ended(
-    tiny_pengi, clips, cache, monkeypatch, quick
-):
-    whole = listen(tiny_pengi, clips, 3)
-    steps = count_steps(monkeypatch)
-    counted = TrainModeAudio.__call__
-
-    def die(self, x, epoch, step):
-        if (epoch, step) == (1, 1):
-            raise KeyboardInterrupt
-        return counted(self, x, epoch, step)
-
-    monkeypatch.setattr(TrainModeAudio, "__call__", die)
-    with pytest.raises(KeyboardInterrupt):
-        listen(tiny_pengi, clips, 2, cache=cache)
-    monkeypatch.setattr(TrainModeAudio, "__call__", counted)
-    steps.clear()
-    two = listen(tiny_pengi, clips, 2, cache=cache)
-    assert steps == [(1, 0), (1, 1)] and torch.equal(two.features, whole.features[:2])
-    steps.clear()
-    same(listen(tiny_pengi, clips, 3, cache=cache), whole)
-    assert steps == [(2, 0), (2, 1)]
-
-
-def test_damaged_entries_are_noticed(tiny_pengi, clips, cache, quick):
-    whole = listen(tiny_pengi, clips, cache=cache)
-    for pattern, message in (
-        ("streams/**/0001.safetensors", "computed anew"),
-        ("waveforms/**/*.npy", "decoded anew"),
-    ):
-        path = sorted(cache.glob(pattern))[0]
-        data = bytearray(path.read_bytes())
-        data[-3] ^= 1
-        path.write_bytes(data)
-        if "wave" in pattern:
-            sorted(cache.glob("streams/**/0000.safetensors"))[
-                0
-            ].unlink()  # or no waveform would be asked for
-        with pytest.warns(UserWarning, match=f"is not usable .*{message}"):
-            same(listen(tiny_pengi, clips, cache=cache), whole)
-        same(listen(tiny_pengi, clips, cache=cache), whole)
-
-
-def test_files_are_decoded_once(tiny_pengi, clips, long_clips, cache, monkeypatch, quick):
-    decoded, real = [], released.audio.decode
-    monkeypatch.setattr(
-        released.audio, "decode", lambda data, path: decoded.append(path) or real(data, path)
-    )
-    paths = [*clips["path"], *long_clips]
-    listen(tiny_pengi, paths, 3, cache=None, parts=["crops"])
-    assert sorted(decoded) == sorted(paths)
-    listen(tiny_pengi, paths, 1, cache=cache, parts=["crops"])
-    decoded.clear()
-    listen(tiny_pengi, paths, 2, cache=cache, parts=["crops"], seed=1)
-    assert not decoded
-
-
-def test_what_does_not_change_is_computed_once(tiny_pengi, clips, long_clips, monkeypatch, quick):
-    """Log-mels of short clips; of a long one a fresh crop each epoch, unless `crop` says which."""
-    started, real = [], TrainModeAudio.start
-    monkeypatch.setattr(
-        TrainModeAudio, "start", lambda self, x: started.append(len(x)) or real(self, x)
-    )
-    paths = [*clips["path"], long_clips[0]]
-    listen(tiny_pengi, paths, 3, parts=["crops", "bn0"])
-    assert sum(started) == 7 + 2
-    started.clear()
-    listen(tiny_pengi, paths, 3, parts=["crops", "bn0"], crop="start")
-    assert sum(started) == 7
-    kept = listen(tiny_pengi, paths, 3, parts=["bn0"])
-    started.clear()
-    monkeypatch.setattr(released, "KEPT_BYTES", 0)
-    same(listen(tiny_pengi, paths, 3, parts=["bn0"]), kept)
-    assert sum(started) == 3 * 7
-
-
-def test_crops_are_drawn_anew_each_epoch_and_seed(tiny_pengi, long_clips, quick):
-    one, two = (listen(tiny_pengi, long_clips, 3, parts=["crops"], seed=seed) for seed in (0, 1))
-    drawn = [start for stream in (one, two) for epoch in stream.offsets for start in epoch]
-    assert len(set(drawn)) == 12 and all(0 <= start < 44_100 for start in drawn)
-    table = embed(tiny_pengi, long_clips, cache=None, crop=one.offsets[1][0])
-    assert torch.equal(one.features[1, 0], table.features[0])
-    center = listen(tiny_pengi, long_clips, parts=["crops"], crop="center")
-    assert center.offsets == [[22_050, 22_050]] * 2
-    assert released.crop_seed_at_test(PARTS, 0, 0) != released.crop_seed_at_test(PARTS, 1, 0)
-    assert released.crop_seed_at_test(["bn0"], 1, 5) == 5
-
-
-def test_a_stream_s_key_names_all_that_changes_it(tiny_pengi, clips, cache, monkeypatch, quick):
-    steps = count_steps(monkeypatch)
-
-    def new(**settings):
-        steps.clear()
-        listen(tiny_pengi, settings.pop("clips", clips), 1, cache=cache, **settings)
-        return bool(steps)
-
-    assert new() and not new() and not new(parts=[part for part in PARTS if part != "text_dropout"])
-    for other in (
-        dict(seed=1),
-        dict(batch_size=3),
-        dict(parts=["bn0"]),
-        dict(crop="start"),
-        dict(crop_seed=1),
-    ):
-        assert new(**other) and not new(**other), other
-    assert new(clips=clips.iloc[::-1]) and not new()
-    monkeypatch.setitem(tiny_pengi.config, "projection_dropout", 0.25)
-    assert new()
-
-
-@pytest.mark.parametrize(
-    "settings, message",
-    [
-        (dict(parts=["bn1"]), "no random part 'bn1'; there are crops, bn0"),
-        (dict(batch_size=0), "nothing to do"),
-    ],
-)
-def test_settings_that_make_no_sense(tiny_pengi, clips, settings, message):
-    with pytest.raises(ValueError, match=message):
-        listen(tiny_pengi, clips, **settings)
-
-
-def test_a_file_that_cannot_be_read_is_named(tiny_pengi, tmp_path):
-    (tmp_path / "broken.wav").write_bytes(b"no sound")
-    frame = pd.DataFrame(
-        {"path": [str(tmp_path / "broken.wav")], "label": [0], "csv": "train.csv", "row": 7}
-    )
-    with pytest.raises(
-        released.audio.AudioError, match=r"broken.wav: cannot be decoded.*\(row 7 of train.csv\)"
-    ):
-        listen(tiny_pengi, frame)
 
 
 # Units.
@@ -670,7 +419,7 @@ def test_text_dropout_is_on_in_units_that_have_it(dataset, tmp_path, tiny_pengi,
             row["losses"]
             for row in units.run_trials(grid, tiny_pengi, tmp_path / "run", cache=cache)
         ]
-    assert len(list(cache.glob("streams/*/*"))) == 1
+    assert len(list(cache.glob("*/streams/*"))) == 1
     assert all(calm[0] != noisy[0] for calm, noisy in zip(*losses.values(), strict=True))
 
 
@@ -834,7 +583,7 @@ def test_a_published_prompt_loads_and_evaluates(full, tmp_path, name):
 
 
 def test_our_prompt_comes_back(tiny_pengi, clips, tmp_path):
-    stream = listen(tiny_pengi, clips)
+    stream = embed_epochs(tiny_pengi, clips)
     method = PALM(tiny_pengi, NAMES, seed=1)
     with text_dropout(tiny_pengi, 0):
         fit(method, stream.features, stream.labels, epochs=2, batch_size=4)

@@ -182,9 +182,9 @@ def test_embedding_has_progress_and_can_be_stopped(folder, mini, tmp_path):
 
     paths = session.load_dataset(folder).test["path"].tolist()
     with pytest.raises(session.Stopped):
-        session.embed(mini, paths, cache=tmp_path, batch_size=4, on_batch=on_progress)
+        session.embed(mini, paths, cache=tmp_path, batch_size=4, on_progress=on_progress)
     assert seen == [(4, 15)]
-    session.embed(mini, paths, cache=tmp_path, batch_size=16, on_batch=lambda *a: seen.append(a))
+    session.embed(mini, paths, cache=tmp_path, batch_size=16, on_progress=lambda *a: seen.append(a))
     assert seen[1:] == [(11, 11)]  # what was embedded before the stop is kept
 
 

@@ -1,0 +1,291 @@
+"""Embeddings of every epoch: they repeat, go on where they stopped, and are computed once."""
+
+import random
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from noise import assert_same, count_steps, embed_epochs
+
+from palmkit import AudioError, audio, embed
+from palmkit.audio import file_digest
+from palmkit.protocols import streams
+from palmkit.protocols.train_mode import PARTS, TrainModeAudio
+from palmkit.storage import TensorStore
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RECORDED_STARTS = [[39764, 38744], [36285, 21572], [39142, 5039]]
+RECORDED_FEATURES = [
+    -0.1461543,
+    -0.07125492,
+    0.007104688,
+    0.02992158,
+    -0.03518642,
+    0.08914401,
+    0.09258037,
+    -0.002363622,
+    0.06879625,
+    -0.04384682,
+    0.005526819,
+    -0.1799264,
+    -0.06215549,
+    -0.09939961,
+    0.04514967,
+    0.04100525,
+    -0.1556543,
+    -0.0270676,
+    0.08838761,
+    -0.02876543,
+    -0.02846408,
+    -0.07097305,
+    -0.2080227,
+    0.09472264,
+    -0.05634282,
+    -0.1150614,
+    -0.04015673,
+    0.07393332,
+    -0.1029883,
+    0.0001095705,
+    0.06432533,
+    0.001009656,
+    -0.2351123,
+    -0.009196558,
+    0.04875925,
+    -0.2741888,
+]
+RECORDED_MEAN = [-9.915952, -13.25648, -10.54521]
+
+
+# Nothing random: the frozen protocol, bit for bit.
+
+
+@pytest.mark.parametrize("crop", ["random", "center"])
+def test_without_parts_a_stream_is_the_frozen_table(tiny_pengi, clips, long_clips, crop):
+    paths = [*clips["path"], *long_clips]
+    table = embed(tiny_pengi, paths, cache=None, crop=crop)
+    stream = embed_epochs(tiny_pengi, paths, stochastic=(), crop=crop)
+    assert (
+        all(torch.equal(epoch, table.features) for epoch in stream.features)
+        and len(stream.features) == 2
+    )
+    assert stream.offsets == [table.offsets] * 2 and any(table.offsets)
+
+
+# Streams: seeded, frozen outside, cached.
+
+
+def test_a_stream_repeats_and_touches_nothing(tiny_pengi, clips):
+    before = (
+        tiny_pengi.digest(),
+        torch.get_rng_state(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+    )
+    one = embed_epochs(tiny_pengi, clips)
+    after = (
+        tiny_pengi.digest(),
+        torch.get_rng_state(),
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+    )
+    assert before[0] == after[0] and torch.equal(before[1], after[1]) and before[2:] == after[2:]
+    assert not any(module.training for module in tiny_pengi.audio.modules())
+    torch.manual_seed(99)
+    assert_same(one, embed_epochs(tiny_pengi, clips))
+    assert not torch.allclose(one.features, embed_epochs(tiny_pengi, clips, seed=1).features)
+    assert (
+        one.features.norm(dim=-1).allclose(torch.ones(2, 6))
+        and one.labels.tolist() == [0, 1, 2] * 2
+    )
+
+
+def test_an_error_leaves_the_model_as_it_was(tiny_pengi, clips, monkeypatch, quick):
+    before = tiny_pengi.digest()
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        embed_epochs(tiny_pengi, clips)
+    assert tiny_pengi.digest() == before and not any(
+        module.training for module in tiny_pengi.audio.modules()
+    )
+
+
+def test_an_interrupted_stream_goes_on_and_a_longer_one_begins_where_it_ended(
+    tiny_pengi, clips, cache, monkeypatch, quick
+):
+    whole = embed_epochs(tiny_pengi, clips, 3)
+    steps = count_steps(monkeypatch)
+    counted = TrainModeAudio.__call__
+
+    def die(self, x, epoch, step):
+        if (epoch, step) == (1, 1):
+            raise KeyboardInterrupt
+        return counted(self, x, epoch, step)
+
+    monkeypatch.setattr(TrainModeAudio, "__call__", die)
+    with pytest.raises(KeyboardInterrupt):
+        embed_epochs(tiny_pengi, clips, 2, cache=cache)
+    monkeypatch.setattr(TrainModeAudio, "__call__", counted)
+    steps.clear()
+    two = embed_epochs(tiny_pengi, clips, 2, cache=cache)
+    assert steps == [(1, 0), (1, 1)] and torch.equal(two.features, whole.features[:2])
+    steps.clear()
+    assert_same(embed_epochs(tiny_pengi, clips, 3, cache=cache), whole)
+    assert steps == [(2, 0), (2, 1)]
+
+
+@pytest.mark.parametrize("kind", ["streams", "waveforms"])
+def test_damaged_entries_are_noticed(kind, tiny_pengi, clips, cache, quick):
+    """An epoch, or a waveform that an epoch needs: computed anew, once, with the same result."""
+    whole = embed_epochs(tiny_pengi, clips, cache=cache)
+    path = sorted(cache.glob(f"*/{kind}/**/*.shard"))[0]
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    settings = dict(cache=cache) if kind == "streams" else dict(cache=cache, seed=1)
+    expected = whole if kind == "streams" else embed_epochs(tiny_pengi, clips, seed=1)
+    with pytest.warns(UserWarning, match=f"{kind}.* is not usable .*computed anew"):
+        assert_same(embed_epochs(tiny_pengi, clips, **settings), expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert_same(embed_epochs(tiny_pengi, clips, **settings), expected)
+
+
+def test_long_waveforms_are_mapped(long_clips, cache):
+    """From their first use on, so that memory does not hold a whole dataset."""
+    path, waveforms = long_clips[0], []
+    for _ in range(2):
+        with TensorStore(cache, "waveforms", {"sample_rate": 44_100}) as store:
+            waveforms.append(streams.read_waveform(path, file_digest(path), 44_100, store))
+    expected = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
+    assert all(torch.equal(waveform, expected) for waveform in waveforms)
+    assert len(list(cache.glob("**/*.entry"))) == 1
+    if sys.platform == "linux":
+        maps = Path("/proc/self/maps").read_text()
+        assert maps.count(str(next(cache.glob("**/*.entry")))) == 2
+
+
+def test_a_file_that_changes_meanwhile_is_refused(clips, cache):
+    with (
+        TensorStore(cache, "waveforms", {}) as store,
+        pytest.raises(AudioError, match="was changed while it was read"),
+    ):
+        streams.read_waveform(clips["path"][0], "another digest", 44_100, store)
+
+
+def test_a_stream_is_as_it_was(tiny_pengi, clips, long_clips, quick):
+    """Recorded before streams were kept in the store: starts of crops, and what they give.
+
+    With an encoder whose arithmetic is simple; its rounding depends on the processor a little.
+    """
+    stream = embed_epochs(tiny_pengi, [*clips["path"], *long_clips], 3, seed=1)
+    assert [epoch[6:] for epoch in stream.offsets] == RECORDED_STARTS
+    assert all(epoch[:6] == [0] * 6 for epoch in stream.offsets)
+    got = stream.features[:, ::3, :4].flatten().tolist()
+    assert got == pytest.approx(RECORDED_FEATURES, abs=2e-6)
+    assert stream.bn0["running_mean"][:3].tolist() == pytest.approx(RECORDED_MEAN, abs=1e-5)
+
+
+def test_files_are_decoded_once(tiny_pengi, clips, long_clips, cache, monkeypatch, quick):
+    decoded, real = [], audio.decode
+
+    def decode(data, path, sample_rate):
+        decoded.append(path)
+        return real(data, path, sample_rate)
+
+    monkeypatch.setattr(audio, "decode", decode)
+    paths = [*clips["path"], *long_clips]
+    embed_epochs(tiny_pengi, paths, 3, cache=None, stochastic=["crops"])
+    assert sorted(decoded) == sorted(paths)
+    embed_epochs(tiny_pengi, paths, 1, cache=cache, stochastic=["crops"])
+    decoded.clear()
+    embed_epochs(tiny_pengi, paths, 2, cache=cache, stochastic=["crops"], seed=1)
+    assert not decoded
+
+
+def test_what_does_not_change_is_computed_once(tiny_pengi, clips, long_clips, monkeypatch, quick):
+    """Log-mels of short clips; of a long one a fresh crop each epoch, unless `crop` says which."""
+    started, real = [], TrainModeAudio.precompute
+
+    def precompute(self, waveforms):
+        started.append(len(waveforms))
+        return real(self, waveforms)
+
+    monkeypatch.setattr(TrainModeAudio, "precompute", precompute)
+    paths = [*clips["path"], long_clips[0]]
+    embed_epochs(tiny_pengi, paths, 3, stochastic=["crops", "bn0"])
+    assert sum(started) == 7 + 2
+    started.clear()
+    embed_epochs(tiny_pengi, paths, 3, stochastic=["crops", "bn0"], crop="start")
+    assert sum(started) == 7
+    kept = embed_epochs(tiny_pengi, paths, 3, stochastic=["bn0"])
+    started.clear()
+    monkeypatch.setattr(released, "BUFFER_BYTES", 0)
+    assert_same(embed_epochs(tiny_pengi, paths, 3, stochastic=["bn0"]), kept)
+    assert sum(started) == 3 * 7
+
+
+def test_crops_are_drawn_anew_each_epoch_and_seed(tiny_pengi, long_clips, quick):
+    one, two = (
+        embed_epochs(tiny_pengi, long_clips, 3, stochastic=["crops"], seed=seed) for seed in (0, 1)
+    )
+    drawn = [start for stream in (one, two) for epoch in stream.offsets for start in epoch]
+    assert len(set(drawn)) == 12 and all(0 <= start < 44_100 for start in drawn)
+    table = embed(tiny_pengi, long_clips, cache=None, crop=one.offsets[1][0])
+    assert torch.equal(one.features[1, 0], table.features[0])
+    center = embed_epochs(tiny_pengi, long_clips, stochastic=["crops"], crop="center")
+    assert center.offsets == [[22_050, 22_050]] * 2
+    assert streams.crop_seed_at_test(PARTS, 0, 0) != streams.crop_seed_at_test(PARTS, 1, 0)
+    assert streams.crop_seed_at_test(["bn0"], 1, 5) == 5
+
+
+def test_a_stream_s_key_names_all_that_changes_it(tiny_pengi, clips, cache, monkeypatch, quick):
+    steps = count_steps(monkeypatch)
+
+    def new(**settings):
+        steps.clear()
+        embed_epochs(tiny_pengi, settings.pop("clips", clips), 1, cache=cache, **settings)
+        return bool(steps)
+
+    assert (
+        new()
+        and not new()
+        and not new(stochastic=[part for part in PARTS if part != "text_dropout"])
+    )
+    for other in (
+        dict(seed=1),
+        dict(batch_size=3),
+        dict(stochastic=["bn0"]),
+        dict(crop="start"),
+        dict(crop_seed=1),
+    ):
+        assert new(**other) and not new(**other), other
+    assert new(clips=clips.iloc[::-1]) and not new()
+    monkeypatch.setitem(tiny_pengi.config, "projection_dropout", 0.25)
+    assert new()
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        (dict(stochastic=["bn1"]), "no random part 'bn1'; there are crops, bn0"),
+        (dict(batch_size=0), "nothing to do"),
+    ],
+)
+def test_settings_that_make_no_sense(tiny_pengi, clips, settings, message):
+    with pytest.raises(ValueError, match=message):
+        embed_epochs(tiny_pengi, clips, **settings)
+
+
+def test_a_file_that_cannot_be_read_is_named(tiny_pengi, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    frame = pd.DataFrame(
+        {"path": [str(tmp_path / "broken.wav")], "label": [0], "csv": "train.csv", "row": 7}
+    )
+    with pytest.raises(AudioError, match=r"broken.wav: cannot be decoded.*\(row 7 of train.csv\)"):
+        embed_epochs(tiny_pengi, frame)
