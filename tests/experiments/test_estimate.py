@@ -4,6 +4,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from noise import count_embeddings
 from standin import make_dataset
 
 from palmkit import load_pengi
@@ -92,12 +93,12 @@ def test_plan_is_what_the_run_then_does(home, known_clock, mini):
     assert table.loc["Beijing-Opera", "clips"] == 20  # every clip is tested in some fold
     units = make_grid(datasets=datasets[:2], **settings)
     run_trials(units[:4], mini, "one")
-    embedded = len([*(home / "cache").rglob("*.safetensors")])
+    embedded = count_embeddings(home / "cache")
     again = planning.estimate_cost(mini, "one", datasets, **settings).table.set_index("dataset")
     assert dict(again["done"]) == {"Beijing-Opera": 4, "SESA": 0, "CREMA-D": 0}
     assert again.loc["Beijing-Opera", "train_s"] < table.loc["Beijing-Opera", "train_s"]
     run_trials(units, mini, "one")
-    clips = len([*(home / "cache").rglob("*.safetensors")])
+    clips = count_embeddings(home / "cache")
     assert clips == table["clips"][:2].sum() and embedded < clips
     disk = sum(
         p.stat().st_blocks * 512

@@ -164,7 +164,7 @@ def test_a_damaged_row_is_reported_and_run_again(dataset, run, tiny_pengi):
 
 def test_a_full_disk_loses_nothing(dataset, run, tiny_pengi, monkeypatch):
     import errno
-    import tempfile
+    import os
 
     grid = trials.make_grid(["palm", "coop"], [dataset], [1], [0], shots=2, epochs=1)
     units.run_trials(grid[:1], tiny_pengi, run)
@@ -173,7 +173,7 @@ def test_a_full_disk_loses_nothing(dataset, run, tiny_pengi, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tempfile, "NamedTemporaryFile", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="Free some space.*will be used again"):
             units.run_trials(grid, tiny_pengi, run)
     assert len(list(run.glob("rows/*/*.json"))) == 1 and not list(run.glob("rows/*/.*"))

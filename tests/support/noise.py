@@ -6,6 +6,7 @@ import torch
 
 from palmkit.protocols.streams import embed_stream
 from palmkit.protocols.train_mode import TrainModeAudio
+from palmkit.storage import MAGIC
 
 
 def write_clips(folder, count=6, seconds=0.25):
@@ -35,3 +36,8 @@ def count_steps(monkeypatch):
         TrainModeAudio, "__call__", lambda self, *a: steps.append(a[1:]) or real(self, *a)
     )
     return steps
+
+
+def count_embeddings(cache) -> int:
+    """Entries in all shards of a cache, by the magic of their headers."""
+    return sum(path.read_bytes().count(MAGIC) for path in cache.rglob("embeddings/*/*.shard"))
