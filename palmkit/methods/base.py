@@ -6,6 +6,7 @@ it, write `forward`. A method with a closed form overrides `fit`.
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import torch
@@ -22,6 +23,39 @@ FREE_COLORS = ("#d55e00", "#ca9161", "#fbafe4", "#ece133", "#56b4e9")
 
 def normalize(x: torch.Tensor) -> torch.Tensor:
     return F.normalize(x, dim=-1)
+
+
+def draw_normal(shape, generator: torch.Generator) -> torch.Tensor:
+    """The numbers of `torch.randn(shape, generator=generator)` in float64, on every processor.
+
+    torch.randn's vectorised logarithm and cosine differ between processors in the last bit of
+    float32. This draws the same uniforms, which are exact everywhere, and does the same Box-Muller
+    transform in double precision. The result equals torch.randn to 3e-6, and the generator is left
+    in the same state.
+    """
+    n = math.prod(shape)
+    if n < 16:  # torch.randn itself computes one number at a time, in double precision
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(n, generator=generator)
+    blocks = uniform[: n // 16 * 16].view(-1, 16)
+    normal = torch.empty(n, dtype=torch.float64)
+    normal[: blocks.numel()] = box_muller(blocks)
+    if n % 16:  # torch.randn draws its last 16 numbers again
+        normal[-16:] = box_muller(torch.rand(1, 16, generator=generator))
+    return normal.view(shape)
+
+
+def box_muller(uniform: torch.Tensor) -> torch.Tensor:
+    """Uniform [blocks, 16] in [0, 1) -> normal [16 blocks], float64: pairs are 8 places apart."""
+    first, second = uniform.double().split(8, 1)
+    radius = (-2 * (1 - first).log()).sqrt()
+    angle = 2 * math.pi * second
+    return torch.cat([radius * angle.cos(), radius * angle.sin()], 1).flatten()
+
+
+def draw_uniform(shape, bound: float, generator: torch.Generator) -> torch.Tensor:
+    """Float64 in [-bound, bound); equals `Tensor.uniform_(-bound, bound)` of float32 to 1e-7."""
+    return bound * (2 * torch.rand(shape, generator=generator).double() - 1)
 
 
 class Method(nn.Module):
@@ -73,7 +107,8 @@ class Method(nn.Module):
 
     def logits(self, audio_features, text_features) -> torch.Tensor:
         """logit_scale * cosine of [b, dim] with unit text embeddings [c, dim] -> [b, c]."""
-        return self.model.logit_scale * normalize(audio_features) @ text_features.T
+        audio = normalize(audio_features.to(text_features.dtype))
+        return self.model.logit_scale * audio @ text_features.T
 
     def prompt_learner_state(self) -> dict[str, torch.Tensor]:
         """What was learned, on the CPU: all parameters, under their published names if any."""

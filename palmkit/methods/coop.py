@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from palmkit.methods.base import INITIAL_STD, Method, normalize
+from palmkit.methods.base import INITIAL_STD, Method, draw_normal, draw_uniform, normalize
 from palmkit.models.base import PromptableText, find_missing
 
 CONTEXT_LENGTH = 16
@@ -38,14 +40,11 @@ class CoOp(Method):
         self.register_buffer("start", model.embed_tokens(start).clone())  # [1, 1, width]
         self.register_buffer("names", model.embed_tokens(suffix).clone())  # [c, s, width]
         self.register_buffer("lengths", lengths)  # [c]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.draw_parameters(context_length)
+        self.draw_parameters(context_length, torch.Generator().manual_seed(seed))
 
-    def draw_parameters(self, context_length: int) -> None:
-        """Initial values, all from the seeded global generator."""
-        context = INITIAL_STD * torch.randn(context_length, self.model.text_width)
-        self.context = nn.Parameter(context.to(self.model.device))
+    def draw_parameters(self, context_length: int, generator: torch.Generator) -> None:
+        context = INITIAL_STD * draw_normal((context_length, self.model.text_width), generator)
+        self.context = nn.Parameter(context.to(self.model.device, self.model.dtype))
 
     def text_features(self, context) -> torch.Tensor:
         """Context vectors [b, context_length, width] -> unit text embeddings [b, c, dim]."""
@@ -82,18 +81,20 @@ class CoCoOp(CoOp):
     # Tokens that go through the text encoder at once: this bounds memory and changes nothing else.
     max_tokens = 8192
 
-    def draw_parameters(self, context_length: int) -> None:
-        super().draw_parameters(context_length)
+    def draw_parameters(self, context_length: int, generator: torch.Generator) -> None:
+        super().draw_parameters(context_length, generator)
         dim, width = self.model.dim, self.model.text_width
         if dim < 16:
             raise ValueError(
                 f"COCOOP's meta-net has a sixteenth of the features' width, which is {dim}: too few"
             )
-        self.meta_net = nn.Sequential()
-        self.meta_net.add_module("linear1", nn.Linear(dim, dim // 16))
-        self.meta_net.add_module("relu", nn.ReLU())
-        self.meta_net.add_module("linear2", nn.Linear(dim // 16, width))
-        self.meta_net.to(self.model.device)
+        self.meta_net = nn.Sequential(
+            OrderedDict(
+                linear1=draw_linear(dim, dim // 16, generator),
+                relu=nn.ReLU(),
+                linear2=draw_linear(dim // 16, width, generator),
+            )
+        ).to(self.model.device, self.model.dtype)
 
     def clip_logits(self, audio, context) -> torch.Tensor:
         """Unit audio embeddings [b, dim], a context for each [b, length, width] -> logits [b, c]."""
@@ -101,7 +102,7 @@ class CoCoOp(CoOp):
         return self.model.logit_scale * torch.einsum("bd,bcd->bc", audio, text)
 
     def forward(self, audio_features):
-        audio = normalize(audio_features)
+        audio = normalize(audio_features.to(self.context.dtype))
         context = self.context + self.meta_net(audio)[:, None]  # [b, context_length, width]
         tokens = self.names.shape[0] * self.names.shape[1] + 1 + len(self.context)
         clips = max(1, self.max_tokens // tokens)
@@ -112,6 +113,15 @@ class CoCoOp(CoOp):
         return torch.cat(
             [checkpoint(self.clip_logits, *chunk, use_reentrant=False) for chunk in chunks]
         )
+
+
+def draw_linear(d_in: int, d_out: int, generator: torch.Generator) -> nn.Linear:
+    """nn.Linear with its default initial values (weight, then bias) from a generator, in float64."""
+    linear = nn.utils.skip_init(nn.Linear, d_in, d_out, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in (linear.weight, linear.bias):
+            parameter.copy_(draw_uniform(parameter.shape, d_in**-0.5, generator))
+    return linear
 
 
 def tokenize_suffixes(model, class_names, context_length: int):

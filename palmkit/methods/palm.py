@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from palmkit.methods.base import INITIAL_STD, Method, normalize
+from palmkit.methods.base import INITIAL_STD, Method, draw_normal, normalize
 from palmkit.models.base import StochasticText
 
 PALM_INITS = ("published", "text", "audio")
@@ -47,10 +47,9 @@ class PALM(Method):
             )
         self.init, self.fixed_lambda = init, fixed_lambda
         self.encode_class_names()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.z = nn.Parameter((INITIAL_STD * torch.randn(self.f.shape)).to(self.f))
-            lambda_logits = torch.rand(len(self.f)).to(self.f)
+        generator = torch.Generator().manual_seed(seed)
+        self.z = nn.Parameter((INITIAL_STD * draw_normal(self.f.shape, generator)).to(self.f))
+        lambda_logits = torch.rand(len(self.f), generator=generator).to(self.f)
         if init == "text":
             self.z.data.copy_(self.f)
         if fixed_lambda is None:

@@ -20,6 +20,7 @@ from palmkit.models.encoders import VOCABULARY, AudioEncoder, TextEncoder
 # What tensors cannot tell (PENGI's config and code; the layout is that of a config.json beside the checkpoint).
 PENGI_CONFIG = {
     "note": "",  # a sentence that every output of this checkpoint should carry, say "random weights"
+    "precision": "float32",  # of the encoders and of methods: "float32" or "float64"
     "projection_dropout": 0.5,
     "audio": {
         "hop_size": 320,
@@ -31,6 +32,7 @@ PENGI_CONFIG = {
     },
     "text": {"num_attention_heads": 8, "layer_norm_eps": 1e-5, "enc_text_len": 40},
 }
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 # What its tensors tell.
 PENGI_SIZES = {
     "d_proj": 1024,
@@ -132,6 +134,10 @@ def merge_config(config: dict) -> dict:
             merged[key].update({k: v for k, v in config.get(key, {}).items() if k in value})
         else:
             merged[key] = config.get(key, value)
+    if merged["precision"] not in PRECISIONS:
+        raise CheckpointError(
+            f"precision={merged['precision']!r} in a config must be one of {', '.join(PRECISIONS)}"
+        )
     return merged
 
 

@@ -84,7 +84,7 @@ class AudioEncoder(nn.Module):
             pad_mode="reflect",
             return_complex=True,
         )
-        return (spectrum.real.square() + spectrum.imag.square()).to(waveforms.dtype)
+        return (spectrum.real.square() + spectrum.imag.square()).to(self.mel.dtype)
 
     @staticmethod
     def chunks(x, clips: int):

@@ -15,6 +15,7 @@ from palmkit.models.base import choose_device
 from palmkit.models.checkpoint import (
     ASSUMED,
     PENGI_SIZES,
+    PRECISIONS,
     CheckpointError,
     add_stft_kernels,
     build,
@@ -50,10 +51,12 @@ class Pengi:
         device: torch.device,
         name: str = "PENGI",
     ):
-        self.audio = audio.to(device).eval().requires_grad_(False)
-        self.text = text.to(device).eval().requires_grad_(False)
+        # Double precision makes results independent of the processor; MPS does not have it.
+        precision = "float32" if device.type == "mps" else config.get("precision", "float32")
+        self.dtype = PRECISIONS[precision]
+        self.audio = audio.to(device, self.dtype).eval().requires_grad_(False)
+        self.text = text.to(device, self.dtype).eval().requires_grad_(False)
         self.config, self.device, self.name, self.note = config, device, name, ""
-        self.dtype = torch.float32
         self.dim = audio.projection.linear1.out_features
         self.text_width = text.width
 
@@ -68,14 +71,14 @@ class Pengi:
         self._note = note
 
     def encode_audio(self, waveforms) -> torch.Tensor:
-        """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim], without gradient."""
+        """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim] in float32, no gradient."""
         waveforms = torch.as_tensor(waveforms, dtype=torch.float32)
         shape = list(waveforms.shape)
         if len(shape) != 2 or 0 in shape or shape[1] <= len(self.audio.window) // 2:
             raise ValueError(f"encode_audio takes waveforms [n, samples], not of shape {shape}")
         with torch.inference_mode():
-            embedding = self.batched(self.audio.eval(), waveforms.to(self.device))
-            embedding = F.normalize(embedding, dim=-1)
+            embedding = self.batched(self.audio.eval(), waveforms.to(self.device, self.dtype))
+            embedding = F.normalize(embedding, dim=-1).float()
         return embedding.clone()  # outside of inference mode: autograd accepts it as an input
 
     def batched(self, module, x) -> torch.Tensor:

@@ -138,4 +138,6 @@ class TrainModeAudio:
             latent = x if self.deterministic else self.latent(x, epoch, step)
             with seeded(self.model.device, self.seed, "audio_dropout", epoch, step):
                 embedding = self.model.batched(self.encoder.projection, latent)
-        return F.normalize(embedding.float(), dim=-1)
+        # Half precision is normalised in float32, double precision in double.
+        embedding = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
+        return F.normalize(embedding, dim=-1).float()
