@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from palmkit.methods.base import Method
-from palmkit.models.pengi import PROMPT as ZERO_SHOT_PROMPT  # noqa: F401 (widgets import it)
 
 
 class ZeroShot(Method):

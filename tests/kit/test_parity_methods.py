@@ -16,6 +16,7 @@ from palmkit import PALM, CoCoOp, CoOp, draw_shots, evaluate, fit
 pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = {"coop": CoOp, "cocoop": CoCoOp, "palm": PALM}
 TRAJECTORY = 1e-3  # relative
+INITIAL = 3e-7  # relative: the published draw itself depends on the processor in the last bit
 EXACT = 1e-5  # relative, against the padded computation in float64
 
 
@@ -188,7 +189,7 @@ def test_initial_values(compact, tiny_pengi, name, seed):
         "a global generator was used"
     )
     expected = drawn_as_published(name, seed, classes=5, dim=64, width=32)
-    assert_same(method.prompt_learner_state(), expected, 1e-7, f"{name} initial", "compact")
+    assert_same(method.prompt_learner_state(), expected, INITIAL, f"{name} initial", "compact")
 
 
 # The few-shot draw.
