@@ -251,7 +251,7 @@ def test_lambdas_by_hand_are_palm(task):
     palm = task.trained("palm").method
     text = session.mixed_text(palm, palm.lambdas.detach())
     assert torch.allclose(
-        100 * task.test.features @ text.T, predict(palm, task.test.features), atol=1e-4
+        100 * task.features @ text.T, predict(palm, task.test.features), atol=1e-4
     )
     ends = session.mixed_text(palm, torch.tensor([[0.0] * 3, [1.0] * 3]))
     assert torch.allclose(ends[0], palm.f) and torch.allclose(
@@ -266,8 +266,8 @@ def test_the_plane_of_a_class_holds_its_logits(task):
         session.mixed_text(palm, torch.tensor([0.2, 0.9, 0.5])),
     )
     assert plane(palm.f)[1] == pytest.approx([1, 0], abs=1e-6)
-    seen = plane(task.test.features) @ plane(text)[1]
-    assert seen == pytest.approx((task.test.features @ text[1]).numpy(), abs=1e-5)
+    seen = plane(task.features) @ plane(text)[1]
+    assert seen == pytest.approx((task.features @ text[1]).numpy(), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", session.PROJECTIONS)
