@@ -8,6 +8,7 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,8 @@ def read_dataset(root, fold: int | None = None) -> Dataset:
 def _check_fold(root: Path, name: str, fold: int | None) -> None:
     """Raise DatasetError if a folder has no such fold."""
     folds = find_folds(root)
+    if fold is not None and (isinstance(fold, bool) or not isinstance(fold, Integral)):
+        raise DatasetError(f"fold={fold!r}: use a whole number, or None for a single split")
     if fold is None and folds != [None]:
         raise DatasetError(f"{name} has the folds {folds}: choose one, fold={folds[0]} for example")
     if split_path(root, "train", fold).is_file():
@@ -142,8 +145,10 @@ def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFr
     """
     if shots == -1:
         return train.copy()
-    if shots < 1:
-        raise ValueError(f"shots={shots}: use 1 or more, or -1 for all clips")
+    if not isinstance(shots, Integral) or shots < 1:
+        raise ValueError(f"shots={shots!r}: use 1 or more, or -1 for all clips")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r}: use a whole number from 0 to {2**32 - 1}")
     # What np.random.seed(seed) starts, without touching the global generator.
     stream = np.random.RandomState(seed)
     chosen, short = [], []

@@ -24,7 +24,7 @@ class DatasetError(ValueError):
 def find_folds(root) -> list[int | None]:
     """The folds of a dataset folder, [1, 2, ...], or [None] if it has a single split."""
     tables = Path(root).glob("csv_files/train_*.csv")
-    numbers = [re.fullmatch(r"train_(\d+)\.csv", path.name) for path in tables]
+    numbers = [re.fullmatch(r"train_(0|[1-9]\d*)\.csv", path.name) for path in tables]
     return sorted(int(number[1]) for number in numbers if number) or [None]
 
 
@@ -147,8 +147,13 @@ def _row_problem(root: Path, row: dict, line: int, first: dict[str, int]) -> str
 
 def _file_problem(root: Path, clip: str) -> str | None:
     path = root / clip
-    if path.is_file():
-        return None
+    try:
+        if path.is_file():
+            return None
+    except OSError as error:  # a name that is too long, for example
+        return f"{clip[:100]} cannot be a file ({error.strerror}); correct the path"
     if path.is_dir():
         return f"{path} is a folder, no audio file; correct the path, or remove the row"
+    if "\\" in clip:
+        return f"there is no file {path}; write / between folders"
     return f"there is no file {path}; correct the path, fetch the file, or remove the row"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ def import_dataset(
     root: the folder of the tables (default: in the cache), with `split.json`, which says how they
         were made. Equal files and settings give equal tables. Raises DatasetError.
     """
+    _check_settings(folds, groups, seed)
     path = Path(path).expanduser().resolve()
     clips = _read_csv(path) if path.is_file() else _read_folder(path)
     base = path.parent if path.is_file() else path
@@ -76,12 +78,30 @@ def import_dataset(
     root = Path(root) if root else cache_root() / "imported" / key / name
     if _is_made(root, made):
         return root
-    if root.exists():
-        raise DatasetError(
-            f"{root} is there already and is another dataset: choose another root, or delete it"
-        )
+    _check_root(root, path)
     _write(root, base, _splits(clips, how), made)
     return root
+
+
+def _check_settings(folds, groups, seed) -> None:
+    if not isinstance(folds, Integral) or folds < 1:
+        raise DatasetError(f"folds={folds!r}: use 2 or more, or 1 for a single split")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+        raise DatasetError(f"seed={seed!r}: use a whole number from 0 to {2**32 - 1}")
+    if groups is not None and not groups:
+        raise DatasetError("groups is empty: name a column, give an expression, or leave it out")
+
+
+def _check_root(root: Path, path: Path) -> None:
+    """Raise DatasetError if tables cannot go to `root`."""
+    if root.exists():
+        raise DatasetError(
+            f"{root} is there already and holds something else: choose another root, or delete it"
+        )
+    if path.is_dir() and path in root.resolve().parents:
+        raise DatasetError(
+            f"{root} is inside {path}, where it would be taken for a class: choose another root"
+        )
 
 
 own_dataset = import_dataset  # the name in earlier versions
@@ -115,15 +135,16 @@ def _read_folder(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     rows = read_table(path)
     check_rows(path.parent, path, rows)
-    clips = pd.DataFrame([row for _, row in rows], index=[line for line, _ in rows])
+    lines, values = zip(*rows, strict=True)
+    clips = pd.DataFrame(values, index=lines).fillna("")  # a row may be shorter than the header
     _check_column(path, clips, "split", "train or test", lambda value: value in SPLITS)
     _check_column(path, clips, "fold", "1, 2, ...", _is_fold)
     _check_classes(clips, path)
     return clips
 
 
-def _is_fold(value: str | None) -> bool:
-    return value is not None and value.isascii() and value.isdigit() and int(value) > 0
+def _is_fold(value: str) -> bool:
+    return value.isascii() and value.isdigit() and int(value) > 0
 
 
 def _check_column(path: Path, clips: pd.DataFrame, column: str, wanted: str, is_valid) -> None:
@@ -165,7 +186,7 @@ def _groups(clips: pd.DataFrame, base: Path, groups: str | None) -> tuple[pd.Ser
 
 def _group_column(clips: pd.DataFrame, column: str) -> pd.Series:
     """A column of the CSV; DatasetError where a cell is empty."""
-    labels = clips[column].fillna("")
+    labels = clips[column]
     if (empty := labels.index[labels.str.strip() == ""]).size:
         raise DatasetError(
             f"row {empty[0]}: the column `{column}` is empty ({len(empty)} such rows): write what "
@@ -255,8 +276,6 @@ def _check_split(split: _Split, classes: set[str]) -> None:
 def _fold_numbers(clips: pd.DataFrame, how: dict) -> pd.Series:
     """The fold (1, 2, ...) that each clip is tested in."""
     folds = how["folds"]
-    if folds < 1:
-        raise DatasetError(f"folds={folds}: use 2 or more, or 1 for a single split")
     groups = clips.groupby("classname")["group"].nunique().sort_values()
     fewest = int(groups.iloc[0])
     if fewest < max(folds, 2):
@@ -291,7 +310,12 @@ def _write(root: Path, base: Path, splits: list[_Split], made: dict) -> None:
 
     `split.json` is written last, so a folder that has it is whole.
     """
-    root.mkdir(parents=True)
+    try:
+        root.mkdir(parents=True)
+    except OSError as error:
+        raise DatasetError(
+            f"{root} cannot be made ({error.strerror}): choose another root"
+        ) from error
     try:
         (root / "audios").symlink_to(base, target_is_directory=True)
     except OSError as error:

@@ -92,6 +92,8 @@ def choose_folds(dataset, folds="all") -> list[int | None]:
         return known
     if folds == "first":
         return known[:1]
+    if isinstance(folds, str) or not len(folds) or not all(str(fold).isdigit() for fold in folds):
+        raise ValueError(f'folds={folds!r}: use "all", "first" or a list of numbers')
     if unknown := {int(fold) for fold in folds} - set(known):
         there = "no folds" if known == [None] else f"the folds {known}"
         raise ValueError(f"{root.name} has {there}; there is no fold {sorted(unknown)}")

@@ -85,7 +85,7 @@ def test_split_is_seeded_and_written_down(pets, tmp_path):
     assert root == tmp_path / "elsewhere"
     assert (root / "csv_files" / "test_1.csv").read_text() == tables[0]
     assert own_dataset(pets, root=root) == root
-    with pytest.raises(DatasetError, match="elsewhere is there already and is another dataset"):
+    with pytest.raises(DatasetError, match="elsewhere is there already and holds something else"):
         own_dataset(pets, root=root, seed=1)
 
 
@@ -206,6 +206,8 @@ def test_class_that_is_in_the_training_part_only(pets):
         (["path", "classname", "fold"], ("cat/r00_A.wav", "cat", "0"), r"row 2: the fold is '0', not 1, 2, \.\.\."),
         (["path", "classname"], ("../pets/cat/r00_A.wav", "cat"), "row 2: .* leaves the dataset's folder"),
         (["path", "classname"], ("cat/gone.wav", "cat"), "row 2: there is no file"),
+        (["path", "classname", "fold"], ("cat/r00_A.wav", "cat", "1²"), "row 2: the fold is '1²'"),
+        (["path", "classname", "fold"], ("cat/r00_A.wav", "cat", ""), "row 2: the fold is '', not 1"),
         (["path", "label"], ("cat/r00_A.wav", "cat"), "has no column classname"),
         (["path", "classname"], ("cat/r00_A.wav", "cat"), r"has the classes \['cat'\]; a task needs two or more"),
     ],
@@ -238,12 +240,60 @@ def test_bad_folders_and_settings(pets, tmp_path):
     ):
         with pytest.raises(DatasetError, match=message):
             own_dataset(pets, groups=groups)
-    with pytest.raises(DatasetError, match="folds=0: use 2 or more, or 1"):
-        own_dataset(pets, folds=0)
+    for folds in (0, -1, 2.5, "3", None):
+        with pytest.raises(DatasetError, match=f"folds={folds!r}: use 2 or more, or 1"):
+            own_dataset(pets, folds=folds)
+    for seed in (-1, 2**32, "x", None):
+        with pytest.raises(DatasetError, match=f"seed={seed!r}: use a whole number"):
+            own_dataset(pets, seed=seed)
+    with pytest.raises(DatasetError, match="groups is empty"):
+        own_dataset(pets, groups="")
     (pets / "Cat").mkdir()
     write_sound(pets / "Cat" / "x.wav", 1, 1, 0.1)
     with pytest.raises(DatasetError, match="'Cat' and 'cat' differ in case or spaces only"):
         own_dataset(pets)
+
+
+def test_a_root_that_cannot_be(pets, tmp_path):
+    with pytest.raises(DatasetError, match="is inside .*taken for a class: choose another root"):
+        own_dataset(pets, root=pets / "tables")
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="cannot be made .*: choose another root"):
+        own_dataset(pets, root=tmp_path / "file" / "tables")
+    assert not (pets / "tables").exists()
+
+
+def test_a_row_that_is_shorter_than_the_header(pets):
+    rows = [("cat/r00_A.wav", "cat", 1), ("big dog/r10_A.wav", "dog", 2)]
+    table = write_csv(pets, ["path", "classname", "fold"], rows)
+    table.write_text(table.read_text() + "cat/r01_A.wav,cat\n")
+    with pytest.raises(DatasetError, match="row 4: the fold is ''"):
+        own_dataset(table)
+
+
+def test_an_empty_group(pets):
+    rows = [("cat/r00_A.wav", "cat", "a"), ("big dog/r10_A.wav", "dog", " ")]
+    with pytest.raises(DatasetError, match="row 3: the column `group` is empty"):
+        own_dataset(write_csv(pets, ["path", "classname", "group"], rows))
+
+
+def test_a_folder_named_as_a_clip_is_no_clip(pets):
+    (pets / "cat" / "more.wav").mkdir()
+    write_sound(pets / "cat" / "more.wav" / "r77_A.wav", 77, 0, 0.1)
+    data = load_dataset(own_dataset(pets, folds=2), 1)
+    assert len(data.train) + len(data.test) == 25
+
+
+def test_groups_joined_by_a_chain_of_equal_files(pets):
+    """r00 and r01 share a file, r01 and r02 another: the three are one group."""
+    for one, other in (("r00_A", "r01_A"), ("r01_B", "r02_B")):
+        (pets / "cat" / f"{other}.wav").write_bytes((pets / "cat" / f"{one}.wav").read_bytes())
+    root = own_dataset(pets, folds=2, groups=r"(r\d\d)_")
+    for fold in (1, 2):
+        data = load_dataset(root, fold)
+        sides = [{path[-9:-6] for path in frame["path"]} for frame in (data.train, data.test)]
+        chained = {"r00", "r01", "r02"}
+        assert sorted(len(side & chained) for side in sides) == [0, 3]
 
 
 def test_a_system_without_links(pets, monkeypatch, tmp_path):

@@ -76,3 +76,9 @@ def test_folds_by_word_and_number(data):
     with pytest.raises(ValueError, match=r"My-Pets has the folds \[1, 2\]; there is no fold \[3\]"):
         choose_folds("My-Pets", [3, 1])
     assert load_dataset("My-Pets", 2).root == data / "My-Pets"
+
+
+@pytest.mark.parametrize("folds", ["second", [], ["x"], [-1], [1.5]])
+def test_folds_that_make_no_sense(folds, data):
+    with pytest.raises(ValueError, match='use "all", "first" or a list of numbers'):
+        choose_folds("My-Pets", folds)

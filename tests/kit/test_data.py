@@ -264,6 +264,13 @@ def test_fold_told_where_there_is_none(tmp_path):
     assert "train_1.csv" in message and "no folds" in message
 
 
+@pytest.mark.parametrize("fold", ["1", 1.0, True])
+def test_fold_that_is_no_number(fold, tmp_path):
+    make(tmp_path, layout="csv_files/{part}_1.csv")
+    assert f"fold={fold!r}: use a whole number" in refused(tmp_path, fold)
+    assert load_dataset(tmp_path, np.int64(1)).fold == 1
+
+
 # Bad tables.
 
 
@@ -338,12 +345,15 @@ ROWS = {  # what stands in the bad row -> what the message says of it
     ("audios/../../secret.wav", "cat"): "leaves the dataset's folder",
     ("SECRET", "cat"): "leaves the dataset's folder",
     ("audios/gone.wav", "cat"): "there is no file",
-    ("audios", "cat"): "is a folder, no audio file",
+    ("audios", "cat"): "is a folder, no audio file; correct the path",
+    ("audios\\a2.wav", "cat"): "write / between folders",
+    ("audios/a\0.wav", "cat"): "it holds a NUL character",
+    (f"audios/{'a' * 5000}.wav", "cat"): "cannot be a file (File name too long)",
 }
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: ascii(row)[:40])
 def test_bad_row_is_named(part, row, tmp_path):
     """The bad row is the third of the file."""
     (tmp_path / "secret.wav").touch()
@@ -444,10 +454,17 @@ def test_enough_clips_is_no_warning(recwarn):
     assert len(recwarn) == 0
 
 
-@pytest.mark.parametrize("shots", [0, -2])
+@pytest.mark.parametrize("shots", [0, -2, 1.5, "4", None])
 def test_shots_that_make_no_sense(shots):
-    with pytest.raises(ValueError, match=rf"shots={shots}: use 1 or more, or -1"):
+    with pytest.raises(ValueError, match=rf"shots={shots!r}: use 1 or more, or -1"):
         draw_shots(clips(ant=3, bee=3), shots=shots)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, None, 0.5])
+def test_seed_that_makes_no_sense(seed):
+    """None would draw other clips each time."""
+    with pytest.raises(ValueError, match=rf"seed={seed!r}: use a whole number from 0"):
+        draw_shots(clips(ant=3, bee=3), shots=1, seed=seed)
 
 
 def test_draw_repeats_and_depends_on_the_seed():

@@ -42,7 +42,7 @@ def test_the_upper_split_is_the_papers(tmp_path):
 
 def test_names_that_are_no_fold(tmp_path):
     (tmp_path / "csv_files").mkdir()
-    for name in ("train_1a.csv", "train_.csv", "test_3.csv", "train_2.csv.bak"):
+    for name in ("train_1a.csv", "train_.csv", "train_01.csv", "test_3.csv", "train_2.csv.bak"):
         (tmp_path / "csv_files" / name).touch()
     assert find_folds(tmp_path) == [None]
     (tmp_path / "csv_files" / "train_2.csv").touch()
