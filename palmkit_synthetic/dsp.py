@@ -22,7 +22,7 @@ def time(n: int) -> np.ndarray:
     return np.arange(n) / SAMPLE_RATE
 
 
-def unit(x: np.ndarray) -> np.ndarray:
+def normalize(x: np.ndarray) -> np.ndarray:
     """Scaled to standard deviation 1."""
     return x / (x.std() + 1e-9)
 
@@ -45,7 +45,7 @@ def noise(rng, n: int, slope: float = 0.0, low: float = 20.0, high: float = 20_0
     f[0] = f[1]
     gain = f ** (-slope / 2) / ((1 + (low / f) ** 4) * (1 + (f / high) ** 4))
     spectrum = gain * (rng.standard_normal(len(f)) + 1j * rng.standard_normal(len(f)))
-    return unit(fft.irfft(spectrum, size)[:n])
+    return normalize(fft.irfft(spectrum, size)[:n])
 
 
 def band(x: np.ndarray, low: float, high: float, order: int = 2) -> np.ndarray:
@@ -186,7 +186,7 @@ def voice(rng, pitch, formants, *, tilt=0.0, jitter=0.01, breath=0.05, rough=0.0
     """
     n = len(pitch)
     pitch = pitch * wander(rng, n, 60, 1 - jitter, 1 + jitter)
-    source = unit(saw(pitch, n) * (1 - rough * (np.floor(cycles(pitch, n)) % 2)))
+    source = normalize(saw(pitch, n) * (1 - rough * (np.floor(cycles(pitch, n)) % 2)))
     return peak(resonate(source + breath * rng.standard_normal(n), formants, tilt))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from palmkit_synthetic import music, speech
-from palmkit_synthetic.dsp import noise, ring, scatter, unit, wander
+from palmkit_synthetic.dsp import noise, normalize, ring, scatter, wander
 from palmkit_synthetic.sounds import animals, machines, nature, objects, people
 
 
@@ -34,7 +34,7 @@ def traffic(draw):
 def cabin(draw):
     """Inside a car: the engine and the road through the body, nearly nothing above 500 Hz."""
     road = noise(draw.rng, draw.n, 2.4, 25, draw.log("road edge", 200, 900))
-    return road * wander(draw.rng, draw.n, 2, 0.8, 1) + 0.3 * unit(machines.engine(draw))
+    return road * wander(draw.rng, draw.n, 2, 0.8, 1) + 0.3 * normalize(machines.engine(draw))
 
 
 def announcement(draw):
@@ -92,8 +92,8 @@ SCENES = {
 
 def scene(draw, name: str) -> np.ndarray:
     """A place: its bed, and some of its events."""
-    x = sum(unit(layer(draw)) * draw.vary(0.5, 1) for layer in SCENES[name].bed)
+    x = sum(normalize(layer(draw)) * draw.vary(0.5, 1) for layer in SCENES[name].bed)
     for event in SCENES[name].events:
         if draw.chance(0.5):
-            x = x + unit(event(draw)) * 10 ** (-draw.vary(3, 18) / 20)
+            x = x + normalize(event(draw)) * 10 ** (-draw.vary(3, 18) / 20)
     return x

@@ -65,7 +65,8 @@ DIGITS = {
     "English": ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "Spanish": ("cero", "uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"),
 }
-# Words a minute, pitch and its range (espeak-ng: 0 to 99), spectral tilt in dB, hoarseness, trembling.
+# Words a minute, pitch and its range (espeak-ng: 0 to 99), spectral tilt in dB, hoarseness and
+# trembling.
 MOODS = {
     "angry": dict(
         rate=(185, 245), pitch=(45, 75), range=(75, 99), tilt=(4, 9), drive=(2.0, 5.0), shake=(0, 0)

@@ -53,7 +53,8 @@ def resolve(requirements: list[str], python: str) -> dict[str, str]:
 def main() -> None:
     if sys.platform != "linux":
         sys.exit(
-            "make lock runs on Linux only: elsewhere pip does not see the CUDA packages that Linux needs."
+            "make lock runs on Linux only: elsewhere pip does not see the CUDA packages that Linux "
+            "needs"
         )
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = config["project"]

@@ -9,21 +9,23 @@ here uses (zeros too). All other weights stay as they are.
 import csv
 import json
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import open_clip
-import reference
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+import reference
 from reference import COMMON, FIXTURES, MEL, METHODS, SHARED, TOKENS, UNUSED, Reference
 from safetensors.torch import save_file
 from torch import Tensor
 
 CLIPS = ["quiet", "square"]
 FILES = ["j_44k_stereo_4s.flac", "m_11k_8bit.wav", "n_96k_24bit.flac"]
-FAINT = (
-    "harmonic",
-    32,
-)  # a frame with bands at -93 dB beside loud ones: what float32 makes of it depends on the sum
+# A frame with bands at -93 dB beside loud ones: in float32 it depends on the order of the sum.
+FAINT = ("harmonic", 32)
 EDGE = 500  # samples kept at either end of a preprocessed file
 LIMIT = 3_000_000
 

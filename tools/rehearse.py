@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 import hub
 from standin import make_checkpoint, make_repository
 
@@ -40,19 +41,7 @@ def main() -> None:
             make_repository(home / "upstream", name, per_class=given.per_class, seconds=2)
         make_checkpoint(home / "upstream" / "pengi" / "base.pth")
         places = {f"PALMKIT_{name}": str(home / name.lower()) for name in ("DATA", "CACHE", "RUNS")}
-        grid = [
-            "run",
-            "--profile",
-            "paper",
-            "--seed",
-            "0",
-            "--epochs",
-            str(given.epochs),
-            "--shots",
-            str(given.shots),
-        ]
-        steps = [["fetch", *NAMES, "pengi"], ["check", *NAMES, "--shots", str(given.shots)], [*grid, "--dry-run"], grid,
-                 ["table", "run", "--format", "csv"]]  # fmt: skip
+        steps = commands(given.epochs, given.shots)
         with hub.serve(home / "upstream") as server:
             environment = os.environ | places | server.environment | {"PALMKIT_PROGRESS": "0"}
             lines = [step(arguments, environment) for arguments in steps]
@@ -60,10 +49,23 @@ def main() -> None:
         for line in lines:
             print("{:<20}{:>9.0f}{:>10.2f}".format(*line))
         rows = len(list((home / "runs").rglob("rows/*/*.json")))
-        size = {name: sum(p.stat().st_size for p in (home / name).rglob("*") if p.is_file()) / 1e6
-                for name in ("data", "cache", "runs")}  # fmt: skip
-        print(f"{rows} rows;", ", ".join(f"{name} {mb:,.0f} MB" for name, mb in size.items()))
+        sizes = [
+            f"{name} {size_of(home / name) / 1e6:,.0f} MB" for name in ("data", "cache", "runs")
+        ]
+        print(f"{rows} rows;", ", ".join(sizes))
         shutil.rmtree(home / "upstream")
+
+
+def commands(epochs: int, shots: int) -> list[list[str]]:
+    """What a researcher would type."""
+    grid = f"run --profile paper --seed 0 --epochs {epochs} --shots {shots}".split()
+    return [
+        ["fetch", *NAMES, "pengi"],
+        ["check", *NAMES, "--shots", str(shots)],
+        [*grid, "--dry-run"],
+        grid,
+        ["table", "run", "--format", "csv"],
+    ]
 
 
 def step(arguments: list[str], environment) -> tuple[str, float, float]:
@@ -75,12 +77,14 @@ def step(arguments: list[str], environment) -> tuple[str, float, float]:
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "palmkit", *arguments], env=environment, check=True)
     seconds = time.perf_counter() - start
-    peak = (
-        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024)
-        / 1e9
-    )
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e9
     return f"{arguments[0]}{' --dry-run' if '--dry-run' in arguments else ''}", seconds, peak
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 if __name__ == "__main__":

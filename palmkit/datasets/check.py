@@ -1,4 +1,4 @@
-"""Look a dataset over before hours are spent on it: layout, tables, classes, folds, leakage, audio."""
+"""Check a dataset before hours are spent on it: tables, classes, folds, leakage, audio files."""
 
 from __future__ import annotations
 

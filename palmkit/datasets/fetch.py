@@ -332,8 +332,8 @@ def _download(row: dict, upstream: Upstream, place: Path, files: Path) -> dict:
 def _check_room(needed: int, what: str) -> None:
     if needed > (free := shutil.disk_usage(data_root()).free):
         raise FetchError(
-            f"{what} needs {needed / 1e9:,.3f} GB, and {data_root()} has {free / 1e9:,.3f} GB free: "
-            "free some, or choose another place with PALMKIT_DATA; what has come is kept"
+            f"{what} needs {needed / 1e9:,.3f} GB, and {data_root()} has {free / 1e9:,.3f} GB "
+            "free: free some, or choose another place with PALMKIT_DATA; what has come is kept"
         )
 
 
@@ -347,7 +347,7 @@ def _adopt(row: dict, upstream: Upstream | None, place: Path) -> None:
 
 
 def _check_by_hand(row: dict, upstream: Upstream | None, folder: Path, hashed: dict) -> None:
-    """Compare with the source file by file; if that is impossible, read all tables of a dataset."""
+    """Compare with the source by file; if that is impossible, read all tables of a dataset."""
     if upstream and not upstream.zips:
         if differing := _differences(upstream, folder, hashed):
             raise FetchError(

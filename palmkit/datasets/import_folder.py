@@ -1,4 +1,4 @@
-"""Recordings of one's own as a dataset: a folder of class folders, or a CSV of paths and classes."""
+"""Recordings of one's own as a dataset: a folder of class folders, or a CSV."""
 
 from __future__ import annotations
 

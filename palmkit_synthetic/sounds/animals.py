@@ -14,6 +14,7 @@ from palmkit_synthetic.dsp import (
     gate,
     harmonics,
     noise,
+    normalize,
     place,
     repeat,
     samples,
@@ -22,7 +23,6 @@ from palmkit_synthetic.dsp import (
     swell,
     time,
     tone,
-    unit,
     voice,
     wander,
 )
@@ -232,7 +232,7 @@ def pig(draw):
 
     def oink():
         n = samples(draw.vary(0.12, 0.5))
-        snort = unit(
+        snort = normalize(
             noise(draw.rng, n, 0.3, low, high)
             * gate(tone(flap * draw.vary(0.9, 1.1), n) > -0.3, 300)
         )
@@ -353,7 +353,7 @@ def horse(draw):
         x = np.zeros(samples(1.0))
         for beat in beats:
             n = samples(0.12)
-            tock = unit(band(draw.rng.standard_normal(n), body * 0.6, body * 1.8)) * strike(
+            tock = normalize(band(draw.rng.standard_normal(n), body * 0.6, body * 1.8)) * strike(
                 n, 0.008 + 0.02 * soft
             )
             place(
@@ -375,7 +375,7 @@ def woodpecker(draw):
         x = np.zeros(samples(1.4))
         for k in range(draw.count(8, 22)):
             n = samples(0.04)
-            knock = unit(band(draw.rng.standard_normal(n), wood * 0.7, wood * 1.6)) * strike(
+            knock = normalize(band(draw.rng.standard_normal(n), wood * 0.7, wood * 1.6)) * strike(
                 n, 0.006
             )
             place(x, knock, k / speed, 1 - 0.03 * k)

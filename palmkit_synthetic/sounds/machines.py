@@ -15,6 +15,7 @@ from palmkit_synthetic.dsp import (
     harmonics,
     low_pass,
     noise,
+    normalize,
     place,
     repeat,
     ring,
@@ -23,7 +24,6 @@ from palmkit_synthetic.dsp import (
     strike,
     time,
     tone,
-    unit,
     wander,
 )
 
@@ -44,7 +44,7 @@ def helicopter(draw):
     thud = low_pass((phase < draw.vary(0.05, 0.2)) - 0.1, draw.vary(80, 400))
     whine = draw.vary(0, 0.25) * np.sin(2 * np.pi * turbine * time(draw.n) + 3 * tone(beat, draw.n))
     hiss = draw.vary(0.05, 0.5) * noise(draw.rng, draw.n, 0.8, 100, draw.vary(2000, 12_000))
-    return (unit(chopped) + thump * unit(thud) + whine + hiss) * wander(
+    return (normalize(chopped) + thump * normalize(thud) + whine + hiss) * wander(
         draw.rng, draw.n, 0.4, draw.vary(0.2, 0.9), 1
     )
 
@@ -60,9 +60,9 @@ def chainsaw(draw):
     firing = speed * revs * wander(draw.rng, draw.n, 80, 0.97, 1.03)
     engine = band(np.tanh(drive * (saw(firing, draw.n) + 0.5 * saw(firing / 2, draw.n))), low, high)
     rattle = noise(draw.rng, draw.n, 0, draw.vary(800, 2500), draw.vary(5000, 14_000))
-    return (unit(engine) + chain * rattle * (1 + 0.5 * tone(firing, draw.n))) * revs ** draw.vary(
-        0, 3
-    )
+    return (
+        normalize(engine) + chain * rattle * (1 + 0.5 * tone(firing, draw.n))
+    ) * revs ** draw.vary(0, 3)
 
 
 def engine(draw):
@@ -70,7 +70,7 @@ def engine(draw):
     firing, edge = draw.log("firing rate", 16, 75), draw.log("high edge", 350, 4000)
     sharp, slope = draw.uniform("sharpness", 1.8, 5.5), draw.uniform("slope", 1.1, 2.3)
     rate = firing * wander(draw.rng, draw.n, 1, 0.95, 1.05)
-    puffs = unit(
+    puffs = normalize(
         noise(draw.rng, draw.n, slope, 20, edge) * np.exp(-sharp * (cycles(rate, draw.n) % 1))
     )
     shaft = harmonics(draw.rng, rate, draw.n, draw.rng.uniform(0, 0.8, 7) / np.arange(1, 8))
@@ -126,7 +126,9 @@ def train_horn(draw):
     """
     pitch, bright = draw.log("pitch", 220, 420), draw.log("high edge", 2000, 6500)
     ratios = draw.pick([(1, 1.26, 1.5), (1, 1.2, 1.5, 1.78), (1, 1.26, 1.68)])
-    chord = unit(low_pass(np.tanh(sum(saw(pitch * ratio, draw.n) for ratio in ratios)), bright))
+    chord = normalize(
+        low_pass(np.tanh(sum(saw(pitch * ratio, draw.n) for ratio in ratios)), bright)
+    )
     t, start = time(draw.n), draw.vary(0, 0.2) * draw.seconds
     blown = ((t - start) % draw.vary(1.5, 3.5)) < draw.vary(0.9, 2.5)
     return chord * gate(blown & (t > start), 12) + 0.15 * noise(draw.rng, draw.n, 1.6, 30, 2000)
@@ -189,7 +191,7 @@ def drill(draw):
     running = gate(wander(draw.rng, draw.n, 0.8) > draw.pick([-1, -1, 0.35]), 8)
     partials = draw.rng.uniform(0.1, 1, 24) / np.arange(1, 25) ** 0.4
     whine = harmonics(draw.rng, pitch * pressed * (0.3 + 0.7 * running), draw.n, partials)
-    return (unit(whine) + grind * noise(draw.rng, draw.n, 0, 1000, 9000)) * (0.02 + running)
+    return (normalize(whine) + grind * noise(draw.rng, draw.n, 0, 1000, 9000)) * (0.02 + running)
 
 
 def jackhammer(draw):
@@ -233,7 +235,7 @@ def lawn_mower(draw):
     rate = firing * wander(draw.rng, draw.n, 1, 0.95, 1.03)
     exhaust = low_pass(np.tanh(2 * saw(rate, draw.n)), 1800)
     blade = noise(draw.rng, draw.n, 0.6, 150, edge) * (1 + 0.6 * tone(rate * 2, draw.n))
-    return unit(exhaust) + draw.uniform("blade", 0.4, 1.2) * blade
+    return normalize(exhaust) + draw.uniform("blade", 0.4, 1.2) * blade
 
 
 def siren(draw):

@@ -8,6 +8,7 @@ from palmkit_synthetic.dsp import (
     curve,
     cycles,
     noise,
+    normalize,
     place,
     repeat,
     ring,
@@ -16,7 +17,6 @@ from palmkit_synthetic.dsp import (
     strike,
     time,
     tone,
-    unit,
     wander,
 )
 from palmkit_synthetic.sounds.animals import gull
@@ -41,7 +41,7 @@ def rain(draw):
     bed = noise(draw.rng, draw.n, slope, low, draw.log("high edge", 3500, 19_000)) * wander(
         draw.rng, draw.n, 1, 0.8, 1
     )
-    return bed + amount * unit(scatter(draw, drop, rate, 2.0))
+    return bed + amount * normalize(scatter(draw, drop, rate, 2.0))
 
 
 def sea(draw):
@@ -142,7 +142,7 @@ def stream(draw):
     pitch, rate = draw.log("pitch", 400, 2200), draw.log("bubbles a second", 50, 350)
     hiss, decay = draw.uniform("hiss", 0.1, 1.0), draw.log("decay", 0.005, 0.03)
     bubbles = scatter(draw, lambda: drip(draw, pitch * draw.vary(0.5, 1.6), decay), rate)
-    return unit(bubbles) + hiss * noise(draw.rng, draw.n, 0.8, 200, 9000)
+    return normalize(bubbles) + hiss * noise(draw.rng, draw.n, 0.8, 200, 9000)
 
 
 def pouring(draw):
@@ -153,7 +153,7 @@ def pouring(draw):
     rate, splash = draw.log("bubbles a second", 60, 300), draw.uniform("splash", 0.2, 1.2)
     column = curve(draw.n, bottom, bottom * 1.4, top)
     resonance = tone(column * (1 + 0.05 * wander(draw.rng, draw.n, 200, -1, 1)), draw.n)
-    bubbles = unit(scatter(draw, lambda: drip(draw, bottom * 2, 0.01), rate))
+    bubbles = normalize(scatter(draw, lambda: drip(draw, bottom * 2, 0.01), rate))
     flow = noise(draw.rng, draw.n, 0.6, 300, 11_000) * wander(draw.rng, draw.n, 8, 0.6, 1)
     return bubbles + splash * flow + 0.5 * resonance * wander(draw.rng, draw.n, 40)
 
@@ -172,7 +172,7 @@ def boiling(draw):
     gurgle = scatter(draw, lambda: drip(draw, pitch, 0.03), rate) * wander(
         draw.rng, draw.n, 3, 0.4, 1
     )
-    return unit(gurgle) + simmer * noise(draw.rng, draw.n, 0.4, 600, 9000) * wander(
+    return normalize(gurgle) + simmer * noise(draw.rng, draw.n, 0.4, 600, 9000) * wander(
         draw.rng, draw.n, 10, 0.6, 1
     )
 

@@ -10,6 +10,7 @@ from palmkit_synthetic.dsp import (
     burst,
     curve,
     noise,
+    normalize,
     peak,
     place,
     repeat,
@@ -20,7 +21,6 @@ from palmkit_synthetic.dsp import (
     strike,
     swell,
     tone,
-    unit,
     voice,
     wander,
 )
@@ -266,7 +266,7 @@ def applause(draw):
     """A hall of clapping hands, a few dozen to some hundred claps a second; some whistle or cheer."""
     rate = draw.log("claps a second", 30, 400)
     low, high = draw.log("low edge", 450, 1100), draw.log("high edge", 2500, 7000)
-    x = unit(scatter(draw, lambda: clap(draw, low, high, 0.01), rate, 0.7)) * wander(
+    x = normalize(scatter(draw, lambda: clap(draw, low, high, 0.01), rate, 0.7)) * wander(
         draw.rng, draw.n, 0.6, 0.5, 1
     )
     return x + draw.vary(0, 0.5) * crowd(draw) if draw.chance(0.4) else x
@@ -286,7 +286,7 @@ def crowd(draw):
         glide = 115 * person**2.5 * draw.vary(0.8, 1.3) * curve(n, 1, draw.vary(0.8, 1.3), 0.9)
         return voice(draw.rng, glide, formants, breath=0.15) * swell(n, 0.2, 0.4)
 
-    return unit(scatter(draw, babble, density, 0.6))
+    return normalize(scatter(draw, babble, density, 0.6))
 
 
 def children(draw):
@@ -301,7 +301,7 @@ def children(draw):
             draw.rng, glide, vowel(1.5, mouth), tilt=-0.3, jitter=0.015, breath=0.1
         ) * swell(n, 0.15, 0.3)
 
-    return unit(scatter(draw, call, density, 0.8))
+    return normalize(scatter(draw, call, density, 0.8))
 
 
 def footsteps(draw):

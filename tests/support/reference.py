@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "reference"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "reference"
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 TABLES = ["audio_eval", "audio_eval_melw", "bn0_train", "preprocess", "text_eval", "zeroshot"]
 METHODS = ["coop", "cocoop", "palm"]

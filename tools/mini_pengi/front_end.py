@@ -1,4 +1,4 @@
-"""PENGI's log-mel in single precision, for any hop: what the corpus stores and pre-training reads."""
+"""PENGI's log-mel in single precision, for any hop: the corpus stores it."""
 
 from __future__ import annotations
 

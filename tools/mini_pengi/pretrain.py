@@ -34,12 +34,12 @@ NOTE = "mini-PENGI: a small model pre-trained on generated sounds; not PENGI's n
 SIZES = {
     "d_proj": 256,
     "audio": {
-        "n_fft": 1024, "mel_bins": 64, "patch_size": 4, "embed_dim": 32, "depths": [2, 2, 2], "num_heads": [2, 4, 8],
-        "htsat_window_size": 8, "mlp_ratio": 4.0, "qkv_bias": True,
+        "n_fft": 1024, "mel_bins": 64, "patch_size": 4, "embed_dim": 32, "depths": [2, 2, 2],
+        "num_heads": [2, 4, 8], "htsat_window_size": 8, "mlp_ratio": 4.0, "qkv_bias": True,
     },
     "text": {
-        "vocab_size": 49_408, "hidden_size": 64, "max_position_embeddings": 40, "intermediate_size": 256,
-        "num_hidden_layers": 4, "projection_dim": 64,
+        "vocab_size": 49_408, "hidden_size": 64, "max_position_embeddings": 40,
+        "intermediate_size": 256, "num_hidden_layers": 4, "projection_dim": 64,
     },
 }  # fmt: skip
 CONFIG = {
@@ -53,7 +53,7 @@ CONFIG = {
     },
     "text": {"num_attention_heads": 4},
 }
-# How often a kind of concept is drawn: digits and languages are many, and alike.
+# How often a kind of concept is drawn: digits and languages are many, and differ little.
 WEIGHT = {
     "sound": 1.0,
     "scene": 0.7,
@@ -98,9 +98,9 @@ class Mini(nn.Module):
         self.classifier = nn.Linear(self.audio.trunk.num_features, concepts)
 
     def forward(self, log_mels, ids, mask):
-        """Log-mels [n, FRAMES, 64] and captions [n, 40] -> logits of clips by captions and of concepts.
+        """Log-mels [n, FRAMES, 64] and captions [n, 40] -> two tables of logits.
 
-        [n, n] and [n, concepts].
+        Those of clips by captions [n, n], and of clips by concepts [n, concepts].
         """
         latent = self.audio.pooled(self.audio.image(log_mels))
         audio = F.normalize(self.audio.projection(latent).float(), dim=-1)
