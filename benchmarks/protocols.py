@@ -42,14 +42,14 @@ def main() -> None:
     grid["protocol"] = "released"
     lines += run("released", pengi, make_grid(PAPER_METHODS, [given.dataset], given.folds, **grid))
     for part in PARTS:
-        units = make_grid(["coop", "palm"], [given.dataset], few, **grid, parts=[part])
+        units = make_grid(["coop", "palm"], [given.dataset], few, **grid, stochastic=[part])
         lines += run(f"only {part}", pengi, units)
     units = make_grid(
         ["coop", "palm"],
         [given.dataset],
         few,
         **grid,
-        parts=[part for part in PARTS if part != "bn0"],
+        stochastic=[part for part in PARTS if part != "bn0"],
     )
     lines += run("all but bn0", pengi, units)
     if (

@@ -1,304 +1,445 @@
-"""`python -m palmkit`: fetch data, run units, run the notebooks on them, print the table."""
+"""The command line `palmkit`: fetch and check data, run experiments and notebooks, print tables."""
 
 from __future__ import annotations
 
 import argparse
-import ast
-import functools
+import contextlib
+import difflib
 import logging
 import os
+import re
+import shlex
+import subprocess
 import sys
+import warnings
+from pathlib import Path
 
-from palmkit.storage import run_folder
+from tqdm.auto import tqdm
 
-CHOICES = (
-    "checkpoint", "datasets", "methods", "folds", "seeds", "shots", "epochs", "device", "crop", "protocol", "note",
-)  # fmt: skip
+import palmkit
+from palmkit.experiments.config import (
+    FLAGS,
+    Choices,
+    check_run_folder,
+    choose,
+    expand_datasets,
+    parse_flag,
+    parse_literal,
+    read_config,
+    write_config,
+)
+from palmkit.experiments.trials import unknown_name
+from palmkit.storage import notebooks_folder, run_folder
+
+log = logging.getLogger("palmkit")
+FORMAT = "%(asctime)s %(levelname)s %(message)s"  # of the log file
+METRICS = ("accuracy", "f1", "precision", "recall", "loss")
+ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
-    try:
-        arguments.command(arguments)
-    except KeyboardInterrupt:
-        print(
-            "\nInterrupted. Finished units and notebooks are kept; the same command goes on from there.",
-            file=sys.stderr,
-        )
-        return 130
-    except (ValueError, OSError, RuntimeError, ArithmeticError) as error:
-        if os.environ.get("PALMKIT_TRACEBACK"):
-            raise
-        print(f"palmkit: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Run a command.
+
+    0: done; 1: an error, in one line on stderr; 2: not understood; 130: interrupted.
+    """
+    argv = sys.argv[1:] if argv is None else [str(one) for one in argv]
+    arguments = _parse(argv)
+    with _environment(PALMKIT_COMMAND=shlex.join(["palmkit", *argv])), _messages(arguments):
+        try:
+            return arguments.command(arguments) or 0
+        except KeyboardInterrupt:
+            log.error(
+                "\nInterrupted. Finished trials and notebooks are kept; "
+                "the same command goes on from there."
+            )
+            return 130
+        except ERRORS as error:
+            if os.environ.get("PALMKIT_TRACEBACK"):
+                raise
+            log.error("palmkit: %s", error)
+            return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m palmkit", description=__doc__)
+# The parser. It loads nothing heavy, so that --help and a refused flag take no time.
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"palmkit: {message}; see `{self.prog} --help`\n")
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser, commands = _parser()
+    name = next(iter(argv), "")
+    if name and not name.startswith("-") and name not in commands:
+        parser.error(unknown_name("command", name, [one for one in commands if one != "own"]))
+    arguments, unknown = parser.parse_known_args(argv)
+    if not unknown:
+        return arguments
+    if name == "lab":
+        arguments.arguments = unknown
+        return arguments
+    known = re.findall(r"--[a-z-]+", commands[name].format_help())
+    close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return commands[name].error(f"there is no argument {' '.join(unknown)}{hint}")
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    common = argparse.ArgumentParser(add_help=False)
+    amount = common.add_mutually_exclusive_group()
+    amount.add_argument("--verbose", action="store_true", help="more messages")
+    amount.add_argument("--quiet", action="store_true", help="results, warnings and errors only")
+    plugins = argparse.ArgumentParser(add_help=False)
+    _add_flag(plugins, "import")
+    parser = Parser("palmkit", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"palmkit {palmkit.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run units and write a row of each to runs/RUN/rows")
-    _add_choices(run)
-    run.add_argument("--parts", nargs="+", action="extend", metavar="PART",
-                     help="what is random in the released protocol: all (default), none, crops, bn0, specaugment, "
-                     "drop_path, audio_dropout, text_dropout")  # fmt: skip
-    run.add_argument("--autocast", action="store_true",
-                     help="the released protocol's audio encoder in half precision, where safe")  # fmt: skip
-    run.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="only tell what there is to do and what it takes here",
-    )
-    run.set_defaults(command=_run)
+    def add(name: str, function, help: str, parents=(), **more) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name,
+            help=help,
+            description=help,
+            parents=[common, *parents],
+            allow_abbrev=False,
+            **more,
+        )
+        command.set_defaults(command=function)
+        return command
 
-    books = commands.add_parser(
-        "notebooks", help="run the units and then the notebooks on them, by papermill"
+    _describe_run(add("run", _run, "run trials and write a row of each to runs/RUN/rows"))
+    _describe_notebooks(
+        add("notebooks", _notebooks, "run the trials and then the notebooks on them, by papermill")
     )
-    _add_choices(books)
-    books.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"),
-                       help="another parameter of a notebook; an unknown one is an error")  # fmt: skip
-    books.add_argument(
-        "--notebooks", help="folder of the series (default: the checkout's notebooks/)"
+    _describe_table(add("table", _table, "print the results table of a run", [plugins]))
+    _describe_check(
+        add("check", _check, "check datasets: tables, counts, leakage, every audio file")
     )
-    books.add_argument(
-        "--only",
-        nargs="+",
-        type=int,
-        metavar="N",
-        help="numbers of notebooks (default: all of them)",
+    _describe_import(
+        add("import", _import, "make a dataset of a folder of class folders, or of a CSV",
+            aliases=["own"])
+    )  # fmt: skip
+    _describe_fetch(
+        add("fetch", _fetch, "fetch datasets, or PENGI's checkpoint, into the folder PALMKIT_DATA")
     )
-    books.set_defaults(command=_notebooks)
+    lab = add("lab", _lab, "open the notebooks in JupyterLab; other arguments go to it")
+    lab.add_argument("folder", nargs="?", help="default: the notebooks of the checkout or package")
+    return parser, commands.choices
 
-    table = commands.add_parser("table", help="print the results table of a run")
+
+def _add_flag(parser, name: str) -> None:
+    """A flag of FLAGS. Only what is said ends up among the arguments."""
+    flag = FLAGS[name]
+    options = {"dest": f"choice:{name}", "default": argparse.SUPPRESS, "help": flag.help}
+    if flag.is_switch:
+        parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, **options)
+        return
+    metavar = flag.setting.metavar or "|".join(flag.setting.choices) or name.upper()
+    if flag.many or flag.is_table:
+        options |= {"nargs": "+", "action": "extend"}
+    parser.add_argument(f"--{name}", metavar=metavar, **options)
+
+
+def _add_flags(parser) -> None:
+    for name in FLAGS:
+        _add_flag(parser, name)
+    parser.add_argument("--quick", dest="choice:profile", action="store_const", const="quick",
+                        default=argparse.SUPPRESS, help="--profile quick")  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with these flags; flags win")
+    parser.add_argument(
+        "--save-config", metavar="FILE", help="write what would be run to a file, and stop"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what there is to do and its cost here"
+    )
+
+
+def _describe_run(run) -> None:
+    _add_flags(run)
+
+
+def _describe_notebooks(books) -> None:
+    _add_flags(books)
+    books.add_argument("-p", dest="parameters", nargs=2, action="append", default=[],
+                       metavar=("KEY", "VALUE"),
+                       help="another parameter of a notebook")  # fmt: skip
+    books.add_argument("--notebooks", metavar="FOLDER", help="folder of the series")
+    books.add_argument("--only", nargs="+", type=int, metavar="N", help="numbers of notebooks")
+    books.add_argument("--copy-to", metavar="FOLDER", help="copy the series there, and stop")
+
+
+def _describe_table(table) -> None:
     table.add_argument("run", help="name of the run, or its folder")
     table.add_argument("--format", default="markdown", choices=("markdown", "latex", "csv"))
-    table.add_argument(
-        "--metric", default="accuracy", choices=("accuracy", "f1", "precision", "recall", "loss")
-    )
-    table.set_defaults(command=_table)
+    table.add_argument("--metric", default="accuracy", choices=METRICS)
 
-    check = commands.add_parser(
-        "check", help="look datasets over: tables, counts, leakage, every audio file"
-    )
-    check.add_argument(
-        "datasets", nargs="+", metavar="DATASET", help="folders, or names in PALMKIT_DATA"
-    )
-    check.add_argument(
-        "--shots", type=int, default=16, help="clips a class that training will draw (default: 16)"
-    )
+
+def _describe_check(check) -> None:
+    check.add_argument("datasets", nargs="+", metavar="DATASET",
+                       help="folders, or names in PALMKIT_DATA")  # fmt: skip
+    check.add_argument("--shots", type=int, default=16,
+                       help="clips a class that training draws (default: %(default)s)")  # fmt: skip
     check.add_argument("--tables-only", action="store_true", help="do not open the audio files")
-    check.set_defaults(command=_check)
 
-    own = commands.add_parser(
-        "own", help="make a dataset of a folder of class folders, or of a CSV"
-    )
+
+def _describe_import(own) -> None:
     own.add_argument("path", help="the folder, or a CSV with the columns path and classname")
     own.add_argument(
         "--folds", type=int, default=5, help="1: a single split (default: %(default)s)"
     )
     own.add_argument(
-        "--groups", help="column, or regular expression on paths, of what must not be torn apart"
+        "--groups", help="column, or regular expression on paths, of clips that stay together"
     )
     own.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     own.add_argument("--root", help="where the tables go (default: the cache)")
-    own.set_defaults(command=_own)
 
-    fetch = commands.add_parser(
-        "fetch", help="fetch datasets, or PENGI's checkpoint, into the folder PALMKIT_DATA"
-    )
+
+def _describe_fetch(fetch) -> None:
     fetch.add_argument(
         "names", nargs="+", metavar="NAME", help="of data_manifest.csv: pengi, ESC50, ESC10, ..."
     )
     choice = fetch.add_mutually_exclusive_group()
     choice.add_argument(
-        "--update",
-        action="store_true",
-        help="take the newest revision where the source has moved on",
+        "--update", action="store_true", help="take the newest revision of the source"
     )
-    choice.add_argument(
-        "--verify",
-        action="store_true",
-        help="fetch nothing; hash all files and compare with the lock",
-    )
-    fetch.set_defaults(command=_fetch)
-    return parser
+    choice.add_argument("--verify", action="store_true",
+                        help="fetch nothing; compare all files with their checksums")  # fmt: skip
 
 
-def _add_choices(parser: argparse.ArgumentParser) -> None:
-    def several(flag, dest, default, what, **more):
-        parser.add_argument(flag, dest=dest, nargs="+", action="extend", metavar=flag[2:].upper(),
-                            help=f"{what} (default: {default})", **more)  # fmt: skip
-
-    parser.add_argument(
-        "--name", default="run", metavar="RUN", help="rows go to runs/RUN (default: %(default)s)"
-    )
-    parser.add_argument("--profile", default="default", choices=("default", "quick", "paper"),
-                        help="quick: first fold and seed; paper: the published grid, planned first")  # fmt: skip
-    parser.add_argument(
-        "--checkpoint", metavar="NAME|FILE", help="default: mini; with --profile paper: pengi"
-    )
-    several(
-        "--dataset",
-        "datasets",
-        "default",
-        "folders, names in PALMKIT_DATA, or default: those generated",
-    )
-    several(
-        "--method",
-        "methods",
-        "all",
-        "zeroshot, coop, cocoop, palm, palm-dagger, or all: the paper's four",
-    )
-    several("--fold", "folds", "all", "fold numbers, first, or all")
-    several("--seed", "seeds", "0 1 2", "seeds of draw, initial values and shuffling", type=int)
-    parser.add_argument(
-        "--shots", type=int, default=16, help="clips a class, -1 for all (default: %(default)s)"
-    )
-    parser.add_argument("--epochs", type=int, default=50, help="default: %(default)s")
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--crop", default="random", help="random, start or center (default: %(default)s)"
-    )
-    parser.add_argument("--protocol", default="frozen", choices=("frozen", "released"),
-                        help="encoders frozen, as the paper says, or in train mode, as its code has them "
-                        "(default: %(default)s)")  # fmt: skip
-    parser.add_argument(
-        "--quick", dest="profile", action="store_const", const="quick", help="--profile quick"
-    )
-    parser.add_argument(
-        "--note", default="", help="a sentence that every output of this run carries"
-    )
+# Messages: on stderr, above progress bars, and in a run's log file.
 
 
-def _choices(arguments) -> dict:
-    """What is to be run: what was said, and the profile's word where nothing was."""
-    from palmkit.experiments.estimate import PROFILES
-    from palmkit_synthetic.tasks import DEFAULT_TASKS
+class Screen(logging.StreamHandler):
+    """Messages above progress bars. tqdm's own redirection would forget the handler's level."""
 
-    choices = {name: getattr(arguments, name) for name in CHOICES}
-    choices |= {
-        name: choices[name] or default for name, default in PROFILES[arguments.profile].items()
-    }
-    named = [[*DEFAULT_TASKS] if name == "default" else [name] for name in choices["datasets"]]
-    choices["datasets"] = [name for names in named for name in names]
-    if choices["folds"] in (["all"], ["first"]):
-        (choices["folds"],) = choices["folds"]
-    elif isinstance(choices["folds"], list):
-        if not all(fold.isdigit() for fold in choices["folds"]):
-            raise ValueError(
-                f"--fold takes numbers, first or all, not {' '.join(choices['folds'])}"
-            )
-        choices["folds"] = [int(fold) for fold in choices["folds"]]
-    if choices["methods"] == ["all"]:
-        choices["methods"] = "all"
-    return choices
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=self.stream)
 
 
-GRID = ("datasets", "methods", "folds", "seeds", "shots", "epochs", "crop", "protocol")
-
-
-def _grid(choices: dict) -> dict:
-    return {key: choices[key] for key in (*GRID, "parts", "autocast") if key in choices}
-
-
-def _tell_plan(name: str, choices: dict) -> dict:
-    """Print what there is to do and what it takes; the choices without datasets that are not at hand."""
-    from palmkit.experiments.estimate import check_disk, estimate_cost, fetch_note
-    from palmkit.models.pengi import load_pengi
-    from palmkit.models.random import random_pengi
-
-    problem = None
+@contextlib.contextmanager
+def _environment(**variables):
+    """Environment variables for this process and those that it starts; afterwards as they were."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
-        model = load_pengi(choices["checkpoint"], choices["device"])
-    except FileNotFoundError as error:
-        if choices["checkpoint"] != "pengi":
-            raise
-        problem, model = error, random_pengi(choices["device"])
-        print(
-            "PENGI's checkpoint is not at hand: planned with random weights of its size.",
-            file=sys.stderr,
-        )
-    print("Running a few steps of each kind, to know what they take ...", file=sys.stderr)
-    told = estimate_cost(model, name, **_grid(choices))
-    print(told, file=sys.stderr)
-    if told.absent:
-        print(fetch_note(told.absent), file=sys.stderr)
-    if problem:
-        raise problem
-    if len(told.absent) == len(choices["datasets"]):
-        raise ValueError("none of these datasets is at hand: fetch one first")
-    check_disk(told.disk, name)
-    return choices | {"datasets": [name for name in choices["datasets"] if name not in told.absent]}
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
-def _run_units(name: str, choices: dict):
-    from palmkit.experiments.run import run_trials
-    from palmkit.experiments.trials import make_grid
-    from palmkit.models.pengi import load_pengi
+@contextlib.contextmanager
+def _messages(arguments):
+    """Messages of palmkit on stderr, warnings of Python in one line among them."""
+    handler = Screen(sys.stderr)
+    handler.setLevel(logging.WARNING if arguments.quiet else logging.INFO)
+    if arguments.verbose:
+        handler.setLevel(logging.DEBUG)
+    level = log.level
+    log.setLevel(logging.DEBUG)
+    log.addHandler(handler)
+    with warnings.catch_warnings():
+        warnings.showwarning = _log_warning
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
 
-    model = load_pengi(
-        choices["checkpoint"], choices["device"]
-    )  # first: datasets may have to be generated
-    units = make_grid(**_grid(choices))
-    model.note = choices["note"] or model.note
-    print(
-        f"{len(units)} units on {model.device}, rows in {run_folder(name) / 'rows'}",
-        file=sys.stderr,
-    )
-    if model.note:
-        print(f"Note: {model.note}", file=sys.stderr)
-    run_trials(units, model, name, told=functools.partial(print, "To do:", file=sys.stderr))
-    return model
+
+def _log_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    log.warning("Warning: %s", message)
+    log.debug("%s at %s:%s", category.__name__, filename, lineno)
+
+
+@contextlib.contextmanager
+def _run_log(name: str):
+    """Messages go to runs/RUN/palmkit.log too."""
+    folder = run_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "palmkit.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter(FORMAT))
+    log.addHandler(handler)
+    log.debug("%s", os.environ["PALMKIT_COMMAND"])
+    try:
+        yield
+    except (KeyboardInterrupt, *ERRORS) as error:
+        about = {"name": log.name, "levelno": logging.ERROR, "levelname": "ERROR"}
+        handler.handle(logging.makeLogRecord({**about, "msg": repr(error)}))
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+# Commands.
+
+
+def _read_choices(arguments) -> Choices:
+    """What is to be run: flags, then the config file, then the profile. All values are checked."""
+    from palmkit.plugins import load_plugins
+
+    said = {
+        key.removeprefix("choice:"): value
+        for key, value in vars(arguments).items()
+        if key.startswith("choice:")
+    }
+    said = {name: parse_flag(name, value) for name, value in said.items()}
+    choices = choose(said, read_config(arguments.config) if arguments.config else None)
+    load_plugins(choices.values["imports"])
+    return choices.replace(datasets=expand_datasets(choices.values["datasets"]))
+
+
+def _check_choices(choices: Choices) -> None:
+    """Raise for what cannot be run, before anything is generated, loaded or measured."""
+    from palmkit.experiments.trials import check_datasets, check_trials
+
+    grid = choices.grid()
+    datasets = grid.pop("datasets")
+    grid.pop("folds")
+    check_trials(**grid)
+    also = ()
+    if choices.values["profile"] == "paper":
+        from palmkit.published import paper_datasets
+
+        also = paper_datasets()
+    check_datasets(datasets, also)
+    check_run_folder(choices.name)
 
 
 def _run(arguments) -> None:
-    choices = _choices(arguments)
-    if arguments.parts:
-        parts = {("all",): "all", ("none",): ()}.get(tuple(arguments.parts), arguments.parts)
-        choices["parts"] = parts
-    if arguments.autocast:
-        choices["autocast"] = True
-    if arguments.profile == "paper" or arguments.dry_run:
-        choices = _tell_plan(arguments.name, choices)
+    choices = _read_choices(arguments)
+    _check_choices(choices)
+    if arguments.save_config:
+        return _save_config(arguments.save_config, choices)
+    if _needs_estimate(arguments, choices):
+        choices = _estimate(choices)
     if arguments.dry_run:
         return
-    _run_units(arguments.name, choices)
-    _table(argparse.Namespace(run=arguments.name, format="markdown", metric="accuracy"))
-    from palmkit.results.report import write_report
+    with _run_log(choices.name):
+        _run_trials(choices)
+        _print_table(choices.name)
+        _write_report(choices)
 
-    print(f"Report: {write_report(arguments.name, parameters=choices)}", file=sys.stderr)
+
+def _write_report(choices: Choices) -> None:
+    try:
+        from palmkit.results.report import write_report  # Matplotlib, an extra
+    except ModuleNotFoundError as error:
+        log.warning("No report: %s", error)
+        return
+    log.info("Report: %s", write_report(choices.name, parameters=choices.parameters()))
+
+
+def _save_config(path: str, choices: Choices) -> None:
+    write_config(path, choices)
+    log.info("Written: %s", path)
+
+
+def _needs_estimate(arguments, choices: Choices) -> bool:
+    return arguments.dry_run or choices.values["profile"] == "paper"
+
+
+def _estimate(choices: Choices) -> Choices:
+    """Say what there is to do and its cost; the choices without datasets that are not at hand."""
+    from palmkit.experiments.estimate import check_disk, estimate_cost, fetch_note
+    from palmkit.models import load_model
+    from palmkit.models.random import random_pengi
+
+    problem = None
+    checkpoint, device = choices.values["checkpoint"], choices.values["device"]
+    try:
+        model = load_model(checkpoint, device)
+    except FileNotFoundError as error:
+        if checkpoint != "pengi":
+            raise
+        problem, model = error, random_pengi(device)
+        log.info("PENGI's checkpoint is not at hand: estimated with random weights of its size.")
+    log.info("A few steps of each kind are run to measure what they take ...")
+    estimate = estimate_cost(model, choices.name, **choices.grid())
+    log.info("%s", estimate)
+    if estimate.absent:
+        log.info("%s", fetch_note(estimate.absent))
+    if problem:
+        raise problem
+    datasets = [name for name in choices.values["datasets"] if name not in estimate.absent]
+    if not datasets:
+        raise ValueError("none of these datasets is at hand: fetch one first")
+    check_disk(estimate.disk, choices.name)
+    return choices.replace(datasets=datasets)
+
+
+def _run_trials(choices: Choices):
+    """Run the trials; the model."""
+    from palmkit.experiments.run import run_trials
+    from palmkit.experiments.trials import make_grid
+    from palmkit.models import load_model
+
+    # The model first: datasets may have to be generated.
+    model = load_model(choices.values["checkpoint"], choices.values["device"])
+    trials = make_grid(**choices.grid())
+    model.note = choices.values["note"] or model.note
+    rows = run_folder(choices.name) / "rows"
+    log.info("%d trials on %s, rows in %s", len(trials), model.device, rows)
+    if model.note:
+        log.info("Note: %s", model.note)
+    run_trials(trials, model, choices.name)
+    return model
 
 
 def _notebooks(arguments) -> None:
     from palmkit.experiments.executor import count_jobs
-    from palmkit.notebooks import choose_parameters, list_notebooks, run_series
+    from palmkit.notebooks import choose_parameters, copy_series, list_notebooks, run_series
 
-    given = {key: _literal(value) for key, value in arguments.parameters}
-    if "run" in given:
+    if arguments.copy_to:
+        return print(copy_series(arguments.copy_to, arguments.notebooks))
+    extra = {key: parse_literal(value) for key, value in arguments.parameters}
+    if "run" in extra:
         raise ValueError("name the run by --name, not by -p run")
-    parameters = {**_choices(arguments), "run": arguments.name, **given}
+    choices = _read_choices(arguments)
+    given = set(extra) | (choices.given - {"name", "profile", "imports"})
     # Before an hour of work, not after it.
-    choose_parameters(list_notebooks(arguments.notebooks, arguments.only), parameters)
-    if arguments.profile == "paper":
-        parameters = _tell_plan(arguments.name, parameters)
-    model = _run_units(arguments.name, parameters)
-    jobs = count_jobs(model)
-    jobs += (
-        jobs > 1
-    )  # small models' kernels wait while they start; a large one fills a GPU by itself
-    page = run_series(arguments.name, parameters, arguments.notebooks, jobs, arguments.only)
+    books = list_notebooks(arguments.notebooks, arguments.only)
+    choose_parameters(books, choices.parameters() | extra | {"run": choices.name}, given)
+    _check_choices(choices)
+    if arguments.save_config:
+        return _save_config(arguments.save_config, choices)
+    if _needs_estimate(arguments, choices):
+        choices = _estimate(choices)
+    if arguments.dry_run:
+        return
+    with _run_log(choices.name):
+        model = _run_trials(choices)
+        jobs = count_jobs(model)
+        # Kernels of small models wait while they start; a large one fills a GPU by itself.
+        jobs += jobs > 1
+        parameters = choices.parameters() | extra | {"run": choices.name}
+        page = run_series(
+            choices.name, parameters, arguments.notebooks, jobs, arguments.only, given
+        )
     print(f"Open {page}")
 
 
-def _literal(text: str):
-    """A number, list, bool or None as Python writes it; anything else is a string."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def _table(arguments) -> None:
+    from palmkit.plugins import load_plugins
+
+    load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
+    _print_table(arguments.run, arguments.format, arguments.metric)
+
+
+def _print_table(run, format="markdown", metric="accuracy") -> None:
+    from palmkit.results.tables import FORMATS, load_rows, result_tables
+
+    rows = load_rows(run)
+    for note in sorted({note for note in rows["note"] if note}):
+        log.info("Note: %s", note)
+    for table in result_tables(rows, metric):
+        print(FORMATS[format](table.wide()))
 
 
 def _check(arguments) -> None:
@@ -308,50 +449,40 @@ def _check(arguments) -> None:
     bad = []
     for dataset in arguments.datasets:
         check = check_dataset(dataset, arguments.shots, not arguments.tables_only)
-        print(
-            f"# {check.name}\n\n{to_markdown(check.folds.astype(object).fillna('').set_index('fold'))}\n"
-        )
+        folds = check.folds.astype(object).fillna("").set_index("fold")
+        print(f"# {check.name}\n\n{to_markdown(folds)}\n")
         if not arguments.tables_only:
             print(f"{to_markdown(check.summarise_clips().set_index('files'))}\n")
         findings = check.findings.set_index("severity")
         print(f"{to_markdown(findings)}\n" if len(findings) else "Nothing was found to be wrong.\n")
-        bad += [] if check.ok else [check.name]
+        if not check.ok:
+            bad.append(check.name)
     if bad:
         raise ValueError(f"{', '.join(bad)} cannot be used as it is: see the errors above")
 
 
-def _own(arguments) -> None:
-    from palmkit.datasets.import_folder import own_dataset
+def _import(arguments) -> None:
+    from palmkit.datasets.import_folder import import_dataset
 
-    print(
-        own_dataset(
-            arguments.path, arguments.folds, arguments.groups, arguments.seed, arguments.root
-        )
-    )
+    settings = (arguments.folds, arguments.groups, arguments.seed, arguments.root)
+    print(import_dataset(arguments.path, *settings))
 
 
 def _fetch(arguments) -> None:
     from palmkit.datasets.fetch import fetch
 
-    logger, handler = logging.getLogger("palmkit"), logging.StreamHandler(sys.stderr)
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        paths = fetch(*arguments.names, update=arguments.update, verify=arguments.verify)
-    finally:
-        logger.removeHandler(handler)
-    for path in paths:
+    for path in fetch(*arguments.names, update=arguments.update, verify=arguments.verify):
         print(path)
 
 
-def _table(arguments) -> None:
-    from palmkit.results.tables import FORMATS, load_rows, result_tables
-
-    rows = load_rows(arguments.run)
-    for note in sorted({note for note in rows["note"] if note}):
-        print(f"Note: {note}", file=sys.stderr)
-    for table in result_tables(rows, arguments.metric):
-        print(FORMATS[arguments.format](table.wide()))
+def _lab(arguments) -> int:
+    folder = Path(arguments.folder) if arguments.folder else notebooks_folder()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {folder}: `palmkit notebooks --copy-to FOLDER` makes one"
+        )
+    more = getattr(arguments, "arguments", [])
+    return subprocess.call([sys.executable, "-m", "jupyter", "lab", str(folder), *more])
 
 
 if __name__ == "__main__":

@@ -1,21 +1,25 @@
-"""The notebooks as a batch: executed in order by papermill, beside the rows they are made of, with an index page."""
+"""The notebooks as a batch: executed in order by papermill, with a page that links them."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import joblib
-import nbformat
-import papermill
-from nbconvert import HTMLExporter
-from papermill.exceptions import PapermillExecutionError
 
 from palmkit import audio
+from palmkit.extras import extra
 from palmkit.results.report import DONE, FAILED, OPEN, write_report
 from palmkit.storage import atomic_write, notebooks_folder, progress_bar, run_folder
+
+with extra("notebooks"):
+    import nbformat
+    import papermill
+    from nbconvert import HTMLExporter
+    from papermill.exceptions import PapermillExecutionError
 
 # Nothing that a page needs the network for: its formulas and diagrams are none.
 NO_URLS = dict.fromkeys(
@@ -25,7 +29,9 @@ NO_URLS = dict.fromkeys(
 
 
 class NotebookFailed(RuntimeError):
-    """A notebook of the series raised; the message names it, its cell and its error, and where it was kept."""
+    """A notebook of the series raised; the message names it, its cell and its error, and where it
+    was kept.
+    """
 
 
 def list_notebooks(folder=None, numbers: list[int] | None = None) -> list[Path]:
@@ -38,48 +44,74 @@ def list_notebooks(folder=None, numbers: list[int] | None = None) -> list[Path]:
         )
     if numbers and (unknown := sorted(set(numbers) - set(books))):
         raise ValueError(
-            f"there is no notebook {', '.join(map(str, unknown))}; there are {min(books)} to {max(books)}"
+            f"there is no notebook {', '.join(map(str, unknown))}; "
+            f"there are {min(books)} to {max(books)}"
         )
     return [book for number, book in books.items() if not numbers or number in numbers]
 
 
-def choose_parameters(books: list[Path], parameters: dict) -> dict[Path, dict]:
-    """What each notebook gets: the given parameters that its own `parameters` cell has. ValueError if none has one."""
+def choose_parameters(books: list[Path], parameters: dict, given=()) -> dict[Path, dict]:
+    """The parameters that each notebook gets: those that its own `parameters` cell has.
+
+    given: names of the parameters that a user set. Raises ValueError for one that no notebook has.
+    """
     own = {book: papermill.inspect_notebook(str(book)) for book in books}
     known = sorted({name for names in own.values() for name in names})
-    if unknown := [name for name in parameters if name not in known]:
-        raise ValueError(
-            f"no notebook has a parameter {', '.join(unknown)}; there are {', '.join(known)}"
+    if unknown := sorted(set(given) - set(known)):
+        which = (
+            "the chosen notebooks have no parameter"
+            if len(books) > 1
+            else (f"{books[0].name} has no parameter")
         )
+        raise ValueError(f"{which} {', '.join(unknown)}; there are {', '.join(known)}")
     return {
         book: {name: value for name, value in parameters.items() if name in own[book]}
         for book in books
     }
 
 
-def run_series(
-    run, parameters: dict, folder=None, jobs: int = 1, numbers: list[int] | None = None
-) -> Path:
-    """Execute the series, `jobs` notebooks at a time, into `runs/RUN/notebooks`; the path of `runs/RUN/index.html`.
+def copy_series(to, folder=None) -> Path:
+    """Copy the series, with what its notebooks read, into a new or empty folder; its path."""
+    source = Path(folder or notebooks_folder())
+    list_notebooks(source)
+    to = Path(to).expanduser()
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise FileExistsError(f"{to} is there already: name a new or an empty folder")
+    hidden = shutil.ignore_patterns(".*", "__pycache__")
+    shutil.copytree(source, to, ignore=hidden, dirs_exist_ok=True)
+    return to
 
-    numbers: only these notebooks. One that is done with the same source and parameters is not executed again. Raises
-    NotebookFailed at the first that fails; it is kept with its error, and the index says so. The sources are never
-    written to.
+
+def run_series(
+    run,
+    parameters: dict,
+    folder=None,
+    jobs: int = 1,
+    numbers: list[int] | None = None,
+    given=None,
+) -> Path:
+    """Execute the series, `jobs` notebooks at a time, into `runs/RUN/notebooks`; the path of its
+    page.
+
+    numbers: only these notebooks. given: names of the parameters that a notebook must have; None:
+    all. A notebook that is done with the same source and parameters is not executed again. Raises
+    NotebookFailed at the first that fails; it is kept with its error, and the page says so. The
+    sources are never written to.
     """
     books = list_notebooks(folder, numbers)
-    chosen = choose_parameters(books, parameters)
-    (run_folder(run) / "notebooks").mkdir(parents=True, exist_ok=True)
+    chosen = choose_parameters(books, parameters, parameters if given is None else given)
+    home = run_folder(run) / "notebooks"
+    home.mkdir(parents=True, exist_ok=True)
     status = {book.stem: OPEN for book in books}
+    failures: list[NotebookFailed] = []
     bar = progress_bar(len(books), "notebooks", "notebook")
     os.environ["PALMKIT_PROGRESS"] = "0"  # bars of a kernel would end up in the page
 
-    failures = []
-
-    def execute(book):
+    def execute(book: Path) -> None:
         if failures:
-            return  # nothing is begun after a failure
+            return  # nothing starts after a failure
         try:
-            _execute(book, run_folder(run) / "notebooks", chosen[book])
+            _execute(book, home, chosen[book])
             status[book.stem] = DONE
         except NotebookFailed as error:
             status[book.stem] = FAILED
@@ -90,15 +122,16 @@ def run_series(
         joblib.Parallel(jobs, backend="threading")(joblib.delayed(execute)(book) for book in books)
     finally:
         bar.close()
-        index = write_report(run, status, parameters)
+        page = write_report(run, status, parameters)
     if failures:
         raise failures[0]
-    return index
+    return page
 
 
 def _execute(book: Path, home: Path, parameters: dict) -> None:
     """Execute one notebook into `home`, beside its HTML page, unless that is done already."""
-    out, seal = home / book.name, home / f".{book.stem}.json"
+    out = home / book.name
+    seal = home / f".{book.stem}.json"
     inputs = audio.digest(book.read_bytes() + json.dumps(parameters, sort_keys=True).encode())
     if out.is_file() and seal.is_file() and seal.read_text() == inputs:
         return
@@ -111,14 +144,14 @@ def _execute(book: Path, home: Path, parameters: dict) -> None:
             kernel_name="python3",
             cwd=os.getcwd(),
             progress_bar=False,
-            extra_arguments=[
-                "--IPKernelApp.log_level=ERROR"
-            ],  # or each kernel warns that it listens on loopback
+            # Otherwise each kernel warns that it listens on loopback.
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
     except PapermillExecutionError as error:
         raise NotebookFailed(
-            f"{book.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\nIt is kept, with "
-            f"its error, as {out}. Mend the cause and start again: what is done is not run again."
+            f"{book.name} failed in cell {error.exec_count}: {error.ename}: {error.evalue}\n"
+            f"It is kept, with its error, as {out}. Mend the cause and start again: what is done "
+            "is not run again."
         ) from error
     finally:
         _write_html(out)
@@ -126,6 +159,8 @@ def _execute(book: Path, home: Path, parameters: dict) -> None:
 
 
 def _write_html(book: Path) -> None:
-    if book.is_file():
-        body, _ = HTMLExporter(**NO_URLS).from_notebook_node(nbformat.read(book, as_version=4))
-        atomic_write(book.with_suffix(".html"), re.sub(r'<script src="">\s*</script>', "", body))
+    if not book.is_file():
+        return
+    body, _ = HTMLExporter(**NO_URLS).from_notebook_node(nbformat.read(book, as_version=4))
+    body = re.sub(r'<script src="">\s*</script>', "", body)
+    atomic_write(book.with_suffix(".html"), body)

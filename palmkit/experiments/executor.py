@@ -1,39 +1,51 @@
-"""How units are spread over a machine's cores, and how long they will take: measured, not guessed."""
+"""How trials are spread over a machine's cores."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import warnings
+from pathlib import Path
 
 import joblib
 import torch
 
+from palmkit.plugins import listed_files, load_plugins
+
 START = 10  # seconds of work that starting processes is worth
-# A process that has grown is replaced by a new one, and no work is lost: nothing that a user should read of.
+# A process that has grown is replaced by a new one, and no work is lost: users need not read of it.
 warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
 
 SMALL = 128  # width of a text encoder whose steps are too short to be shared by several cores
 
 
 def count_jobs(model) -> int:
-    """Units to run at a time: PALMKIT_JOBS; else one a core for a small model on a CPU, one for all others."""
+    """Trials to run at a time: PALMKIT_JOBS; else one a core for a small model on a CPU, one for
+    all others.
+    """
     if given := os.environ.get("PALMKIT_JOBS"):
         if not given.isdigit() or given == "0":
             raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
         return int(given)
-    return joblib.cpu_count() if model.device.type == "cpu" and model.text.width <= SMALL else 1
+    width = getattr(model, "text_width", model.dim)
+    return joblib.cpu_count() if model.device.type == "cpu" and width <= SMALL else 1
 
 
 def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int):
-    """(n, function(*calls[n])) as they get done, the longest begun first; in `jobs` processes of one thread each.
+    """(n, function(*calls[n])) as they get done, the longest first; in `jobs` processes of one
+    thread each.
 
-    Work that is done before processes would have started is done here, on one thread too: results are the same bits.
+    Work that takes less time than starting processes is done here, on one thread too: results are
+    the same bits.
     """
     order = sorted(range(len(calls)), key=lambda n: -seconds[n])
     if jobs > 1 and len(calls) > 1 and sum(seconds) > START:
-        numbered = (joblib.delayed(_numbered)(function, n, calls[n]) for n in order)
-        yield from joblib.Parallel(jobs, return_as="generator_unordered")(numbered)
+        plugins = listed_files()
+        tasks = (
+            joblib.delayed(_call)(n, pickle.dumps((function, calls[n])), plugins) for n in order
+        )
+        yield from joblib.Parallel(jobs, return_as="generator_unordered")(tasks)
         return
     for n in order:
         with threads(1 if jobs > 1 else torch.get_num_threads()):
@@ -43,7 +55,7 @@ def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int):
 
 @contextlib.contextmanager
 def threads(number: int):
-    """torch with so many threads."""
+    """torch with this number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -52,5 +64,11 @@ def threads(number: int):
         torch.set_num_threads(before)
 
 
-def _numbered(function, n, call):
-    return n, function(*call)
+def _call(n: int, call: bytes, plugins: list[Path]):
+    """A call in a worker.
+
+    It is unpickled after the plugins are imported: it may hold objects of their classes.
+    """
+    load_plugins(plugins)
+    function, arguments = pickle.loads(call)
+    return n, function(*arguments)

@@ -1,7 +1,8 @@
 """What the methods cost: multiply-adds from first principles, and seconds and memory as measured.
 
-The counts hold for this kit's methods (a shared prefix runs once, nothing is padded) and, with `padded`, for the
-published ones (40 tokens a prompt, every prompt anew). One multiply-add is two floating-point operations.
+The counts hold for this kit's methods (a shared prefix runs once, nothing is padded) and, with
+`padded`, for the published ones (40 tokens a prompt, every prompt anew). One multiply-add is two
+floating-point operations.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ VARIED = {"batch": (1, 4, 16, 64), "classes": (4, 10, 25, 50), "context": (4, 8,
 
 
 def text_operations(text, sequences, tokens, prefix=0) -> tuple[int, int]:
-    """Multiply-adds of `prefix` shared tokens and, after them, `sequences` of `tokens` each: (forward, backward).
+    """Multiply-adds of `prefix` shared tokens and, after them, `sequences` of `tokens` each:
+    (forward, backward).
 
-    The weights are frozen, so a linear layer's backward pass is one product, for its input, and attention's are two;
-    and since only the prefix is learned, the first layer needs none for what stands after it.
+    The weights are frozen, so a linear layer's backward pass is one product, for its input, and
+    attention's are two; and since only the prefix is learned, the first layer needs none for what
+    stands after it.
     """
     w, hidden, layers = text.width, text.layers[0].fc1.out_features, len(text.layers) - 1
     n, attended = sequences * tokens, sequences * tokens * (tokens + prefix) + prefix**2
@@ -52,7 +55,9 @@ def text_operations(text, sequences, tokens, prefix=0) -> tuple[int, int]:
 
 
 def padded_operations(text, sequences) -> tuple[int, int]:
-    """The same with 40 tokens a sequence through all of every layer, and a gradient for all of them."""
+    """The same with 40 tokens a sequence through all of every layer, and a gradient for all of
+    them.
+    """
     w, hidden, tokens = text.width, text.layers[0].fc1.out_features, text.max_tokens
     attention = len(text.layers) * 2 * w * sequences * tokens**2
     linear = len(text.layers) * (
@@ -70,10 +75,11 @@ def _projection(projection) -> int:
 
 
 def operations(method, batch=1, padded=False) -> dict[str, int]:
-    """Multiply-adds of a training step on `batch` embedded clips: forward (all that inference takes) and backward.
+    """Multiply-adds of a training step on `batch` embedded clips: forward (all that inference
+    takes) and backward.
 
-    padded: as in the published code, where in each step each prompt goes through the text encoder with all of its 40
-    tokens, for PALM too, and COCOOP's for every clip.
+    padded: as in the published code, where in each step each prompt goes through the text encoder
+    with all of its 40 tokens, for PALM too, and COCOOP's for every clip.
     """
     classes, text = len(method.class_names), method.model.text
     trainable = sum(parameter.numel() for parameter in method.parameters())
@@ -103,9 +109,11 @@ def operations(method, batch=1, padded=False) -> dict[str, int]:
 
 
 def audio_operations(encoder) -> int:
-    """Multiply-adds of the audio encoder for one clip of 7 s: mel bands, Swin's linear layers and windows, projection.
+    """Multiply-adds of the audio encoder for one clip of 7 s: mel bands, Swin's linear layers and
+    windows, projection.
 
-    The Fourier transform and what is done value by value are left out: together less than a hundredth.
+    The Fourier transform and what is done value by value are left out: together less than a
+    hundredth.
     """
     samples = round(Pengi.sample_rate * Pengi.clip_seconds)
     trunk, frames = encoder.trunk, samples // encoder.hop_size + 1
@@ -135,7 +143,9 @@ class Stopwatch:
         self.device, self.repeats = device, repeats
 
     def __call__(self, **contenders: Callable) -> dict:
-        """Per contender: median, fastest and slowest seconds, and peak MiB of its first, untimed run."""
+        """Per contender: median, fastest and slowest seconds, and peak MiB of its first, untimed
+        run.
+        """
         memory = {name: self.peak_memory(run) for name, run in contenders.items()}
         calls, times = dict.fromkeys(contenders, 1), {name: [] for name in contenders}
         for name, run in contenders.items():
@@ -166,7 +176,9 @@ class Stopwatch:
         return (time.perf_counter() - start) / calls
 
     def peak_memory(self, run: Callable) -> float:
-        """MiB over what was held before: by CUDA's allocator, else the resident memory, looked at every millisecond."""
+        """MiB over what was held before: by CUDA's allocator, else the resident memory, looked at
+        every millisecond.
+        """
         if self.device.type == "cuda":
             self.synchronize()
             torch.cuda.reset_peak_memory_stats()
@@ -197,7 +209,10 @@ class Stopwatch:
 
 
 def train_step(forward: Callable, method, features: torch.Tensor, labels: torch.Tensor) -> Callable:
-    """A function that takes one step of SGD. Its rate leaves the parameters where they are: it costs the same."""
+    """A function that takes one step of SGD.
+
+    Its rate leaves the parameters where they are: it costs the same.
+    """
     parameters = [*method.parameters()]
     if not parameters:
         return lambda: None
@@ -213,20 +228,25 @@ def train_step(forward: Callable, method, features: torch.Tensor, labels: torch.
 
 
 def settings(classes: int) -> list[dict]:
-    """What is measured: BASE, and each of its values varied with the others at rest, as far as there are classes."""
+    """What is measured: BASE, and each of its values varied with the others at rest, as far as
+    there are classes.
+    """
     one_by_one = [BASE | {name: value} for name, values in VARIED.items() for value in values]
     return [setting for n, setting in enumerate(one_by_one)
             if setting["classes"] <= classes and setting not in one_by_one[:n]]  # fmt: skip
 
 
 def measure(model, class_names, repeats=5, longest=300.0, told=print) -> pd.DataFrame:
-    """Seconds and memory of the four methods on random embeddings, one line a method, quantity and setting.
+    """Seconds and memory of the four methods on random embeddings, one line a method, quantity and
+    setting.
 
-    what: "training step", "inference" (of a batch), at BASE also "epoch" and "fit" (16 shots a class; 50 epochs); for
-    "clips" (method ""): "encode" and "encode, backward" (train mode, with the gradient that the published code computes
-    and nobody uses). seconds: the median of `repeats` after one run that is not timed; fastest, slowest; mib: peak
-    memory above what was held (`Stopwatch`). A fit that would take more than `longest` seconds is 50 times its epoch,
-    and `computed` says so. operations: `operations`. told: called with each setting before it is measured.
+    what: "training step", "inference" (of a batch), at BASE also "epoch" and "fit" (16 shots a
+    class; 50 epochs); for "clips" (method ""): "encode" and "encode, backward" (train mode, with
+    the gradient that the published code computes and nobody uses). seconds: the median of `repeats`
+    after one run that is not timed; fastest, slowest; mib: peak memory above what was held
+    (`Stopwatch`). A fit that would take more than `longest` seconds is 50 times its epoch, and
+    `computed` says so. operations: `operations`. told: called with each setting before it is
+    measured.
     """
     stopwatch, lines = Stopwatch(model.device, repeats), []
     cores = torch.get_num_threads()

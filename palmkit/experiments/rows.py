@@ -2,57 +2,92 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import math
+import os
+import platform
+import subprocess
 import warnings
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
+import palmkit
 from palmkit import audio
 from palmkit.embeddings import EMBEDDING_VERSION
-from palmkit.experiments.trials import Trial
+from palmkit.experiments.trials import Trial, find_method
 from palmkit.experiments.variations import method_options
-from palmkit.methods import METHODS
 from palmkit.protocols.streams import STREAM_VERSION
-from palmkit.storage import run_folder
+from palmkit.storage import PACKAGE, atomic_write, run_folder
 
-TRIAL_VERSION = 1  # raise it when a unit's result changes for other reasons than its settings
+# Raise it when a trial's result changes for other reasons than its settings.
+# 2: the key covers the model's config and preprocessing, and the content of the dataset.
+TRIAL_VERSION = 2
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "timm",
+    "open_clip_torch",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "soundfile",
+)
+COMMAND = "PALMKIT_COMMAND"  # the environment variable with the command line; kernels inherit it
+NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
-def trial_key(unit: Trial, dataset: str, weights: str, config: dict | None = None) -> str:
-    """sha256 of all that a unit's result depends on; rows carry it, and one with the same key is not run again.
+def trial_key(trial: Trial, dataset: str, model: str, method: str = "") -> str:
+    """sha256 of all that a trial's result depends on. A row with this key is not run again.
 
-    config: PENGI's, whose rates of dropout and stochastic depth matter to the released protocol.
+    dataset, model: their digests, of content, weights, config and preprocessing. method: the digest
+    of the source file of a method from outside of the kit.
     """
-    told = {**asdict(unit), "dataset": dataset, "weights": weights}
-    told["versions"] = [TRIAL_VERSION, EMBEDDING_VERSION]
-    if not unit.autocast:  # rows of before there was a choice keep their keys
-        del told["autocast"]
-    if unit.protocol == "released":
-        told |= {
-            "stream": STREAM_VERSION,
-            "config": {k: v for k, v in (config or {}).items() if k != "note"},
-        }
-    else:
-        del told["parts"]
-    return audio.digest(json.dumps(told, sort_keys=True).encode())
+    content = {**asdict(trial), "dataset": dataset, "model": model, "method_digest": method}
+    content["versions"] = {"trial": TRIAL_VERSION, "embedding": EMBEDDING_VERSION}
+    if trial.protocol == "released":
+        content["versions"]["stream"] = STREAM_VERSION
+    return audio.digest(json.dumps(content, sort_keys=True).encode())
 
 
-def row_path(run, unit: Trial, key: str) -> Path:
-    where = run_folder(run) / "rows" / Path(unit.dataset).name
-    fold = "split" if unit.fold is None else f"fold{unit.fold}"
-    return where / f"{unit.method}-{fold}-shots{unit.shots}-seed{unit.seed}-{key[:10]}.json"
+def row_path(run, trial: Trial, key: str) -> Path:
+    return _row_path(run, trial.dataset, trial.method, trial.fold, trial.shots, trial.seed, key)
+
+
+def _row_path(run, dataset, method, fold, shots, seed, key) -> Path:
+    split = "split" if fold is None else f"fold{fold}"
+    name = f"{method}-{split}-shots{shots}-seed{seed}-{key[:10]}.json"
+    return run_folder(run) / "rows" / Path(dataset).name / name
+
+
+def write_row(path: Path, row: dict, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a row and its tensors. The row comes last: one that is there is complete."""
+    data = save(tensors)
+    atomic_write(path.with_suffix(".safetensors"), data)
+    row = {**row, "tensors": audio.digest(data)}
+    atomic_write(path, json.dumps(_encode(row), indent=1, allow_nan=False))
+
+
+def parse_row(text: str | bytes) -> dict:
+    """A row of its text. Raises ValueError for what is no JSON."""
+    return json.loads(text, object_hook=_decode)
 
 
 def read_row(path: Path, key: str | None = None) -> dict | None:
-    """A finished row, or None if it is not there; a damaged or foreign one is reported and None."""
+    """A row, or None if it is not there.
+
+    A damaged one, or one of other settings, is reported and None.
+    """
     if not path.is_file():
         return None
     try:
-        row = json.loads(path.read_text())
+        row = parse_row(path.read_bytes())
         if key is None or row["key"] == key:
             return row
         reason = "it belongs to other settings"
@@ -62,32 +97,152 @@ def read_row(path: Path, key: str | None = None) -> dict | None:
     return None
 
 
-def load_tensors(row, run) -> dict[str, torch.Tensor]:
-    """What a row of `run` keeps beside it: test `logits` [n, classes], `labels` [n], and what was learned, `prompt.*`.
-
-    row: a dict, or a line of a DataFrame of rows. Raises FileNotFoundError if the run has no such row.
+def read_finished(path: Path, key: str) -> dict | None:
+    """A row whose tensors are there and whole, else None: the trial is run again, and a warning
+    says why.
     """
+    row = read_row(path, key)
+    if row is None:
+        return None
+    tensors = path.with_suffix(".safetensors")
+    if not tensors.is_file():
+        problem = "are missing"
+    elif audio.digest(tensors.read_bytes()) != row.get("tensors"):
+        problem = "are damaged"
+    else:
+        return row
+    warnings.warn(f"row {path.name} is run again: its tensors {problem}", stacklevel=2)
+    return None
+
+
+def row_version(row) -> int:
+    """The version of the kit's results that a row is of.
+
+    Rows of before there was one are of version 1.
+    """
+    return row.get("trial_version", 1)
+
+
+def count_old_rows(run, known: set[Path]) -> int:
+    """Rows of a run, besides the known ones, that another version of the kit wrote.
+
+    They are left alone.
+    """
+    others = set((run_folder(run) / "rows").glob("*/*.json")) - known
+    return sum(row_version(read_row(path) or {}) != TRIAL_VERSION for path in others)
+
+
+def _encode(value):
+    """JSON has no NaN and no infinity: {"float": "nan"} stands for them."""
+    if isinstance(value, dict):
+        return {name: _encode(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    return value
+
+
+def _decode(found: dict):
+    if len(found) == 1 and found.get("float") in NON_FINITE:
+        return NON_FINITE[found["float"]]
+    return found
+
+
+# Where a row comes from.
+
+
+def provenance() -> dict:
+    """What a row says about the program that made it: version, commit, command, packages."""
+    return {
+        "trial_version": TRIAL_VERSION,
+        "palmkit": palmkit.__version__,
+        "commit": git_commit(),
+        "command": os.environ.get(COMMAND, ""),
+        "versions": package_versions(),
+    }
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # installed by other means, conda say
+            found[package] = "unknown"
+    return found | {"python": platform.python_version()}
+
+
+@functools.cache
+def git_commit(folder: Path = PACKAGE.parent) -> str:
+    """The commit of the checkout, with "dirty" if tracked files were changed; "" outside of one."""
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):  # git is missing or refuses the folder
+        return ""
+    return f"{commit} dirty" if changed else commit
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+# What a row keeps beside it.
+
+
+def load_tensors(row, run) -> dict[str, torch.Tensor]:
+    """Tensors of a row of `run`: test `logits` [n, classes], `labels` [n], and what was learned,
+    `prompt.*`.
+
+    row: a dict, or a line of a DataFrame of rows. Raises FileNotFoundError if the run has no such
+    row, or none with tensors.
+    """
+    path = find_row(row, run)
+    tensors = path.with_suffix(".safetensors")
+    if not tensors.is_file():
+        raise FileNotFoundError(
+            f"row {path.name} of run {Path(str(run)).name} has no tensors: "
+            "run_trials makes them again"
+        )
+    try:
+        return load_file(tensors)
+    except SafetensorError as error:
+        raise ValueError(f"{tensors} is damaged ({error}): run_trials makes it again") from error
+
+
+def find_row(row, run) -> Path:
+    """The file of a row of `run`. Raises FileNotFoundError if the run has no such row."""
     fold = None if pd.isna(row["fold"]) else int(row["fold"])
-    unit = Trial(row["method"], row["dataset"], fold, int(row["seed"]), int(row["shots"]))
-    path = row_path(run, unit, row["key"])
+    names = (row[name] for name in ("shots", "seed", "key"))
+    path = _row_path(run, row["dataset"], row["method"], fold, *names)
     if read_row(path, row["key"]) is None:
         raise FileNotFoundError(
-            f"run {Path(str(run)).name} has no row {path.name}: run_units first"
+            f"run {Path(str(run)).name} has no row {path.name}: run_trials first"
         )
-    return load_file(path.with_suffix(".safetensors"))
+    return path
 
 
 def load_method(row, run, model):
-    """The method of a row as it was after training, without training. A row with a width needs its axes: ValueError."""
-    if "width" in row["options"]:
+    """The method of a row as it was after training, without training it.
+
+    A row with pca_dim needs its axes: ValueError.
+    """
+    if "pca_dim" in row["options"]:
         raise ValueError(
-            "a method on projected features cannot be had back: its support set's axes are not kept"
+            "a method on projected features cannot be loaded: its support set's axes are not kept"
         )
-    names, options = row["class_names"], method_options(row["options"])
-    method = METHODS[row["method"]](model, names, seed=int(row["seed"]), **options)
-    state = load_tensors(row, run)
+    options = method_options(row["options"])
+    method = find_method(row["method"])(model, row["class_names"], seed=int(row["seed"]), **options)
     learned = {
-        name.removeprefix("prompt."): state[name] for name in state if name.startswith("prompt.")
+        name.removeprefix("prompt."): tensor
+        for name, tensor in load_tensors(row, run).items()
+        if name.startswith("prompt.")
     }
     method.load_prompt_learner(learned)
     return method.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Units of work: one method, fold and seed, written as one row. A grid that stops goes on where it stopped."""
+"""Run trials, each written as one row. A grid that stops goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -6,341 +6,488 @@ import contextlib
 import datetime
 import functools
 import json
+import logging
 import os
-import platform
 import time
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import save
 
+from palmkit.audio import digest, file_digest
 from palmkit.corruptions import Corruption
 from palmkit.data import Dataset, draw_shots
-from palmkit.datasets.resolve import load_dataset
+from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
 from palmkit.experiments.executor import count_jobs, in_parallel
-from palmkit.experiments.rows import read_row, row_path, trial_key
-from palmkit.experiments.timing import Clock, minutes
-from palmkit.experiments.trials import Trial, parts_label
+from palmkit.experiments.rows import (
+    count_old_rows,
+    provenance,
+    read_finished,
+    row_path,
+    trial_key,
+    write_row,
+)
+from palmkit.experiments.timing import Clock, duration
+from palmkit.experiments.trials import Trial, find_method, stochastic_label
 from palmkit.experiments.variations import (
     ProjectedModel,
     method_options,
     modify_draw,
     modify_task,
     principal_axes,
+    task_options,
 )
-from palmkit.methods import METHODS, UNLEARNED
 from palmkit.methods.base import normalize
+from palmkit.models import Pengi
+from palmkit.plugins import plugin_digest
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
 from palmkit.protocols.train_mode import text_dropout, with_bn_statistics
-from palmkit.storage import atomic_write, progress_bar
+from palmkit.storage import progress_bar
 from palmkit.training import TrainingDiverged, fit, predict, score
 
-PACKAGES = (
-    "torch",
-    "torchaudio",
-    "timm",
-    "open_clip_torch",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "soundfile",
-)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Names the test clips of a task (no draw), or the training clips of a draw.
+
+    Equal for equal clips.
+    """
+
+    dataset: str
+    fold: int | None
+    options: str  # those of the task, as JSON
+    draw: tuple[int, int] | None = None  # shots, seed
 
 
 @dataclass(frozen=True)
 class Job:
-    """A unit with all that is needed to run it, and where its row belongs."""
+    """A trial with all that is needed to run it, and the place of its row."""
 
-    unit: Trial
+    trial: Trial
     dataset: Dataset
     drawn: pd.DataFrame | None  # the training clips; None where nothing is learned
+    digests: dict[str, str]  # columns of its row
     key: str
     path: Path
 
     @property
-    def frames(self):
-        """The clips to test on and to learn from."""
-        return self.dataset.test, self.drawn
+    def tested(self) -> ClipSet:
+        options = json.dumps(task_options(self.trial.options), sort_keys=True)
+        return ClipSet(self.trial.dataset, self.trial.fold, options)
+
+    @property
+    def learned(self) -> ClipSet:
+        return replace(self.tested, draw=(self.trial.shots, self.trial.seed))
+
+    @property
+    def uses_stream(self) -> bool:
+        """Whether a trial learns from embeddings of every epoch."""
+        return self.trial.protocol == "released" and self.drawn is not None
+
+    @property
+    def n_train(self) -> int:
+        return 0 if self.drawn is None else len(self.drawn)
 
 
-def run_trials(units: list[Trial], model, run, cache="default", told=None) -> list[dict]:
-    """Run the units that `runs/RUN` has no row of; all rows, in the units' order.
+def run_trials(trials: list[Trial], model, run, cache="default") -> list[dict]:
+    """Run the trials that `runs/RUN` has no row of; all rows, in the trials' order.
 
-    Clips are embedded first; then units run, several at a time on a CPU (see `workers`), behind one progress bar.
-    told: called with a sentence on what is about to be done and how long it will take, measured on this machine.
+    Clips are embedded first. Then trials run, several at a time on a CPU (see `executor`), behind
+    one progress bar. What is to be done, and how long it takes here, is logged.
     """
-    jobs = prepare(units, model, run)
-    missing = {job.path: job for job in jobs if read_row(job.path, job.key) is None}
+    jobs = prepare(trials, model, run)
+    rows = {job.path: read_finished(job.path, job.key) for job in jobs}
+    missing = {job.path: job for job in jobs if rows[job.path] is None}
+    if old := count_old_rows(run, set(rows)):
+        log.info("%d rows of another version of palmkit are left alone", old)
     if missing:
-        _run_missing([*missing.values()], model, {"cache": cache}, told)
-    return [read_row(job.path, job.key) for job in jobs]
+        _run_missing([*missing.values()], model, cache)
+        rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
+    return [rows[job.path] for job in jobs]
 
 
-def prepare(units: list[Trial], model, run) -> list[Job]:
-    """Each unit with its fold, its draw and its key. A fold is read once, and drawn from once a seed."""
-    weights = model.digest()
+def prepare(trials: list[Trial], model, run) -> list[Job]:
+    """Each trial with its fold, its draw and its key.
+
+    A fold is read once, and drawn from once a seed.
+    """
+    model_digest = model.digest()
     read = functools.cache(load_dataset)
 
     @functools.cache
-    def load(dataset, fold, options):
-        varied = modify_task(read(dataset, fold), **json.loads(options))
-        return varied, varied.digest()
+    def version(dataset: str) -> str:
+        return _digest_clips([read(dataset, fold) for fold in list_folds(dataset)])
 
     @functools.cache
-    def draw(dataset, fold, options, shots, seed):
-        return modify_draw(
-            draw_shots(load(dataset, fold, options)[0].train, shots, seed), **json.loads(options)
-        )
+    def load(clips: ClipSet) -> tuple[Dataset, str]:
+        dataset = modify_task(read(clips.dataset, clips.fold), **json.loads(clips.options))
+        return dataset, dataset.digest()
+
+    @functools.cache
+    def draw(clips: ClipSet) -> pd.DataFrame:
+        dataset, _ = load(replace(clips, draw=None))
+        return modify_draw(draw_shots(dataset.train, *clips.draw), **json.loads(clips.options))
 
     jobs = []
-    for unit in units:
-        task = unit.dataset, unit.fold, json.dumps(unit.options, sort_keys=True)
-        dataset, digest = load(*task)
-        drawn = None if unit.method in UNLEARNED else draw(*task, unit.shots, unit.seed)
-        key = trial_key(unit, digest, weights, model.config)
-        jobs.append(Job(unit, dataset, drawn, key, row_path(run, unit, key)))
+    for trial in trials:
+        _check_model(trial, model)
+        options = json.dumps(task_options(trial.options), sort_keys=True)
+        clips = ClipSet(trial.dataset, trial.fold, options)
+        dataset, fold_digest = load(clips)
+        method = find_method(trial.method)
+        drawn = draw(replace(clips, draw=(trial.shots, trial.seed))) if method.learns else None
+        digests = {
+            "dataset_digest": version(trial.dataset),
+            "fold_digest": fold_digest,
+            "weights": model_digest,
+            "method_digest": plugin_digest(method),
+        }
+        key = trial_key(trial, fold_digest, model_digest, digests["method_digest"])
+        jobs.append(Job(trial, dataset, drawn, digests, key, row_path(run, trial, key)))
     return jobs
 
 
-def _run_missing(jobs: list[Job], model, cache: dict, told) -> None:
-    clock, processes, weights = Clock(model), count_jobs(model), model.digest()
-    seconds = [
-        clock.unit(job.unit, job.dataset.class_names, len(_clips(job)), len(job.dataset.test))
-        for job in jobs
-    ]
-    if told:
-        clips, longest = count_passes(jobs), max([*seconds, sum(seconds) / processes])
-        told(
-            f"{len(jobs)} units, {processes} at a time: {minutes(longest)}, after at most "
-            f"{minutes(clips * clock.clip())} for embedding {clips} clips"
+def _digest_clips(folds: list[Dataset]) -> str:
+    """sha256 of the clips of all folds, with their classes and contents: the dataset's version."""
+    clips = set()
+    for dataset in folds:
+        for frame in (dataset.train, dataset.test):
+            for path, name in zip(frame["path"], frame["class_name"], strict=True):
+                clips.add((dataset.relative(path), name, file_digest(path)))
+    return digest(json.dumps(sorted(clips)).encode())
+
+
+def _check_model(trial: Trial, model) -> None:
+    if trial.protocol == "released" and not isinstance(model, Pengi):
+        raise ValueError(
+            f"the released protocol runs PENGI's encoders in train mode, and {model.name} is "
+            "another model: use protocol='frozen'"
         )
-    embedded = _embed_all([job for job in jobs if not _uses_stream(job)], model, cache)
-    heard = _embed_streams([job for job in jobs if _uses_stream(job)], model, cache, clock)
-    calls = [
-        (
-            job.unit,
-            model,
-            job.dataset,
-            heard(job) if _uses_stream(job) else [embedded(job, frame) for frame in job.frames],
-        )
-        for job in jobs
-    ]
-    # A unit of one method takes a hundred times as long as one of another, so the bar counts seconds of work.
-    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
-    with progress_bar(sum(seconds), f"{len(jobs)} units", "s", bar_format=form) as bar:
-        for n, (row, tensors) in in_parallel(_run, calls, seconds, processes):
-            row |= {"key": jobs[n].key, "weights": weights}
-            atomic_write(jobs[n].path.with_suffix(".safetensors"), save(tensors))
-            atomic_write(
-                jobs[n].path, json.dumps(row, indent=1)
-            )  # last: a row that is there is complete
-            bar.set_postfix_str(jobs[n].unit.name)
-            bar.update(seconds[n])
-
-
-def _clips(job: Job) -> list[str]:
-    return [] if job.drawn is None else list(job.drawn["path"])
-
-
-def _embed_all(jobs: list[Job], model, cache: dict):
-    """A function that gives a job's frame as Embeddings. A clip is encoded once, in however many folds and draws."""
-    frames: dict[tuple, dict] = {}
-
-    def setting(job, frame):  # only what is tested on is damaged
-        damage = job.unit.options.get("damage") if frame is job.dataset.test else None
-        return *_crop(job.unit), tuple(damage or ())
-
-    for job in jobs:
-        for frame in filter(lambda frame: frame is not None, job.frames):
-            frames.setdefault(setting(job, frame), {})[id(frame)] = frame
-    known = {}
-    for (crop, seed, damage), those in frames.items():
-        options = {"transform": Corruption(*damage, model.sample_rate)} if damage else {}
-        found = embed(
-            model, unique_clips(those.values()), crop=crop, crop_seed=seed, **options, **cache
-        )
-        known |= {(crop, seed, damage, n): found.select(frame) for n, frame in those.items()}
-    return lambda job, frame: None if frame is None else known[(*setting(job, frame), id(frame))]
-
-
-def _crop(unit: Trial):
-    """How test clips are cropped: `crop` and `crop_seed` of `embed`."""
-    return unit.crop, crop_seed_at_test(unit.parts, unit.seed, unit.crop_seed)
-
-
-def _uses_stream(job: Job) -> bool:
-    """Whether a unit learns from a stream, not from a table."""
-    return job.unit.protocol == "released" and job.drawn is not None
-
-
-def _stream_of(job: Job) -> tuple:
-    """Jobs with the same draw and the same of these share a stream: the method is not among them."""
-    unit, parts = job.unit, tuple(part for part in job.unit.parts if part != "text_dropout")
-    settings = dict(
-        epochs=unit.epochs,
-        batch_size=unit.batch_size,
-        seed=unit.seed,
-        stochastic=parts,
-        autocast=unit.autocast,
-    )
-    return (
-        id(job.drawn),
-        id(job.dataset.test),
-        *(settings | {"crop": unit.crop, "crop_seed": unit.crop_seed}).items(),
-    )
 
 
 def count_passes(jobs: list[Job]) -> int:
-    """Clips that go through the audio encoder at most: each once, or in all epochs of each stream and once at test."""
-    frozen = [job for job in jobs if not _uses_stream(job)]
-    streams = {_stream_of(job): job for job in jobs if _uses_stream(job)}.values()
-    plain = len({path for job in frozen for path in [*job.dataset.test["path"], *_clips(job)]})
-    return plain + sum(job.unit.epochs * len(job.drawn) + len(job.dataset.test) for job in streams)
+    """Clips that go through the audio encoder at most: each once, or in each epoch of a stream and
+    once at test.
+    """
+    plain = set()
+    for job in jobs:
+        if not job.uses_stream:
+            plain.update(job.dataset.test["path"])
+            plain.update([] if job.drawn is None else job.drawn["path"])
+    streams = {_stream_key(job): job for job in jobs if job.uses_stream}
+    passes = [job.trial.epochs * job.n_train + len(job.dataset.test) for job in streams.values()]
+    return len(plain) + sum(passes)
 
 
-def _embed_streams(jobs: list[Job], model, cache: dict, clock: Clock):
-    """Compute the streams, several at a time, each once for all methods. A function that gives a job's source: the
-    arguments of `hear`, for streams are large and a unit had better read its own; without a cache, what it gives."""
-    jobs = {_stream_of(job): job for job in jobs}
-    calls = [
-        (model, job.drawn, job.dataset.test, dict(stream[2:]), cache)
-        for stream, job in jobs.items()
+def _run_missing(jobs: list[Job], model, cache) -> None:
+    clock = Clock(model)
+    processes = count_jobs(model)
+    seconds = [
+        clock.trial(job.trial, job.dataset.class_names, job.n_train, len(job.dataset.test))
+        for job in jobs
     ]
-    sources = dict(zip(jobs, calls, strict=True))
-    seconds = [count_passes([job]) * clock.clip() for job in jobs.values()]
-    processes = min(count_jobs(model), max(len(calls), 1))
-    with progress_bar(len(calls) if processes > 1 else 0, "streams", "stream") as bar:
-        for n, heard in in_parallel(
-            _embed_stream_quietly if processes > 1 else embed_stream_and_test,
-            calls,
-            seconds,
-            processes,
-        ):
-            if heard and cache["cache"] is None:
-                sources[[*jobs][n]] = heard
+    clips = count_passes(jobs)
+    longest = max([*seconds, sum(seconds) / processes])
+    log.info(
+        "To do: %d trials, %d at a time: %s, after at most %s for embedding %d clips",
+        len(jobs),
+        processes,
+        duration(longest),
+        duration(clips * clock.clip()),
+        clips,
+    )
+    sources = _embed_all([job for job in jobs if not job.uses_stream], model, cache)
+    sources |= _embed_streams([job for job in jobs if job.uses_stream], model, cache, clock)
+    calls = [(job.trial, model, job.dataset, sources[job.path]) for job in jobs]
+    origin = provenance() | {"checkpoint_sha256": getattr(model, "checkpoint_sha256", "")}
+    # A trial of one method takes a hundred times as long as one of another, so the bar counts
+    # seconds of work.
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
+    with progress_bar(sum(seconds), f"{len(jobs)} trials", "s", bar_format=form) as bar:
+        for n, (row, tensors) in in_parallel(_run_job, calls, seconds, processes):
+            row |= {"key": jobs[n].key} | jobs[n].digests | origin
+            write_row(jobs[n].path, row, tensors)
+            log.debug("%s: accuracy %.4f", jobs[n].trial.name, row["accuracy"])
+            bar.set_postfix_str(jobs[n].trial.name)
+            bar.update(seconds[n])
+
+
+# Clips of trials that learn from frozen embeddings, and of methods that learn nothing.
+
+
+@dataclass(frozen=True)
+class EmbeddedClips:
+    """What a trial is made of: the embedded test clips, and its embedded draw if it learns."""
+
+    test: Embeddings
+    support: Embeddings | None
+
+    def load(self) -> tuple[Embeddings, Embeddings | None]:
+        return self.test, self.support
+
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """How clips are embedded. corruption: (kind, strength), or () for none."""
+
+    crop: str | int
+    crop_seed: int | str
+    corruption: tuple = ()
+
+
+def _test_settings(trial: Trial) -> EmbedSettings:
+    corruption = tuple(trial.options.get("corruption", ()))
+    return replace(_support_settings(trial), corruption=corruption)
+
+
+def _support_settings(trial: Trial) -> EmbedSettings:
+    seed = crop_seed_at_test(trial.stochastic, trial.seed, trial.crop_seed)
+    return EmbedSettings(trial.crop, seed)
+
+
+def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips]:
+    """The embedded clips of each job, by its path.
+
+    A clip is encoded once, in however many folds and draws it is.
+    """
+    frames: dict[EmbedSettings, dict[ClipSet, pd.DataFrame]] = {}
+    for job in jobs:
+        frames.setdefault(_test_settings(job.trial), {})[job.tested] = job.dataset.test
+        if job.drawn is not None:
+            frames.setdefault(_support_settings(job.trial), {})[job.learned] = job.drawn
+    known = {}
+    for settings, sets in frames.items():
+        transform = None
+        if settings.corruption:
+            transform = Corruption(*settings.corruption, model.sample_rate)
+        embedded = embed(
+            model,
+            unique_clips(sets.values()),
+            cache=cache,
+            crop=settings.crop,
+            crop_seed=settings.crop_seed,
+            transform=transform,
+        )
+        for clips, frame in sets.items():
+            known[settings, clips] = embedded.select(frame)
+    return {
+        job.path: EmbeddedClips(
+            known[_test_settings(job.trial), job.tested],
+            known.get((_support_settings(job.trial), job.learned)) if job.n_train else None,
+        )
+        for job in jobs
+    }
+
+
+# Streams: embeddings of every epoch, for trials of the released protocol.
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """What a trial of the released protocol is made of.
+
+    Streams are large, so a trial reads its own from the cache.
+    """
+
+    model: Pengi
+    drawn: pd.DataFrame
+    test: pd.DataFrame
+    settings: dict
+    cache: object
+
+    def load(self) -> tuple[Embeddings, EpochEmbeddings]:
+        """The embedded test clips with the final statistics of bn0, and the draw in every epoch."""
+        settings = self.settings
+        stream = embed_stream(self.model, self.drawn, cache=self.cache, **settings)
+        seed = crop_seed_at_test(settings["stochastic"], settings["seed"], settings["crop_seed"])
+        tested = with_bn_statistics(self.model, stream.bn0)
+        test = embed(tested, self.test, cache=self.cache, crop=settings["crop"], crop_seed=seed)
+        return test, stream
+
+
+STREAM_SETTINGS = ("epochs", "batch_size", "seed", "autocast", "crop", "crop_seed")
+
+
+def _stream_settings(trial: Trial) -> dict:
+    """Arguments of `embed_stream`.
+
+    Dropout of the text is not among them: methods have it, not streams.
+    """
+    settings = {name: getattr(trial, name) for name in STREAM_SETTINGS}
+    parts = tuple(part for part in trial.stochastic if part != "text_dropout")
+    return settings | {"stochastic": parts}
+
+
+def _stream_key(job: Job) -> tuple[ClipSet, str]:
+    """Equal for jobs that share a stream. The method is no part of it."""
+    return job.learned, json.dumps(_stream_settings(job.trial), sort_keys=True)
+
+
+def _embed_streams(jobs: list[Job], model, cache, clock: Clock) -> dict[Path, object]:
+    """Compute the streams, several at a time, each once for all methods. A source for each job, by
+    its path.
+
+    The source reads the stream from the cache; without a cache it holds it.
+    """
+    streams = {_stream_key(job): job for job in jobs}
+    sources = [
+        StreamSource(model, job.drawn, job.dataset.test, _stream_settings(job.trial), cache)
+        for job in streams.values()
+    ]
+    seconds = [count_passes([job]) * clock.clip() for job in streams.values()]
+    processes = min(count_jobs(model), max(len(sources), 1))
+    quiet = processes > 1  # the bars of several processes would write over each other
+    calls = [(source, quiet) for source in sources]
+    found = dict(zip(streams, sources, strict=True))
+    with progress_bar(len(calls) if quiet else 0, "streams", "stream") as bar:
+        for n, embedded in in_parallel(_compute_stream, calls, seconds, processes):
+            if embedded is not None:
+                found[[*streams][n]] = embedded
             bar.update()
-    return lambda job: sources[_stream_of(job)]
+    return {job.path: found[_stream_key(job)] for job in jobs}
 
 
-def embed_stream_and_test(
-    model, drawn, test, settings: dict, cache: dict
-) -> tuple[Embeddings, EpochEmbeddings]:
-    """The test clips as they sound once bn0 has drifted, and the draw in every epoch."""
-    stream = embed_stream(model, drawn, **settings, **cache)
-    seed = crop_seed_at_test(settings["stochastic"], settings["seed"], settings["crop_seed"])
-    return embed(
-        with_bn_statistics(model, stream.bn0), test, crop=settings["crop"], crop_seed=seed, **cache
-    ), stream
+def _compute_stream(source: StreamSource, quiet: bool) -> EmbeddedClips | None:
+    """Compute a stream into the cache. Without a cache it is returned."""
+    with _no_progress() if quiet else contextlib.nullcontext():
+        embedded = EmbeddedClips(*source.load())
+    return embedded if source.cache is None else None
 
 
-def _embed_stream_quietly(*call):
-    """The bars of several processes would write over each other; what the cache has need not come through a pipe."""
+@contextlib.contextmanager
+def _no_progress():
     before = os.environ.get("PALMKIT_PROGRESS", "")
     os.environ["PALMKIT_PROGRESS"] = "0"
     try:
-        heard = embed_stream_and_test(*call)
+        yield
     finally:
         os.environ["PALMKIT_PROGRESS"] = before
-    return heard if call[-1]["cache"] is None else None
 
 
-def _run(unit: Trial, model, dataset: Dataset, source) -> tuple[dict, dict]:
-    return run_trial(
-        unit, model, dataset, *(source if len(source) == 2 else embed_stream_and_test(*source))
-    )
+# One trial.
+
+
+def _run_job(trial: Trial, model, dataset: Dataset, source) -> tuple[dict, dict]:
+    return run_trial(trial, model, dataset, *source.load())
 
 
 def run_trial(
-    unit: Trial, model, dataset: Dataset, test: Embeddings, support: Embeddings | None
+    trial: Trial, model, dataset: Dataset, test: Embeddings, support: Embeddings | None
 ) -> tuple[dict, dict]:
-    """One unit: its row, and its tensors (test logits and labels, and what was learned as `prompt.*`).
+    """One trial: its row, and its tensors (test logits and labels, and what was learned as
+    `prompt.*`).
 
-    test, support: the embedded test clips, and the embedded draw where the method learns; a Stream of it if the
-    protocol is the released one.
+    test, support: the embedded test clips, and the embedded draw where the method learns, as
+    EpochEmbeddings in the released protocol.
     """
-    clock = [time.perf_counter()]
-    if "width" in unit.options:
-        model, test, support = project_features(model, test, support, unit.options["width"])
-    method = METHODS[unit.method](
-        model, dataset.class_names, seed=unit.seed, **method_options(unit.options)
-    )
-    row = {
-        **asdict(unit),
-        "parts": parts_label(unit),
-        "rates": {
-            "dropout": model.config["projection_dropout"],
-            "drop_path": model.config["audio"]["drop_path_rate"],
-        },
-        "dataset": dataset.name,
-        "note": model.note,
-        "model_note": model.config["note"],
-        "class_names": dataset.class_names,
-        "trainable": sum(parameter.numel() for parameter in method.parameters()),
-    }
-    if hasattr(method, "lambdas"):
-        row["lambdas_initial"] = method.lambdas.tolist()
-    losses, diverged = [], ""
-    clock.append(time.perf_counter())
-    if support is not None:
-        row["clips"] = [dataset.relative(path) for path in support.paths]
-        row["clip_offsets"] = (
-            support.offsets[-1] if isinstance(support, EpochEmbeddings) else support.offsets
-        )
-        settings = {
-            name: getattr(unit, name) for name in ("epochs", "batch_size", "lr", "momentum", "seed")
-        }
-        noise = (
-            text_dropout(model, unit.seed)
-            if "text_dropout" in unit.parts
-            else contextlib.nullcontext()
-        )
-        try:
-            with noise:
-                losses = fit(method, support.features, support.labels, **settings)
-        except (
-            TrainingDiverged
-        ) as error:  # an outcome like another: the row says so, and its scores are NaN
-            losses, diverged = error.losses, str(error)
-    clock.append(time.perf_counter())
+    times = [time.perf_counter()]
+    if "pca_dim" in trial.options:
+        model, test, support = _project_features(model, test, support, trial.options["pca_dim"])
+    options = method_options(trial.options)
+    method = find_method(trial.method)(model, dataset.class_names, seed=trial.seed, **options)
+    initial = _lambdas(method)
+    times.append(time.perf_counter())
+    losses, diverged = _fit(trial, model, method, support)
+    times.append(time.perf_counter())
     logits = predict(method, test.features)
-    clock.append(time.perf_counter())
+    times.append(time.perf_counter())
     scores = score(logits, test.labels)
-    row |= dict.fromkeys(scores, float("nan")) if diverged else scores
-    row |= {
+    if diverged:  # an outcome like another: the row says so, and its scores are NaN
+        scores = dict.fromkeys(scores, float("nan"))
+    row = {
+        **_describe(trial, model, dataset, method),
+        **({} if initial is None else {"lambdas_initial": initial}),
+        **_describe_support(dataset, support),
+        **scores,
         "diverged": diverged,
-        "n_train": len(row.get("clips", [])),
+        "n_train": 0 if support is None else len(support.paths),
         "n_test": len(test.labels),
         "losses": losses,
         "test_offsets": test.offsets if any(test.offsets) else 0,
-        "seconds": dict(zip(("prepare", "fit", "test"), _differences(clock), strict=True)),
+        "seconds": dict(zip(("prepare", "fit", "test"), _differences(times), strict=True)),
         "device": str(model.device),
-        "versions": {package: version(package) for package in PACKAGES}
-        | {"python": platform.python_version()},
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    if hasattr(method, "lambdas"):
-        row["lambdas"] = method.lambdas.tolist()
+    if initial is not None:
+        row["lambdas"] = _lambdas(method)
+    return row, _tensors(method, logits, test, support)
+
+
+def _fit(trial: Trial, model, method, support) -> tuple[list[float], str]:
+    """Losses, and the message of a training that diverged or ""."""
+    if support is None:
+        return [], ""
+    dropout = contextlib.nullcontext()
+    if "text_dropout" in trial.stochastic:
+        dropout = text_dropout(model, trial.seed)
+    try:
+        with dropout:
+            losses = fit(method, support.features, support.labels, **trial.fit_settings())
+    except TrainingDiverged as error:
+        return error.losses, str(error)
+    return losses, ""
+
+
+def _describe(trial: Trial, model, dataset: Dataset, method) -> dict:
+    """What of a row does not depend on training."""
+    config = getattr(model, "config", {})
+    return {
+        **asdict(trial),
+        "stochastic": stochastic_label(trial),
+        "rates": _dropout_rates(config),
+        "dataset": dataset.name,
+        "note": model.note,
+        "model_note": config.get("note", model.note),
+        "class_names": dataset.class_names,
+        "trainable": sum(parameter.numel() for parameter in method.parameters()),
+    }
+
+
+def _dropout_rates(config: dict) -> dict:
+    """Rates of dropout that a checkpoint's config names, which the released protocol uses."""
+    if "projection_dropout" not in config:
+        return {}
+    return {
+        "dropout": config["projection_dropout"],
+        "drop_path": config["audio"]["drop_path_rate"],
+    }
+
+
+def _describe_support(dataset: Dataset, support: Embeddings | None) -> dict:
+    if support is None:
+        return {}
+    of_epochs = isinstance(support, EpochEmbeddings)
+    return {
+        "clips": [dataset.relative(path) for path in support.paths],
+        "clip_offsets": support.offsets[-1] if of_epochs else support.offsets,
+    }
+
+
+def _lambdas(method) -> list[float] | None:
+    return method.lambdas.tolist() if hasattr(method, "lambdas") else None
+
+
+def _tensors(method, logits, test: Embeddings, support: Embeddings | None) -> dict:
     tensors = {"logits": logits, "labels": test.labels}
     if isinstance(support, EpochEmbeddings):
         tensors |= {f"bn0.{name}": tensor for name, tensor in support.bn0.items()}
-    return row, tensors | {
-        f"prompt.{name}": tensor for name, tensor in method.prompt_learner_state().items()
-    }
+    learned = method.prompt_learner_state()
+    return tensors | {f"prompt.{name}": tensor for name, tensor in learned.items()}
 
 
-def project_features(model, test: Embeddings, support: Embeddings | None, width: int):
-    """Model, test clips and support set, all projected to the first `width` principal axes of the support set."""
-    if support is None:
-        raise ValueError(
-            "width: the axes are the support set's, and a method that learns nothing has none"
-        )
-    axes = principal_axes(support.features, width)
-    parts = (replace(part, features=normalize(part.features @ axes)) for part in (test, support))
-    return ProjectedModel(model, axes), *parts
+def _project_features(model, test: Embeddings, support: Embeddings, pca_dim: int):
+    """Model, test clips and support set, all projected to the first principal axes of the support
+    set.
+    """
+    axes = principal_axes(support.features, pca_dim)
+    test, support = (
+        replace(clips, features=normalize(clips.features @ axes)) for clips in (test, support)
+    )
+    return ProjectedModel(model, axes), test, support
 
 
-def _differences(clock):
-    return [round(after - before, 3) for before, after in zip(clock, clock[1:], strict=False)]
+def _differences(times: list[float]) -> list[float]:
+    return [round(after - before, 3) for before, after in zip(times, times[1:], strict=False)]

@@ -1,139 +1,502 @@
-"""Trials (a method, dataset, fold and seed with their settings) and grids of them."""
+"""Trials: a method on a fold of a dataset with a seed and its settings. And grids of them.
+
+The fields of `Trial` are the one description of an experiment. The flags of the command line, the
+keys of rows, the columns of tables and the parameters of notebooks derive from them, so a new
+setting is one line here. Nothing heavy is imported at the top: `palmkit --help` is built from this
+module.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import functools
+import inspect
+import json
+import math
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from palmkit.datasets.resolve import choose_folds
-from palmkit.methods import METHODS, UNLEARNED
-from palmkit.protocols.train_mode import check_parts
-
-TRAINED = (
-    "shots",
-    "epochs",
-    "batch_size",
-    "lr",
-    "momentum",
-)  # settings that a method which learns nothing has not
-UNTRAINED = {"shots": 0, "epochs": 0}
 PROTOCOLS = ("frozen", "released")  # the paper's text, and what its published code does
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
+CROPS = ("random", "start", "center")
+# What is random in the released protocol, as in palmkit.protocols.train_mode.
+STOCHASTIC = ("crops", "bn0", "specaugment", "drop_path", "audio_dropout", "text_dropout")
+
+
+def unknown_name(kind: str, name, known) -> str:
+    """The message about a name that is not among the known ones, with the closest of them."""
+    known = [str(one) for one in known]
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"there is no {kind} {name!r}; there are {', '.join(known)}{hint}"
+
+
+# Checks of values. Each gets the field's name and a value, and returns the value in its one form.
+
+
+def clean_text(name: str, value) -> str:
+    return str(value)
+
+
+def clean_integer(name: str, value, least: int | None = None) -> int:
+    try:
+        if isinstance(value, bool | str):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r}: use a whole number") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name}={number}: use a whole number, {least} or more")
+    return number
+
+
+def clean_fold(name: str, value) -> int | None:
+    return None if value is None else clean_integer(name, value, least=0)
+
+
+def clean_seed(name: str, value) -> int:
+    number = clean_integer(name, value, least=0)
+    if number >= 2**32:  # NumPy's legacy generator, of the published draw, takes no larger ones
+        raise ValueError(f"{name}={number}: use a whole number below 2**32")
+    return number
+
+
+def clean_shots(name: str, value) -> int:
+    number = clean_integer(name, value)
+    if number < -1:
+        raise ValueError(f"{name}={number}: use 1 or more, or -1 for all clips")
+    return number
+
+
+def clean_number(name: str, value, below: float = math.inf, zero: bool = False) -> float:
+    """A finite number over 0 (or from 0 on, with `zero`) and below `below`."""
+    allowed = f"a number {'from 0 on' if zero else 'over 0'}"
+    allowed += f" and below {below:g}" if below < math.inf else ""
+    if isinstance(value, bool | str):
+        raise ValueError(f"{name}={value!r}: use {allowed}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={value!r}: use {allowed}") from None
+    if not (0 < number < below or (zero and number == 0)):
+        raise ValueError(f"{name}={number:g}: use {allowed}")
+    return number
+
+
+def clean_flag(name: str, value) -> bool:
+    if value not in (True, False):
+        raise ValueError(f"{name}={value!r}: use True or False")
+    return bool(value)
+
+
+def clean_protocol(name: str, value) -> str:
+    if value not in PROTOCOLS:
+        raise ValueError(unknown_name("protocol", value, PROTOCOLS))
+    return value
+
+
+def clean_crop(name: str, value) -> str | int:
+    if value in CROPS:
+        return value
+    try:
+        return clean_integer(name, value, least=0)
+    except ValueError:
+        raise ValueError(
+            f"{name}={value!r}: use {', '.join(map(repr, CROPS))} or a start in samples (int)"
+        ) from None
+
+
+def clean_stochastic(name: str, value) -> tuple[str, ...]:
+    """Names of random parts, in order. "all" or some of STOCHASTIC; "none" is ()."""
+    names = [value] if isinstance(value, str) else list(value)
+    if names == ["none"]:
+        names = []
+    if names == ["all"]:
+        return STOCHASTIC
+    if unknown := [one for one in names if one not in STOCHASTIC]:
+        raise ValueError(unknown_name("random part", unknown[0], STOCHASTIC))
+    return tuple(one for one in STOCHASTIC if one in names)
+
+
+def clean_options(name: str, value) -> dict:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name}={value!r}: use a dict of option names and values")
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name}={value!r}: use values that JSON has (numbers, texts, lists)"
+        ) from None
+
+
+# Texts of the command line. Each returns a value for the check.
+
+
+def parse_integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def parse_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+def parse_crop(text: str) -> str | int:
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a field of `Trial` is described, checked, and given on the command line.
+
+    clean: a function of (name, value); returns the value in its one form or raises ValueError.
+    parse: makes a value of a text of the command line; raises ValueError.
+    several: the argument of a grid that takes several values of this field, "" if a grid has one.
+    trained: only training depends on it, so a method that learns nothing does not have it.
+    fitted: an argument of `palmkit.training.fit`.
+    protocol: the only protocol that has it, "" for all.
+    """
+
+    help: str
+    clean: Callable[[str, Any], Any] = clean_text
+    parse: Callable[[str], Any] = str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    several: str = ""
+    flag: str = ""
+    trained: bool = False
+    fitted: bool = False
+    protocol: str = ""
+
+
+def setting(default, help: str, **more):
+    """A field of Trial with its description."""
+    return field(default=default, metadata={"setting": Setting(help, **more)})
 
 
 @dataclass(frozen=True)
 class Trial:
     """What to run. The defaults are the paper's settings.
 
-    parts: what is random in the released protocol, "all" or some of `palmkit.released.PARTS`; nothing is in the frozen.
-    autocast: the released protocol's audio encoder in half precision where PyTorch thinks it safe; faster on a GPU.
-    options: go to the method (context_length=8, say); those of `palmkit.runs.variations` change the task instead.
+    stochastic: what is random in the released protocol, "all" or some of STOCHASTIC. Nothing is
+    random in the frozen. autocast: the released protocol's audio encoder in half precision where
+    PyTorch deems it safe; faster on a GPU. options: keyword arguments of the method
+    (context_length=8, say), and `variations.VARIATIONS` of the task. Raises ValueError for a value
+    that cannot be run.
     """
 
-    method: str
-    dataset: str
-    fold: int | None = None
-    seed: int = 0
-    shots: int = 16
-    protocol: str = "frozen"
-    parts: str | tuple[str, ...] = "all"
-    epochs: int = 50
-    batch_size: int = 16
-    lr: float = 0.05
-    momentum: float = 0.9
-    crop: str | int = "random"
-    crop_seed: int = 0
-    autocast: bool = False
-    options: dict = field(default_factory=dict)
+    method: str = field(
+        metadata={"setting": Setting("methods, or all: the paper's four", several="methods")}
+    )
+    dataset: str = field(
+        metadata={
+            "setting": Setting(
+                "folders, names in PALMKIT_DATA, or default: the generated ones", several="datasets"
+            )
+        }
+    )
+    fold: int | None = setting(
+        None, "fold numbers, first, or all", clean=clean_fold, several="folds"
+    )
+    seed: int = setting(
+        0,
+        "seeds of draw, initial values and shuffling",
+        clean=clean_seed,
+        parse=parse_integer,
+        several="seeds",
+        fitted=True,
+    )
+    shots: int = setting(
+        16,
+        "clips a class, -1 for all",
+        clean=clean_shots,
+        parse=parse_integer,
+        metavar="N",
+        trained=True,
+    )
+    protocol: str = setting(
+        "frozen",
+        "encoders frozen, as the paper says, or in train mode, as its code has them",
+        clean=clean_protocol,
+        choices=PROTOCOLS,
+    )
+    stochastic: tuple[str, ...] = setting(
+        "all",
+        f"what is random in the released protocol: all, none, or some of {', '.join(STOCHASTIC)}",
+        clean=clean_stochastic,
+        metavar="PART",
+        protocol="released",
+    )
+    epochs: int = setting(
+        50,
+        "epochs of training",
+        clean=functools.partial(clean_integer, least=0),
+        parse=parse_integer,
+        metavar="N",
+        trained=True,
+        fitted=True,
+    )
+    batch_size: int = setting(
+        16,
+        "clips a step of training",
+        clean=functools.partial(clean_integer, least=1),
+        parse=parse_integer,
+        metavar="N",
+        trained=True,
+        fitted=True,
+    )
+    lr: float = setting(
+        0.05,
+        "learning rate of SGD",
+        clean=clean_number,
+        parse=parse_number,
+        metavar="RATE",
+        trained=True,
+        fitted=True,
+    )
+    momentum: float = setting(
+        0.9,
+        "momentum of SGD",
+        clean=functools.partial(clean_number, below=1, zero=True),
+        parse=parse_number,
+        metavar="SHARE",
+        trained=True,
+        fitted=True,
+    )
+    crop: str | int = setting(
+        "random",
+        "where long clips are cut: random, start, center, or a start in samples",
+        clean=clean_crop,
+        parse=parse_crop,
+        metavar="CROP",
+    )
+    crop_seed: int = setting(
+        0, "seed of random crops", clean=clean_integer, parse=parse_integer, metavar="N"
+    )
+    autocast: bool = setting(
+        False,
+        "the released protocol's audio encoder in half precision, where safe",
+        clean=clean_flag,
+        protocol="released",
+    )
+    options: dict = field(
+        default_factory=dict,
+        metadata={
+            "setting": Setting(
+                "an option of the method (context_length=8) or of the task (pca_dim=8)",
+                clean=clean_options,
+                metavar="KEY=VALUE",
+                flag="option",
+            )
+        },
+    )
 
     def __post_init__(self):
-        check_methods([self.method])
-        if self.protocol not in PROTOCOLS:
+        for name, described in FIELDS.items():
+            self._set(name, described.clean(name, getattr(self, name)))
+        self._check_protocol()
+        method = find_method(self.method)
+        check_options(method, self.options)
+        if method.learns:
+            if self.shots == 0:
+                raise ValueError(NO_SHOTS)
+            return
+        if "pca_dim" in self.options:
+            raise ValueError(f"pca_dim: the axes are the support set's, and {self.method} has none")
+        for name, value in UNTRAINED.items():
+            self._set(name, value)
+        self._set("stochastic", tuple(part for part in self.stochastic if part == "crops"))
+
+    def _set(self, name: str, value) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_protocol(self) -> None:
+        if self.protocol == "frozen":
+            if self.stochastic not in (STOCHASTIC, ()):
+                raise ValueError(
+                    f"stochastic={', '.join(self.stochastic)} is for the released protocol; "
+                    "in the frozen one nothing is random"
+                )
+            if self.autocast:
+                raise ValueError(
+                    "autocast is for the released protocol; "
+                    "in the frozen one clips are encoded only once"
+                )
+            self._set("stochastic", ())
+        elif given := [name for name in ("pca_dim", "corruption") if name in self.options]:
             raise ValueError(
-                f"there is no protocol {self.protocol!r}; there are {', '.join(PROTOCOLS)}"
+                f"{', '.join(given)}: only in the frozen protocol, where clips have one embedding"
             )
-        if self.protocol == "frozen" and self.parts not in ("all", ()):
-            raise ValueError(
-                f"parts={self.parts!r} are the released protocol's; in the frozen one nothing is random"
-            )
-        if self.protocol == "frozen" and self.autocast:
-            raise ValueError(
-                "autocast is for the released protocol; in the frozen one clips are encoded only once"
-            )
-        if self.protocol == "released" and (given := {"width", "damage"} & set(self.options)):
-            raise ValueError(
-                f"{', '.join(sorted(given))}: only in the frozen protocol, where clips have one embedding"
-            )
-        parts = check_parts(self.parts) if self.protocol == "released" else ()
-        if self.method in UNLEARNED:  # is only tested
-            parts = tuple(part for part in parts if part == "crops")
-            object.__setattr__(self, "autocast", False)
-        object.__setattr__(self, "parts", parts)
 
     @property
     def name(self) -> str:
         return f"{self.method} on {Path(self.dataset).name}, fold {self.fold}, seed {self.seed}"
 
+    def fit_settings(self) -> dict:
+        """The arguments of `palmkit.training.fit`."""
+        return {name: getattr(self, name) for name, one in FIELDS.items() if one.fitted}
 
-def check_methods(methods) -> None:
-    if unknown := [method for method in methods if method not in METHODS]:
-        raise ValueError(f"there is no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+
+FIELDS: dict[str, Setting] = {
+    one.name: one.metadata["setting"] for one in dataclasses.fields(Trial)
+}
+AXES = {one.several: name for name, one in FIELDS.items() if one.several}  # {"methods": "method"}
+SETTINGS = tuple(name for name, one in FIELDS.items() if not one.several)
+TRAINED = tuple(name for name, one in FIELDS.items() if one.trained)
+RELEASED_ONLY = tuple(name for name, one in FIELDS.items() if one.protocol == "released")
+DEFAULTS = {
+    one.name: one.default if one.default is not dataclasses.MISSING else {}
+    for one in dataclasses.fields(Trial)
+    if one.name in SETTINGS
+}
+NO_SHOTS = "shots=0: use 1 or more, or -1 for all clips"
+UNTRAINED = {"shots": 0, "epochs": 0, "autocast": False}  # of a method that learns nothing
+
+
+def find_method(name: str) -> type:
+    """The class of a method, of the kit or from outside. Raises ValueError for another name."""
+    from palmkit.methods import get_method  # loads PyTorch
+
+    return get_method(name)
+
+
+def check_settings(settings: dict) -> None:
+    """Raise ValueError for a value that no trial takes. Loads nothing."""
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            raise ValueError(unknown_name("setting", name, SETTINGS))
+        FIELDS[name].clean(name, value)
+        if name == "shots" and value == 0:
+            raise ValueError(NO_SHOTS)
+
+
+def check_options(method: type, options: dict) -> None:
+    """Raise ValueError for an option that neither the method nor the task has."""
+    from palmkit.experiments.variations import VARIATIONS, check_task_options, method_options
+
+    parameters = inspect.signature(method).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        known = None
+    else:
+        known = [one.name for one in parameters if one.name not in ("model", "class_names", "seed")]
+    for option in method_options(options):
+        if known is not None and option not in known:
+            raise ValueError(unknown_name(f"{method.name} option", option, [*known, *VARIATIONS]))
+    check_task_options(options)
+
+
+def expand_methods(methods) -> list[str]:
+    """Names of methods, each once; "all" stands for the paper's four."""
+    names = [methods] if isinstance(methods, str) else [*methods]
+    expanded = [one for name in names for one in (PAPER_METHODS if name == "all" else (name,))]
+    return [*dict.fromkeys(expanded)]
+
+
+def check_trials(methods, seeds=(0,), **settings) -> None:
+    """Raise ValueError for a method, a seed or a setting that cannot be run.
+
+    No dataset is opened.
+    """
+    for method in expand_methods(methods):
+        for seed in seeds:
+            Trial(method, "", seed=seed, **settings)
 
 
 def make_grid(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> list[Trial]:
-    """The grid's units. folds: "all", "first" or numbers; methods: names or "all" (the paper's four).
+    """The trials of a grid, each once. folds: "all", "first" or numbers. methods: names, "all" for
+    the paper's four.
 
-    A method that learns nothing runs with the first seed only, as in the paper. Raises before anything is run.
+    A method that learns nothing runs with the first seed only, as in the paper. Raises ValueError
+    before anything is run or generated.
     """
-    methods = PAPER_METHODS if methods == "all" else methods
-    for method in methods:  # is refused before datasets, which may have to be generated
-        Trial(method, "", **settings)
-    units = [
-        unit
-        for dataset in datasets
-        for unit in dataset_grid(
-            methods, str(dataset), choose_folds(dataset, folds), seeds, **settings
-        )
-    ]
-    if not units:
+    from palmkit.datasets.resolve import choose_folds
+
+    methods = expand_methods(methods)
+    datasets = [*dict.fromkeys(str(dataset) for dataset in datasets)]
+    seeds = [*dict.fromkeys(seeds)]
+    check_trials(methods, seeds, **settings)  # before datasets, which may have to be generated
+    check_datasets(datasets)
+    trials = []
+    for dataset in datasets:
+        trials += dataset_grid(methods, dataset, choose_folds(dataset, folds), seeds, **settings)
+    if not trials:
         raise ValueError("nothing to run: name at least one method, dataset and seed")
-    return units
+    return trials
+
+
+def check_datasets(datasets, also=()) -> None:
+    """Raise DatasetError for a name that is no folder, none in PALMKIT_DATA, no generated dataset
+    and not in `also`.
+
+    Generates nothing.
+    """
+    from palmkit.storage import data_root
+    from palmkit.tables import DatasetError
+
+    unknown = [
+        name
+        for name in map(str, datasets)
+        if not Path(name).expanduser().exists() and not (data_root() / name).exists()
+    ]
+    if not set(unknown) - set(also):
+        return
+    from palmkit_synthetic.tasks import TASKS  # loads SciPy
+
+    for name in unknown:
+        if name in TASKS or name in also:
+            continue
+        folder = data_root()
+        there = [one.name for one in folder.glob("[!.]*")] if folder.is_dir() else []
+        close = difflib.get_close_matches(name, [*TASKS, *there, *also], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise DatasetError(
+            f"there is no dataset folder {name}, nor {folder / name} (PALMKIT_DATA names the "
+            f"folder of datasets); generated ones are {', '.join(TASKS)}, and `palmkit fetch NAME` "
+            f"fetches published ones{hint}"
+        )
 
 
 def dataset_grid(methods, dataset: str, folds, seeds, **settings) -> list[Trial]:
-    """One dataset's units, of these very folds."""
-    return [
-        Trial(
-            method, dataset, fold, seed, **(settings | (UNTRAINED if method in UNLEARNED else {}))
-        )
-        for fold in folds
-        for seed in seeds
-        for method in (PAPER_METHODS if methods == "all" else methods)
-        if method not in UNLEARNED or seed == seeds[0]
-    ]
+    """One dataset's trials, of these very folds."""
+    trials = []
+    for fold in dict.fromkeys(folds):
+        for seed in seeds:
+            for method in expand_methods(methods):
+                if seed == seeds[0] or find_method(method).learns:
+                    trials.append(Trial(method, dataset, fold, seed, **settings))
+    return trials
 
 
 def sweep(
-    setting: str, values, methods, datasets, folds="all", seeds=(0, 1, 2), **settings
+    name: str, values, methods, datasets, folds="all", seeds=(0, 1, 2), **settings
 ) -> list[Trial]:
-    """The grid of `plan` once for each value of one setting, a field of Unit (shots, lr, ...) or else an option.
+    """The grid of `make_grid` once for each value of one setting: a field of Trial (shots, lr, ...)
+    or an option.
 
-    None as a value leaves the setting at its default, so the unit is the same, row and all, in every sweep.
+    None as a value leaves the setting at its default, so the trial is the same, row and all, in
+    every sweep.
     """
-    options, units = settings.pop("options", {}), []
+    options = settings.pop("options", {})
+    trials = []
     for value in values:
-        changed = {} if value is None else {setting: value}
-        field_changed = changed if setting in Trial.__dataclass_fields__ else {}
-        chosen = {
-            **settings,
-            **field_changed,
-            "options": options if field_changed else options | changed,
-        }
-        units += make_grid(methods, datasets, folds, seeds, **chosen)
-    return units
+        chosen = {**settings, "options": options}
+        if value is not None and name in FIELDS:
+            chosen[name] = value
+        elif value is not None:
+            chosen["options"] = options | {name: value}
+        trials += make_grid(methods, datasets, folds, seeds, **chosen)
+    return trials
 
 
-def parts_label(unit: Trial) -> str:
-    """What of the released protocol was on, as rows tell it: "all", "none" or "crops + bn0"."""
-    full = check_parts("all")
-    return "all" if unit.parts == full else " + ".join(unit.parts) or "none"
+def stochastic_label(trial: Trial) -> str:
+    """What was random, as rows say it: "all", "none" or "crops + bn0"."""
+    return "all" if trial.stochastic == STOCHASTIC else " + ".join(trial.stochastic) or "none"

@@ -1,10 +1,11 @@
-"""What a study changes about a task before a method sees it. Each is an entry of `Unit.options`, so a row tells it.
+"""What a study changes about a task before a method sees it. Each is an entry of `Trial.options`,
+so rows carry it.
 
-- classes: a list of class names, the only ones of the dataset that there are.
+- classes: a list of class names. Only these classes of the dataset are used.
 - names: {class name: the name that the text encoder reads instead}.
-- rare: {class name: clips that are kept of its draw}.
-- width: embeddings, of audio and text, are projected to the support set's first principal axes.
-- damage: [kind, strength] of `palmkit.damage`, done to the test clips.
+- rare: {class name: clips of its draw that are kept}.
+- pca_dim: embeddings, of audio and text, are projected to the support set's first principal axes.
+- corruption: [kind, strength] of `palmkit.corruptions`, applied to the test clips.
 """
 
 from __future__ import annotations
@@ -14,70 +15,121 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
+from palmkit.corruptions import CORRUPTIONS
 from palmkit.data import Dataset
 from palmkit.methods.base import normalize
 
-VARIATIONS = ("classes", "names", "rare", "width", "damage")
+VARIATIONS = ("classes", "names", "rare", "pca_dim", "corruption")
 
 
 def method_options(options: dict) -> dict:
-    """Those of a unit's options that are the method's."""
+    """The options that are the method's."""
     return {name: value for name, value in options.items() if name not in VARIATIONS}
 
 
-def modify_task(dataset: Dataset, classes=None, names=None, **_others) -> Dataset:
-    """The dataset with these classes only, and with other names. Draws of a renamed class are what they were.
+def task_options(options: dict) -> dict:
+    """The options that change the task."""
+    return {name: value for name, value in options.items() if name in VARIATIONS}
 
-    Raises ValueError for a class that the dataset has not.
+
+def check_task_options(options: dict) -> None:
+    """Raise ValueError for a value that cannot change a task.
+
+    Names of classes are checked with the dataset.
+    """
+    if not isinstance(options.get("classes", []), list):
+        raise ValueError(f"classes={options['classes']!r}: use a list of class names")
+    for name in ("names", "rare"):
+        if not isinstance(options.get(name, {}), dict):
+            raise ValueError(f"{name}={options[name]!r}: use a dict by class name")
+    for name, kept in options.get("rare", {}).items():
+        if not isinstance(kept, int) or kept < 1:
+            raise ValueError(f"rare: {kept!r} clips of {name!r}; use 1 or more")
+    dim = options.get("pca_dim", 1)
+    if not isinstance(dim, int) or dim < 1:
+        raise ValueError(f"pca_dim={dim!r}: use a whole number, 1 or more")
+    if "corruption" in options:
+        _check_corruption(options["corruption"])
+
+
+def _check_corruption(value) -> None:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"corruption={value!r}: use [kind, strength]")
+    kind, strength = value
+    if kind not in CORRUPTIONS:
+        raise ValueError(f"there is no corruption {kind!r}; there are {', '.join(CORRUPTIONS)}")
+    if isinstance(strength, bool) or not isinstance(strength, int | float):
+        raise ValueError(f"corruption={value!r}: the strength is a number")
+
+
+def modify_task(dataset: Dataset, classes=None, names=None, **_others) -> Dataset:
+    """The dataset with these classes only, and with other names. Draws of a renamed class stay the
+    same.
+
+    Raises ValueError for a class that the dataset does not have.
     """
     known = set(dataset.class_names)
-    if unknown := [name for name in [*(classes or []), *(names or {})] if name not in known]:
-        raise ValueError(
-            f"{dataset.name} has no class {unknown[0]!r}; it has {', '.join(dataset.class_names)}"
-        )
+    for name in [*(classes or []), *(names or {})]:
+        if name not in known:
+            there = ", ".join(dataset.class_names)
+            raise ValueError(f"{dataset.name} has no class {name!r}; it has {there}")
     if classes is not None:
-        kept = sorted(set(classes))
-        frames = [
-            frame[frame["class_name"].isin(kept)].copy() for frame in (dataset.train, dataset.test)
-        ]
-        for frame in frames:
-            frame["label"] = frame["class_name"].map(
-                {name: label for label, name in enumerate(kept)}
-            )
-        dataset = replace(dataset, class_names=kept, train=frames[0], test=frames[1])
+        dataset = _keep_classes(dataset, sorted(set(classes)))
+    renamed = [(names or {}).get(name, name) for name in dataset.class_names]
+    return replace(dataset, class_names=renamed)
+
+
+def _keep_classes(dataset: Dataset, kept: list[str]) -> Dataset:
+    labels = {name: label for label, name in enumerate(kept)}
+
+    def narrow(frame: pd.DataFrame) -> pd.DataFrame:
+        frame = frame[frame["class_name"].isin(kept)].copy()
+        frame["label"] = frame["class_name"].map(labels)
+        return frame
+
     return replace(
-        dataset, class_names=[(names or {}).get(name, name) for name in dataset.class_names]
+        dataset, class_names=kept, train=narrow(dataset.train), test=narrow(dataset.test)
     )
 
 
 def modify_draw(drawn: pd.DataFrame, rare=None, **_others) -> pd.DataFrame:
-    """A draw of which each class in `rare` keeps its first so many clips: those of 2 are among those of 4."""
-    if unknown := [name for name in rare or {} if name not in set(drawn["class_name"])]:
-        raise ValueError(f"rare: no clip of class {unknown[0]!r} was drawn")
+    """A draw of which each class in `rare` keeps its first clips, so fewer are among more."""
+    rare = rare or {}
+    there = set(drawn["class_name"])
+    for name in rare:
+        if name not in there:
+            raise ValueError(f"rare: no clip of class {name!r} was drawn")
     place = drawn.groupby("class_name").cumcount()
-    return drawn[place < drawn["class_name"].map(rare or {}).fillna(len(drawn))]
+    return drawn[place < drawn["class_name"].map(rare).fillna(len(drawn))]
 
 
-def principal_axes(features: torch.Tensor, width: int) -> torch.Tensor:
-    """[dim, width]: directions in which [n, dim] features vary most, the first the most; unit length, orthogonal.
+def principal_axes(features: torch.Tensor, pca_dim: int) -> torch.Tensor:
+    """[dim, pca_dim]: directions in which [n, dim] features vary most, the first the most; unit
+    length, orthogonal.
 
-    Raises ValueError for more axes than n - 1 or dim. An axis points to where its largest component is positive.
+    Raises ValueError for more axes than n - 1 or dim. An axis points to where its largest component
+    is positive.
     """
     most = min(len(features) - 1, features.shape[1])
-    if not 1 <= width <= most:
+    if not 1 <= pca_dim <= most:
         raise ValueError(
-            f"width={width}: {len(features)} clips of width {features.shape[1]} have 1 to {most} axes"
+            f"pca_dim={pca_dim}: {len(features)} clips of width {features.shape[1]} "
+            f"have 1 to {most} axes"
         )
-    axes = torch.linalg.svd((features - features.mean(0)).double(), full_matrices=False).Vh[:width]
+    centered = (features - features.mean(0)).double()
+    axes = torch.linalg.svd(centered, full_matrices=False).Vh[:pca_dim]
     largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
     return (axes * largest.sign()).T.to(features.dtype)
 
 
 class ProjectedModel:
-    """A model whose text embeddings are projected to `axes` [dim, width]; the rest is the model's."""
+    """A model whose text embeddings are projected to `axes` [dim, pca_dim]; the rest is the
+    model's.
+    """
 
     def __init__(self, model, axes: torch.Tensor):
-        self.model, self.axes = model, axes.to(model.device, model.dtype)
+        self.model = model
+        self.axes = axes.to(model.device, model.dtype)
         self.dim = axes.shape[1]
 
     def __getattr__(self, name: str):
@@ -86,13 +138,13 @@ class ProjectedModel:
         return getattr(self.model, name)
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
-        """Prompts -> unit embeddings [n, width]."""
+        """Prompts -> unit embeddings [n, pca_dim]."""
         return normalize(self.model.encode_text(prompts) @ self.axes)
 
     def project_text(self, latents) -> torch.Tensor:
-        """The text projection's input [n, any width] -> unit embeddings [n, width]."""
+        """The text projection's input [n, any width] -> unit embeddings [n, pca_dim]."""
         return normalize(self.model.project_text(latents) @ self.axes)
 
     def encode_embeddings(self, prefix, suffix, lengths) -> torch.Tensor:
-        """As the model's, and projected: [b, c, width]."""
+        """As the model's, and projected: [b, c, pca_dim]."""
         return self.model.encode_embeddings(prefix, suffix, lengths) @ self.axes

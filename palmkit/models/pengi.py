@@ -41,6 +41,7 @@ class Pengi:
     sample_rate = ASSUMED["audio"]["sampling_rate"]
     clip_seconds = ASSUMED["audio"]["n_samples"] / sample_rate
     logit_scale = LOGIT_SCALE
+    checkpoint_sha256 = ""  # of the file that it was loaded from, as model cards name it
     prompt = PROMPT
 
     def __init__(
@@ -204,4 +205,7 @@ def _load(path: Path, config: dict | None, device: torch.device, name: str) -> P
     with torch.random.fork_rng(devices=[]):  # modules draw initial values that are thrown away
         audio, text = build(sizes, settings)
     load_weights(audio, text, state, path)
-    return Pengi(audio, text, settings, device, name)
+    model = Pengi(audio, text, settings, device, name)
+    with open(path, "rb") as file:
+        model.checkpoint_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return model

@@ -49,7 +49,7 @@ def test_the_published_grid(tmp_path, monkeypatch, known_clock, mini):
     told = planning.estimate_cost(mini, tmp_path / "run", NAMES, **SETTINGS)
     table = told.table.set_index("dataset")
     assert (
-        told.absent == NAMES and table["folds"].sum() == 35 and table["units"].sum() == 350
+        told.absent == NAMES and table["folds"].sum() == 35 and table["trials"].sum() == 350
     )  # as the released logs
     assert table["done"].sum() == 0
     assert table.loc["ESC50", "clips"] == 2000 and table.loc["UrbanSound8K", "clips"] == 8732
@@ -62,9 +62,9 @@ def test_the_published_grid(tmp_path, monkeypatch, known_clock, mini):
     assert table.loc["SESA", "train_s"] == pytest.approx(9 * 50 * 4 * 1.0 + 10 * (0.01 + 0.105))
     page = str(told)
     assert (
-        "350 units, 0 of them done" in page
+        "350 trials, 0 of them done" in page
         and page.count("not at hand") == 11
-        and "1 units at a time" in page
+        and "1 trials at a time" in page
     )
 
 
@@ -89,7 +89,7 @@ def test_plan_is_what_the_run_then_does(home, known_clock, mini):
     told = planning.estimate_cost(mini, "one", datasets, **settings)
     table = told.table.set_index("dataset")
     assert told.absent == ["CREMA-D"]
-    assert dict(table["units"]) == {"Beijing-Opera": 15, "SESA": 3, "CREMA-D": 3}
+    assert dict(table["trials"]) == {"Beijing-Opera": 15, "SESA": 3, "CREMA-D": 3}
     assert table.loc["Beijing-Opera", "clips"] == 20  # every clip is tested in some fold
     units = make_grid(datasets=datasets[:2], **settings)
     run_trials(units[:4], mini, "one")
@@ -157,10 +157,7 @@ def test_command_tells_and_runs_what_is_there(home, known_clock, capsys):
     ]
     assert main([*arguments, "--dry-run"]) == 0
     told = capsys.readouterr().err
-    assert (
-        "140 units, 0 of them done" in told
-        and "`python -m palmkit fetch Beijing-Opera CREMA-D" in told
-    )
+    assert "140 trials, 0 of them done" in told and "`palmkit fetch Beijing-Opera CREMA-D" in told
     assert not (home / "runs").exists()
     assert main(arguments) == 0
     out = capsys.readouterr()
@@ -174,7 +171,7 @@ def test_plan_without_the_checkpoint(home, known_clock, mini, monkeypatch, capsy
     monkeypatch.setattr("palmkit.models.random.random_pengi", lambda device: mini)
     assert main(["run", "--profile", "paper", "--dry-run", "--device", "cpu"]) == 1
     told = capsys.readouterr().err
-    assert "planned with random weights of its size" in told and "350 units" in told
+    assert "estimated with random weights of its size" in told and "350 trials" in told
     assert told.splitlines()[-1].startswith("palmkit: there is no checkpoint")
     assert main(["run", "--dry-run", "--checkpoint", str(home / "gone.pth")]) == 1
     assert "units" not in capsys.readouterr().err

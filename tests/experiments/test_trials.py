@@ -1,7 +1,11 @@
-"""Units, rows and tables: written once, whole, never run twice, never mixed."""
+"""Trials, rows and tables: written once, whole, never run twice, never mixed."""
 
+import hashlib
 import json
+import math
 import os
+import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,14 +14,14 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+import palmkit
+from palmkit import load_pengi
 from palmkit.cli import main
-from palmkit.experiments import executor as workers
-from palmkit.experiments import run as units
-from palmkit.experiments import timing, trials
+from palmkit.experiments import executor, rows, timing, trials
+from palmkit.experiments import run as running
 from palmkit.published import published_rows
 from palmkit.results import comparison
 from palmkit.results import tables as results
-from palmkit_synthetic.tasks import DEFAULT_TASKS
 
 GRID = dict(seeds=[0, 1], shots=2, epochs=2)
 
@@ -51,33 +55,38 @@ def run(tmp_path):
 
 
 def count_runs(monkeypatch):
-    calls, real = [], units.run_trial
+    calls, real = [], running.run_trial
     monkeypatch.setattr(
-        units, "run_trial", lambda unit, *a, **k: calls.append(unit) or real(unit, *a, **k)
+        running, "run_trial", lambda unit, *a, **k: calls.append(unit) or real(unit, *a, **k)
     )
     return calls
 
 
-def test_plan_is_the_papers_grid(dataset):
+def test_the_default_grid_is_the_paper_s(dataset):
+    """Three learned methods with three seeds and zero-shot once, on each fold, at the paper's settings."""
     grid = trials.make_grid("all", [dataset])
-    assert len(grid) == 2 * (
-        3 * 3 + 1
-    )  # two folds; three learned methods with three seeds; zero-shot once
-    zero_shot, first = grid[:2]
-    assert (zero_shot.method, zero_shot.shots, zero_shot.epochs) == ("zeroshot", 0, 0)
-    assert (first.shots, first.epochs, first.batch_size, first.lr, first.momentum) == (
-        16,
-        50,
-        16,
-        0.05,
-        0.9,
-    )
-    assert (first.crop, first.protocol) == ("random", "frozen")
+    cells = [(trial.fold, trial.seed, trial.method) for trial in grid]
+    learned = ["coop", "cocoop", "palm"]
+    assert cells == [
+        (fold, seed, method)
+        for fold in (1, 2)
+        for seed in (0, 1, 2)
+        for method in (["zeroshot"] * (seed == 0) + learned)
+    ]
+    for trial in grid:
+        few = {"shots": 0, "epochs": 0} if trial.method == "zeroshot" else {}
+        expected = {
+            **dict(dataset=str(dataset), shots=16, epochs=50, batch_size=16, lr=0.05, momentum=0.9),
+            **dict(crop="random", crop_seed=0, protocol="frozen", stochastic=(), autocast=False),
+            **dict(options={}, method=trial.method, fold=trial.fold, seed=trial.seed),
+            **few,
+        }
+        assert vars(trial) == expected
 
 
 def test_a_row_tells_everything(dataset, run, tiny_pengi):
     unit = trials.make_grid(["palm"], [dataset], folds=[2], seeds=[1], shots=2, epochs=2)
-    (row,) = units.run_trials(unit, tiny_pengi, run)
+    (row,) = running.run_trials(unit, tiny_pengi, run)
     (path,) = run.glob("rows/tiny/*.json")
     assert json.loads(path.read_text()) == row
     for name in ("accuracy", "f1", "precision", "recall", "loss", "seconds", "device", "versions", "weights", "clips",
@@ -93,7 +102,9 @@ def test_a_row_tells_everything(dataset, run, tiny_pengi):
 
 def test_a_row_repeats_and_seeds_differ(dataset, tmp_path, tiny_pengi):
     grid = trials.make_grid(["coop"], [dataset], folds=[1], **GRID)
-    one, two = (units.run_trials(grid, tiny_pengi, tmp_path / "runs" / name) for name in ("a", "b"))
+    one, two = (
+        running.run_trials(grid, tiny_pengi, tmp_path / "runs" / name) for name in ("a", "b")
+    )
     assert [row["losses"] for row in one] == [row["losses"] for row in two]
     assert one[0]["losses"] != one[1]["losses"]
 
@@ -101,23 +112,23 @@ def test_a_row_repeats_and_seeds_differ(dataset, tmp_path, tiny_pengi):
 def test_an_interrupted_grid_goes_on(dataset, run, tiny_pengi, monkeypatch):
     grid = trials.make_grid("all", [dataset], **GRID)
     calls = count_runs(monkeypatch)
-    real = units.atomic_write
+    real = running.write_row
 
-    def die_at_the_fifth(path, data):
+    def die_at_the_fifth(path, row, tensors):
         if len(calls) == 5:
             raise KeyboardInterrupt
-        real(path, data)
+        real(path, row, tensors)
 
-    monkeypatch.setattr(units, "atomic_write", die_at_the_fifth)
+    monkeypatch.setattr(running, "write_row", die_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
-        units.run_trials(grid, tiny_pengi, run)
+        running.run_trials(grid, tiny_pengi, run)
     assert len(list(run.glob("rows/*/*.json"))) == 4
-    monkeypatch.setattr(units, "atomic_write", real)
+    monkeypatch.setattr(running, "write_row", real)
     calls.clear()
-    assert len(units.run_trials(grid, tiny_pengi, run)) == len(grid) == 14
+    assert len(running.run_trials(grid, tiny_pengi, run)) == len(grid) == 14
     assert len(calls) == len(grid) - 4
     calls.clear()
-    units.run_trials(grid, tiny_pengi, run)
+    running.run_trials(grid, tiny_pengi, run)
     assert not calls
 
 
@@ -126,7 +137,7 @@ def test_other_settings_data_or_weights_run_anew(dataset, run, tiny_pengi, monke
 
     def new(model=tiny_pengi, **settings):
         calls.clear()
-        units.run_trials(
+        running.run_trials(
             trials.make_grid(
                 ["palm"], [dataset], [1], [0], **{"shots": 2, "epochs": 2, **settings}
             ),
@@ -141,7 +152,7 @@ def test_other_settings_data_or_weights_run_anew(dataset, run, tiny_pengi, monke
         new(lr=0.1),
         new(shots=1),
         new(crop="start"),
-        new(options={"context": False}),
+        new(options={"init": "text"}),
     ] == [1] * 5
     clip = dataset / "audios" / "bell1.wav"
     soundfile.write(clip, np.zeros(12000), 44100)
@@ -154,11 +165,11 @@ def test_other_settings_data_or_weights_run_anew(dataset, run, tiny_pengi, monke
 
 def test_a_damaged_row_is_reported_and_run_again(dataset, run, tiny_pengi):
     grid = trials.make_grid(["palm"], [dataset], [1], [0], shots=2, epochs=1)
-    (row,) = units.run_trials(grid, tiny_pengi, run)
+    (row,) = running.run_trials(grid, tiny_pengi, run)
     (path,) = run.glob("rows/*/*.json")
     path.write_text(path.read_text()[:100])
     with pytest.warns(UserWarning, match="is not used, it is damaged"):
-        (again,) = units.run_trials(grid, tiny_pengi, run)
+        (again,) = running.run_trials(grid, tiny_pengi, run)
     assert again["losses"] == row["losses"] and json.loads(path.read_text()) == again
 
 
@@ -167,7 +178,7 @@ def test_a_full_disk_loses_nothing(dataset, run, tiny_pengi, monkeypatch):
     import os
 
     grid = trials.make_grid(["palm", "coop"], [dataset], [1], [0], shots=2, epochs=1)
-    units.run_trials(grid[:1], tiny_pengi, run)
+    running.run_trials(grid[:1], tiny_pengi, run)
 
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -175,9 +186,9 @@ def test_a_full_disk_loses_nothing(dataset, run, tiny_pengi, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="Free some space.*will be used again"):
-            units.run_trials(grid, tiny_pengi, run)
+            running.run_trials(grid, tiny_pengi, run)
     assert len(list(run.glob("rows/*/*.json"))) == 1 and not list(run.glob("rows/*/.*"))
-    assert len(units.run_trials(grid, tiny_pengi, run)) == 2
+    assert len(running.run_trials(grid, tiny_pengi, run)) == 2
 
 
 @pytest.mark.parametrize(
@@ -187,7 +198,7 @@ def test_a_full_disk_loses_nothing(dataset, run, tiny_pengi, monkeypatch):
             dict(methods=["palm", "magic"]),
             "no method 'magic'; there are zeroshot, coop, cocoop, palm",
         ),
-        (dict(folds=[3]), r"tiny has folds \[1, 2\]; there is no fold \[3\]"),
+        (dict(folds=[3]), r"tiny has the folds \[1, 2\]; there is no fold \[3\]"),
         (dict(datasets=["nowhere"]), "there is no dataset folder nowhere"),
         (dict(seeds=[]), "nothing to run"),
         (dict(protocol="thawed"), "no protocol 'thawed'"),
@@ -240,7 +251,7 @@ def test_settings_are_never_averaged():
 
 def test_zero_shot_has_no_shots_and_stands_in_every_table(dataset, run, tiny_pengi):
     for shots in (1, 2):
-        units.run_trials(
+        running.run_trials(
             trials.make_grid(["zeroshot", "palm"], [dataset], seeds=[0], shots=shots, epochs=1),
             tiny_pengi,
             run,
@@ -328,7 +339,7 @@ def test_command_line(dataset, tiny_pengi, compact, tmp_path, monkeypatch, capsy
         (["table", "nothing"], "there are no rows in"),
         (
             ["notebooks", "-p", "learning_rte", "1"],
-            "no notebook has a parameter learning_rte; there are checkpoint",
+            "the chosen notebooks have no parameter learning_rte; there are checkpoint",
         ),
     ],
 )
@@ -339,7 +350,9 @@ def test_command_line_errors_are_one_sentence(command, message, capsys):
 
 
 def test_settings_are_refused_before_datasets_are_made(monkeypatch):
-    monkeypatch.setattr(trials, "choose_folds", lambda *_: pytest.fail("a dataset was opened"))
+    monkeypatch.setattr(
+        "palmkit.datasets.resolve.choose_folds", lambda *_: pytest.fail("a dataset was opened")
+    )
     for settings, message in (
         (dict(autocast=True), "autocast is for"),
         (dict(protocol="thawed"), "no protocol"),
@@ -354,16 +367,17 @@ def test_settings_are_refused_before_datasets_are_made(monkeypatch):
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])
-    assert stop.value.code == 0 and "usage: python -m palmkit" in capsys.readouterr().out
+    assert stop.value.code == 0 and "usage: palmkit" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_several_processes_write_the_same_rows(dataset, tmp_path, tiny_pengi, monkeypatch):
+def test_several_processes_write_the_same_rows(dataset, tmp_path, tiny_pengi, monkeypatch, caplog):
     """What a unit gives does not depend on how many run beside it, nor on which is done first."""
-    grid, told = trials.make_grid("all", [dataset], **GRID), []
-    one = units.run_trials(grid, tiny_pengi, tmp_path / "runs" / "one", told=told.append)
+    caplog.set_level("INFO", "palmkit")
+    grid = trials.make_grid("all", [dataset], **GRID)
+    one = running.run_trials(grid, tiny_pengi, tmp_path / "runs" / "one")
     monkeypatch.setenv("PALMKIT_JOBS", "2")
-    two = units.run_trials(grid, tiny_pengi, tmp_path / "runs" / "two", told=told.append)
+    two = running.run_trials(grid, tiny_pengi, tmp_path / "runs" / "two")
     for a, b in zip(one, two, strict=True):
         assert (a["key"], a["method"], a["fold"], a["seed"]) == (
             b["key"],
@@ -372,11 +386,11 @@ def test_several_processes_write_the_same_rows(dataset, tmp_path, tiny_pengi, mo
             b["seed"],
         )
         assert a["losses"] == b["losses"] and a["accuracy"] == b["accuracy"]
-    assert told[0].startswith("14 units, 1 at a time: about") and told[1].startswith(
-        "14 units, 2 at a time: about"
-    )
-    units.run_trials(grid, tiny_pengi, tmp_path / "runs" / "two", told=told.append)
-    assert len(told) == 2  # nothing to do, nothing to say
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("To do: 14 trials, 1 at a time: about")
+    assert said[1].startswith("To do: 14 trials, 2 at a time: about")
+    running.run_trials(grid, tiny_pengi, tmp_path / "runs" / "two")
+    assert len(caplog.records) == 2  # nothing to do, nothing to say
 
 
 def test_estimates_grow_with_the_work(dataset, tiny_pengi):
@@ -385,7 +399,7 @@ def test_estimates_grow_with_the_work(dataset, tiny_pengi):
         trials.make_grid(["coop"], [dataset], [1], [0], epochs=epochs) for epochs in (1, 100)
     )
     names = ["bell", "dog", "rain"]
-    one, hundred = clock.unit(short, names, 48, 10), clock.unit(long, names, 48, 10)
+    one, hundred = clock.trial(short, names, 48, 10), clock.trial(long, names, 48, 10)
     assert 0 < one < hundred and hundred > 20 * (hundred - one) / 99
     assert len(clock.known) == 1  # measured once a kind
     assert clock.clip() > 0
@@ -395,7 +409,7 @@ def test_estimates_grow_with_the_work(dataset, tiny_pengi):
     "seconds, text", [(0.1, "1 s"), (40, "40 s"), (400, "7 min"), (9000, "2.5 h")]
 )
 def test_durations_as_one_says_them(seconds, text):
-    assert timing.minutes(seconds) == f"about {text}"
+    assert timing.duration(seconds) == f"about {text}"
 
 
 @pytest.mark.parametrize(
@@ -407,12 +421,12 @@ def test_the_longest_is_begun_first(jobs, seconds):
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        done = dict(workers.in_parallel(_where, [(n,) for n in range(3)], seconds, jobs))
+        done = dict(executor.in_parallel(_where, [(n,) for n in range(3)], seconds, jobs))
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
     assert {n: number for n, (number, *_) in done.items()} == {0: 0, 1: 1, 2: 2}
-    elsewhere = jobs > 1 and sum(seconds) > workers.START
+    elsewhere = jobs > 1 and sum(seconds) > executor.START
     assert {here == os.getpid() for _, here, _ in done.values()} == {not elsewhere}
     if elsewhere:
         assert {threads for *_, threads in done.values()} == {1}
@@ -427,34 +441,164 @@ def _where(number):
 
 
 def test_jobs(tiny_pengi, monkeypatch):
+    """A small model's trials share the cores; a large one's steps use all cores by themselves."""
+    monkeypatch.setattr(executor.joblib, "cpu_count", lambda: 5)
     monkeypatch.setenv("PALMKIT_JOBS", "3")
-    assert workers.count_jobs(tiny_pengi) == 3
+    assert executor.count_jobs(tiny_pengi) == 3
     monkeypatch.setenv("PALMKIT_JOBS", "many")
     with pytest.raises(ValueError, match="PALMKIT_JOBS=many: use a number of processes"):
-        workers.count_jobs(tiny_pengi)
+        executor.count_jobs(tiny_pengi)
     monkeypatch.delenv("PALMKIT_JOBS")
-    assert workers.count_jobs(tiny_pengi) >= 1  # small: one a core
-    monkeypatch.setattr(workers, "SMALL", 1)
-    assert workers.count_jobs(tiny_pengi) == 1  # a large model's steps use all cores by themselves
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for device, width, jobs in ((cpu, 64, 5), (cpu, 512, 1), (gpu, 64, 1)):
+        model = SimpleNamespace(device=device, text_width=width, dim=64)
+        assert executor.count_jobs(model) == jobs
+    assert executor.count_jobs(tiny_pengi) == 5
+    assert executor.count_jobs(SimpleNamespace(device=cpu, dim=1024)) == 1
 
 
-def test_first_fold_and_quick(dataset, monkeypatch):
+def test_folds_of_a_grid(dataset):
     assert {unit.fold for unit in trials.make_grid("all", [dataset], "first")} == {1}
-    with pytest.raises(ValueError, match=r"has folds \[1, 2\]; there is no fold \[3\]"):
+    with pytest.raises(ValueError, match=r"has the folds \[1, 2\]; there is no fold \[3\]"):
         trials.make_grid("all", [dataset], [3])
-    given = {}
-    monkeypatch.setattr("palmkit.cli._run_units", lambda name, choices: given.update(choices))
-    monkeypatch.setattr("palmkit.cli._table", lambda *_: None)
-    assert main(["run", "--quick", "--dataset", "default", str(dataset)]) == 0
-    assert (given["folds"], given["seeds"], given["methods"]) == ("first", [0], "all")
-    assert given["datasets"] == [*DEFAULT_TASKS, str(dataset)]
-    assert main(["run"]) == 0
-    assert (given["folds"], given["seeds"], given["datasets"]) == (
-        "all",
-        [0, 1, 2],
-        [*DEFAULT_TASKS],
+
+
+# Rows that cannot lie.
+
+
+def run_palm(dataset, model, run, **settings):
+    settings = {"shots": 2, "epochs": 2, **settings}
+    (row,) = running.run_trials(
+        trials.make_grid(["palm"], [dataset], [1], [0], **settings), model, run
     )
+    return row
+
+
+@pytest.mark.parametrize("protocol", ["frozen", "released"])
+def test_the_same_weights_with_other_text_heads_are_another_model(
+    dataset, run, tiny_pengi, compact, protocol
+):
+    """Heads have no weights of their own: only the config tells them."""
+    heads = tiny_pengi.config["text"]["num_attention_heads"]
+    text = {"num_attention_heads": heads // 2}
+    other = load_pengi(compact.checkpoint, "cpu", {"text": text})
+    one, two = (
+        run_palm(dataset, model, run, protocol=protocol, epochs=1) for model in (tiny_pengi, other)
+    )
+    assert one["key"] != two["key"] and one["losses"] != two["losses"]
+    assert one["weights"] == tiny_pengi.digest() != two["weights"] == other.digest()
+    assert len(list(run.glob("rows/*/*.json"))) == 2
+
+
+def test_a_clip_replaced_by_another_of_equal_size_is_another_dataset(dataset, run, tiny_pengi):
+    one = run_palm(dataset, tiny_pengi, run)
+    clip = dataset / "audios" / "bell1.wav"
+    size = clip.stat().st_size
+    soundfile.write(clip, np.random.default_rng(9).standard_normal(11025) * 0.1, 44100)
+    assert clip.stat().st_size == size
+    two = run_palm(dataset, tiny_pengi, run)
+    assert one["dataset_digest"] != two["dataset_digest"] and one["key"] != two["key"]
+
+
+def test_a_row_says_where_it_comes_from(dataset, run, tiny_pengi, compact, monkeypatch):
+    monkeypatch.setenv("PALMKIT_COMMAND", "palmkit run --quick")
+    row = run_palm(dataset, tiny_pengi, run)
+    assert row["palmkit"] == palmkit.__version__ and row["trial_version"] == rows.TRIAL_VERSION
+    assert row["command"] == "palmkit run --quick" and row["commit"] == rows.git_commit()
+    file = compact.checkpoint.read_bytes()
+    assert row["checkpoint_sha256"] == hashlib.sha256(file).hexdigest()
     assert (
-        main(["run", "--quick", "--seed", "4", "--fold", "2"]) == 0
-    )  # what is said goes before what is quick
-    assert (given["folds"], given["seeds"]) == ([2], [4])
+        row["method_digest"] == "" and row["versions"]["torch"] == torch.__version__.split("+")[0]
+    )
+
+
+def test_commit_of_a_checkout(tmp_path):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True)
+
+    assert rows.git_commit(tmp_path) == ""
+    git("init", "-q")
+    (tmp_path / "file").write_text("1")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    rows.git_commit.cache_clear()
+    commit = rows.git_commit(tmp_path)
+    assert len(commit) == 40
+    (tmp_path / "file").write_text("2")
+    rows.git_commit.cache_clear()
+    assert rows.git_commit(tmp_path) == f"{commit} dirty"
+    rows.git_commit.cache_clear()
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "changed"])
+def test_a_row_without_its_tensors_is_made_again(dataset, run, tiny_pengi, damage):
+    row = run_palm(dataset, tiny_pengi, run)
+    (tensors,) = run.glob("rows/*/*.safetensors")
+    whole = tensors.read_bytes()
+    if damage == "missing":
+        tensors.unlink()
+    else:
+        tensors.write_bytes(whole[:-9] if damage == "cut" else whole[:-1] + b"?")
+    problem = "missing" if damage == "missing" else "damaged"
+    with pytest.warns(UserWarning, match=f"is run again: its tensors are {problem}"):
+        again = run_palm(dataset, tiny_pengi, run)
+    assert again["losses"] == row["losses"] and tensors.read_bytes() == whole
+
+
+def test_rows_of_another_version_are_left_alone_and_said(dataset, run, tiny_pengi, caplog):
+    caplog.set_level("INFO", "palmkit")
+    run_palm(dataset, tiny_pengi, run)
+    (path,) = run.glob("rows/*/*.json")
+    old = json.loads(path.read_text())
+    del old["trial_version"]
+    other = path.with_name("palm-fold1-shots2-seed0-0123456789.json")
+    other.write_text(json.dumps(old | {"key": "0123456789"}))
+    caplog.clear()
+    run_palm(dataset, tiny_pengi, run)
+    assert "1 rows of another version of palmkit are left alone" in caplog.text
+    assert json.loads(other.read_text())["key"] == "0123456789"
+    caplog.clear()
+    other.unlink()
+    run_palm(dataset, tiny_pengi, run)
+    assert not caplog.records
+
+
+def test_numbers_that_json_does_not_have(tmp_path):
+    row = {"losses": [1.5, math.nan, math.inf, -math.inf], "accuracy": math.nan, "key": "k"}
+    path = tmp_path / "row.json"
+    rows.write_row(path, row, {"logits": torch.ones(2)})
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    json.loads(path.read_text(), parse_constant=refuse)
+    again = rows.read_finished(path, "k")
+    assert str(again["losses"]) == str(row["losses"]) and math.isnan(again["accuracy"])
+
+
+def test_a_log_of_the_run(dataset, compact, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
+    grid = ["run", "--checkpoint", str(compact.checkpoint), "--dataset", str(dataset), "--shots", "2"]  # fmt: skip
+    assert main([*grid, "--epochs", "1", "--method", "zeroshot", "--name", "x", "--quiet"]) == 0
+    log = (tmp_path / "runs" / "x" / "palmkit.log").read_text()
+    assert "palmkit run --checkpoint" in log and "INFO To do: 2 trials" in log
+    assert "accuracy" in log and capsys.readouterr().err == ""
+    (row,) = (path for path in (tmp_path / "runs" / "x").glob("rows/tiny/*fold1*.json"))
+    assert json.loads(row.read_text())["command"].startswith("palmkit run --checkpoint")
+
+
+def test_quick_and_the_whole_grid(dataset, compact, tmp_path, monkeypatch):
+    """What a profile says, where nothing else is said."""
+    monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
+    few = ["--checkpoint", str(compact.checkpoint), "--dataset", str(dataset), "--shots", "1"]
+    command = ["run", *few, "--epochs", "1", "--method", "palm"]
+    for flags, cells in (
+        (["--quick"], {(1, 0)}),
+        ([], {(fold, seed) for fold in (1, 2) for seed in (0, 1, 2)}),
+        (["--quick", "--seed", "4", "--fold", "2"], {(2, 4)}),  # what is said goes before
+    ):
+        name = f"n{len(cells)}{len(flags)}"
+        assert main([*command, *flags, "--name", name]) == 0
+        made = results.load_rows(tmp_path / "runs" / name)
+        assert set(zip(made["fold"], made["seed"], strict=True)) == cells

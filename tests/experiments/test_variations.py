@@ -167,12 +167,12 @@ def test_principal_axes_are_scikit_learn_s():
 
 
 def test_narrow_features(run_row):
-    row = run_row(options={"width": 4})
+    row = run_row(options={"pca_dim": 4})
     assert row["trainable"] == 3 * (4 + 1) and row["loss"] != run_row()["loss"]
-    narrow, full = run_row("coop", options={"width": 4}), run_row("coop")
+    narrow, full = run_row("coop", options={"pca_dim": 4}), run_row("coop")
     assert narrow["trainable"] == full["trainable"] and narrow["loss"] != full["loss"]
     with pytest.raises(ValueError, match="has none"):
-        run_row("zeroshot", options={"width": 4})
+        run_row("zeroshot", options={"pca_dim": 4})
 
 
 @pytest.mark.parametrize("key", ["zeroshot", "coop", "cocoop", "palm"])
@@ -225,9 +225,9 @@ def test_all_axes_change_no_cosine(tiny_pengi):
 
 def test_every_option_has_its_own_key(run_row, tmp_path):
     changed = [
-        {}, {"init": "text"}, {"init": "audio"}, {"fixed_lambda": 0.5}, {"shared_lambda": True}, {"width": 4},
+        {}, {"init": "text"}, {"init": "audio"}, {"fixed_lambda": 0.5}, {"shared_lambda": True}, {"pca_dim": 4},
         {"classes": ["bell", "dog"]}, {"names": {"bell": "glockenspiel"}}, {"rare": {"dog": 1}},
-        {"damage": ["level", -20]},
+        {"corruption": ["level", -20]},
     ]  # fmt: skip
     rows = [run_row(options=options) for options in changed]
     assert (
@@ -258,14 +258,14 @@ def test_a_sweep(dataset):
     shots = trials.sweep("shots", [1, None], **grid, options={"init": "text"})
     assert [(unit.shots, unit.seed) for unit in shots] == [(1, 0), (1, 1), (16, 0), (16, 1)]
     assert all(unit.options == {"init": "text"} for unit in shots)
-    widths = trials.sweep("width", [2, None], **grid, lr=0.5)
-    assert [unit.options for unit in widths] == [{"width": 2}] * 2 + [{}] * 2 and widths[
+    widths = trials.sweep("pca_dim", [2, None], **grid, lr=0.5)
+    assert [unit.options for unit in widths] == [{"pca_dim": 2}] * 2 + [{}] * 2 and widths[
         0
     ].lr == 0.5
     assert widths[2:] == trials.make_grid(**grid, lr=0.5)
     rows = pd.DataFrame([vars(unit) for unit in widths])
     assert (
-        setting(rows, "width", "all").tolist() == [2, 2, "all", "all"]
+        setting(rows, "pca_dim", "all").tolist() == [2, 2, "all", "all"]
         and setting(rows, "lr").tolist() == [0.5] * 4
     )
 
@@ -291,7 +291,7 @@ def test_intervals_are_over_seeds_of_means_over_folds():
 
 @pytest.mark.parametrize("method, options", [
     ("palm", {"fixed_lambda": 0.3}), ("palm", {"shared_lambda": True, "classes": ["bell", "dog"]}),
-    ("coop", {"context_length": 4}), ("palm", {"damage": ["noise", 0], "names": {"dog": "wolf"}}), ("zeroshot", {}),
+    ("coop", {"context_length": 4}), ("palm", {"corruption": ["noise", 0], "names": {"dog": "wolf"}}), ("zeroshot", {}),
 ])  # fmt: skip
 def test_tensors_and_method_of_a_row(method, options, run_row, dataset, tiny_pengi, tmp_path):
     row = run_row(method, options=options)
@@ -303,7 +303,7 @@ def test_tensors_and_method_of_a_row(method, options, run_row, dataset, tiny_pen
     )
     again = load_method(row, tmp_path / "run", tiny_pengi)
     varied = variations.modify_task(units.load_dataset(dataset), **options)
-    damage = options.get("damage")
+    damage = options.get("corruption")
     transform = Corruption(*damage, 44_100) if damage else None
     test = embed(tiny_pengi, varied.test, transform=transform)
     assert torch.equal(predict(again, test.features), tensors["logits"])
@@ -340,16 +340,16 @@ def test_classes_and_clips_of_rows(run_row, tiny_pengi, tmp_path):
 def test_tensors_of_no_row(run_row, tiny_pengi, tmp_path):
     row = run_row()
     with pytest.raises(
-        FileNotFoundError, match="has no row palm-split-shots3-seed0-.*run_units first"
+        FileNotFoundError, match="has no row palm-split-shots3-seed0-.*run_trials first"
     ):
         rows.load_tensors(row, tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="axes are not kept"):
-        load_method(run_row(options={"width": 4}), tmp_path / "run", tiny_pengi)
+        load_method(run_row(options={"pca_dim": 4}), tmp_path / "run", tiny_pengi)
 
 
 # Damage.
 
 
 def test_only_what_is_tested_on_is_damaged(run_row):
-    plain, damaged = run_row(), run_row(options={"damage": ["noise", -10]})
+    plain, damaged = run_row(), run_row(options={"corruption": ["noise", -10]})
     assert damaged["losses"] == plain["losses"] and damaged["loss"] != plain["loss"]

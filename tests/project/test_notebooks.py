@@ -13,7 +13,8 @@ import papermill
 import pytest
 
 from palmkit import notebooks as series
-from palmkit.cli import CHOICES
+from palmkit.cli import main
+from palmkit.experiments.config import CHOICES, choose, expand_datasets
 from palmkit_synthetic.tasks import DEFAULT_TASKS
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
@@ -73,9 +74,9 @@ class TestDocument:
             values
         )
         assert ("run" in values) == (path != EXPLORE)
-        defaults = dict(checkpoint="mini", datasets=[*DEFAULT_TASKS], folds="all", seeds=[0, 1, 2], shots=16, epochs=50,
-                        methods="all", crop="random", protocol="frozen", device="auto", note="")  # fmt: skip
-        assert set(defaults) == set(CHOICES)
+        defaults = choose({}).parameters()
+        defaults["datasets"] = expand_datasets(defaults["datasets"])
+        assert set(defaults) == set(CHOICES) and defaults["datasets"] == [*DEFAULT_TASKS]
         assert {
             name: values[name] for name in values if name in defaults
         }.items() <= defaults.items()
@@ -171,9 +172,51 @@ def test_several_notebooks_at_a_time(tmp_path):
 
 def test_unknown_parameters_are_an_error_before_anything_runs(tmp_path):
     folder = write_series(tmp_path / "books", "print(shots)")
-    with pytest.raises(ValueError, match="no notebook has a parameter shot; there are run, shots"):
+    message = "00_book.ipynb has no parameter shot; there are run, shots"
+    with pytest.raises(ValueError, match=message):
         series.run_series(tmp_path / "run", {"shot": 4}, folder)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", range(len(BOOKS)))
+def test_each_notebook_runs_alone_with_the_defaults(number):
+    """What was not said may be missing from a notebook; what was said may not."""
+    choices = choose({})
+    (book,) = series.list_notebooks(numbers=[number])
+    given = series.choose_parameters([book], choices.parameters() | {"run": "x"}, choices.given)
+    assert set(given[book]) == set(papermill.inspect_notebook(str(book))) & {*CHOICES, "run"}
+    if "lr" not in given[book]:
+        with pytest.raises(ValueError, match=f"{book.name} has no parameter lr"):
+            choices = choose({"lr": 0.5})
+            series.choose_parameters([book], choices.parameters(), choices.given)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--lr", "0.5"], "has no parameter lr"),
+        (["-p", "sots", "4"], "has no parameter sots"),
+        (["-p", "run", "x"], "name the run by --name"),
+        (["--only", "99"], "there is no notebook 99"),
+        (["--epochs", "-1"], "epochs=-1"),
+    ],
+)
+def test_bad_choices_are_refused_before_any_trial(tmp_path, flags, message, monkeypatch, capsys):
+    folder = write_series(tmp_path / "books", "print(shots)")
+    monkeypatch.setattr("palmkit.cli._run_trials", lambda choices: pytest.fail("trials were run"))
+    assert main(["notebooks", "--notebooks", str(folder), *flags]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_copying_the_series(tmp_path, capsys):
+    copy = tmp_path / "copy"
+    assert main(["notebooks", "--copy-to", str(copy)]) == 0
+    assert capsys.readouterr().out.strip() == str(copy)
+    assert [book.name for book in series.list_notebooks(copy)] == [book.name for book in BOOKS]
+    tables = {path.name for path in (FOLDER / "data").iterdir()}
+    assert {path.name for path in (copy / "data").iterdir()} == tables
+    assert main(["notebooks", "--copy-to", str(copy)]) == 1
+    assert "is there already" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from timm.layers import DropPath
 
 from palmkit import METHODS, PALM, embed, evaluate, fit, load_pengi, predict
 from palmkit.cli import main
-from palmkit.experiments import rows, trials
 from palmkit.experiments import run as units
+from palmkit.experiments import trials
 from palmkit.models.checkpoint import PENGI_CONFIG, PENGI_SIZES, build
 from palmkit.protocols import prompt_files as prompts
 from palmkit.protocols import train_mode
@@ -346,19 +346,19 @@ GRID = dict(seeds=[0], shots=2, epochs=2, batch_size=4)
 
 
 def test_methods_of_a_seed_share_one_stream(
-    dataset, tmp_path, tiny_pengi, cache, monkeypatch, quick
+    dataset, tmp_path, tiny_pengi, cache, monkeypatch, quick, caplog
 ):
     steps = count_steps(monkeypatch)
     grid = trials.make_grid("all", [dataset], **GRID, protocol="released")
-    told = []
-    rows = units.run_trials(grid, tiny_pengi, tmp_path / "run", cache=cache, told=told.append)
+    caplog.set_level("INFO", "palmkit")
+    rows = units.run_trials(grid, tiny_pengi, tmp_path / "run", cache=cache)
     assert len(steps) == 2 * 2  # epochs x batches, for three methods
     assert (
-        "embedding 24 clips" in told[0]
+        "embedding 24 clips" in caplog.text
     )  # zero-shot's 6 tests; 2 epochs of 6 clips, and 6 tests with drifted bn0
     by_method = {row["method"]: row for row in rows}
-    assert {row["parts"] for row in rows[1:]} == {"all"} and by_method["zeroshot"][
-        "parts"
+    assert {row["stochastic"] for row in rows[1:]} == {"all"} and by_method["zeroshot"][
+        "stochastic"
     ] == "crops"
     assert len({tuple(row["losses"]) for row in rows}) == 4
     frozen = units.run_trials(
@@ -367,9 +367,9 @@ def test_methods_of_a_seed_share_one_stream(
     assert (
         by_method["zeroshot"]["accuracy"] == frozen[0]["accuracy"]
     )  # bn0 has not drifted where nothing was trained
-    assert by_method["palm"]["losses"] != frozen[3]["losses"] and frozen[3]["parts"] == "none"
+    assert by_method["palm"]["losses"] != frozen[3]["losses"] and frozen[3]["stochastic"] == "none"
     labels = [label for label, _ in results.split_settings(results.load_rows(tmp_path / "run"))]
-    assert sorted(labels) == ["protocol=frozen, parts=none", "protocol=released, parts=all"]
+    assert sorted(labels) == ["protocol=frozen, stochastic=none", "protocol=released, stochastic=all"]
     (path,) = (tmp_path / "run").glob(
         f"rows/tiny/palm-*-{by_method['palm']['key'][:10]}.safetensors"
     )
@@ -397,13 +397,13 @@ def test_methods_of_a_seed_share_one_stream(
 
 def test_released_without_parts_is_frozen(dataset, tmp_path, tiny_pengi, cache, quick):
     frozen = trials.make_grid("all", [dataset], **GRID, crop="start")
-    off = trials.make_grid("all", [dataset], **GRID, crop="start", protocol="released", parts=())
+    off = trials.make_grid("all", [dataset], **GRID, crop="start", protocol="released", stochastic=())
     one, two = (
         units.run_trials(grid, tiny_pengi, tmp_path / "run", cache=cache) for grid in (frozen, off)
     )
     for name in ("losses", "loss", "accuracy", "clips", "clip_offsets"):
         assert [row.get(name) for row in one] == [row.get(name) for row in two], name
-    assert {row["parts"] for row in two} == {"none"} and {row["key"] for row in one}.isdisjoint(
+    assert {row["stochastic"] for row in two} == {"none"} and {row["key"] for row in one}.isdisjoint(
         r["key"] for r in two
     )
 
@@ -413,7 +413,7 @@ def test_text_dropout_is_on_in_units_that_have_it(dataset, tmp_path, tiny_pengi,
     losses = {}
     for parts in ((), ("text_dropout",)):
         grid = trials.make_grid(
-            ["coop", "cocoop", "palm"], [dataset], **GRID, protocol="released", parts=parts
+            ["coop", "cocoop", "palm"], [dataset], **GRID, protocol="released", stochastic=parts
         )
         losses[parts] = [
             row["losses"]
@@ -448,27 +448,16 @@ def test_units_of_the_released_protocol_go_on(
 
 
 def test_a_unit_s_parts(dataset):
-    unit = trials.Trial("palm", str(dataset), protocol="released", parts=["text_dropout", "bn0"])
+    unit = trials.Trial("palm", str(dataset), protocol="released", stochastic=["text_dropout", "bn0"])
     assert (
-        unit.parts == ("bn0", "text_dropout") and trials.parts_label(unit) == "bn0 + text_dropout"
+        unit.stochastic == ("bn0", "text_dropout")
+        and trials.stochastic_label(unit) == "bn0 + text_dropout"
     )
-    assert trials.Trial("palm", str(dataset)).parts == ()
+    assert trials.Trial("palm", str(dataset)).stochastic == ()
     with pytest.raises(ValueError, match="in the frozen one nothing is random"):
-        trials.Trial("palm", str(dataset), parts=["bn0"])
+        trials.Trial("palm", str(dataset), stochastic=["bn0"])
     with pytest.raises(ValueError, match="no random part 'bn1'"):
-        trials.Trial("palm", str(dataset), protocol="released", parts=["bn1"])
-
-
-def test_rates_of_the_model_are_in_a_unit_s_key(dataset):
-    told = [
-        {"projection_dropout": rate, "note": note}
-        for rate, note in ((0.5, ""), (0.1, ""), (0.5, "other"))
-    ]
-    unit = trials.Trial("palm", str(dataset), protocol="released")
-    keys = [rows.trial_key(unit, "data", "weights", config) for config in told]
-    assert keys[0] == keys[2] != keys[1]
-    frozen = trials.Trial("palm", str(dataset))
-    assert len({rows.trial_key(frozen, "data", "weights", config) for config in told}) == 1
+        trials.Trial("palm", str(dataset), protocol="released", stochastic=["bn1"])
 
 
 def test_rows_of_other_rates_are_told_apart(dataset, tmp_path, tiny_pengi, cache, quick):
@@ -496,16 +485,16 @@ def test_command_line(dataset, compact, tmp_path, monkeypatch, capsys, quick):
         "1",
     ]
     released = [*grid, "--method", "palm", "--seed", "0", "--name", "c", "--protocol", "released"]
-    assert main(["run", *released, "--parts", "bn0", "crops"]) == 0
-    assert main(["run", *released, "--parts", "none"]) == 0
+    assert main(["run", *released, "--stochastic", "bn0", "crops"]) == 0
+    assert main(["run", *released, "--stochastic", "none"]) == 0
     rows = [
         json.loads(path.read_text()) for path in (tmp_path / "runs" / "c").glob("rows/*/*.json")
     ]
-    assert sorted(row["parts"] for row in rows) == ["crops + bn0", "none"]
+    assert sorted(row["stochastic"] for row in rows) == ["crops + bn0", "none"]
     assert {row["protocol"] for row in rows} == {"released"}
-    assert main(["run", *released, "--parts", "none", "--autocast"]) == 0
-    rows = results.load_rows("c")
-    both = rows[rows["parts"] == "none"].set_index("autocast")
+    assert main(["run", *released, "--stochastic", "none", "--autocast"]) == 0
+    rows = results.load_rows("c", details=True)
+    both = rows[rows["stochastic"] == "none"].set_index("autocast")
     assert both.loc[True, "losses"] != both.loc[False, "losses"]  # it was on
     assert len(results.split_settings(rows)) == 3  # and its rows are not averaged with the others
     assert (
@@ -514,12 +503,12 @@ def test_command_line(dataset, compact, tmp_path, monkeypatch, capsys, quick):
     )
     capsys.readouterr()
     assert main(["table", "c"]) == 0
-    assert "parts=crops + bn0" in capsys.readouterr().out
+    assert "stochastic=crops + bn0" in capsys.readouterr().out
     assert (
-        main(["run", *released, "--parts", "bn1"]) == 1
+        main(["run", *released, "--stochastic", "bn1"]) == 1
         and "no random part 'bn1'" in capsys.readouterr().err
     )
-    assert main(["run", *grid, "--parts", "bn0"]) == 1
+    assert main(["run", *grid, "--stochastic", "bn0"]) == 1
 
 
 @pytest.mark.slow

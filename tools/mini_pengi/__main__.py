@@ -19,7 +19,7 @@ from mini_pengi.corpus import build_corpus
 from mini_pengi.figures import measure
 from mini_pengi.pretrain import RECIPE, train
 from mini_pengi.steady import steady
-from palmkit.experiments.timing import minutes
+from palmkit.experiments.timing import duration
 from palmkit.models.pengi import MINI
 from palmkit.storage import atomic_write
 from palmkit_synthetic.tasks import TASKS, build_tasks
@@ -46,7 +46,7 @@ def main() -> None:
     folder, started = given.work / f"seed{given.seed}", time.monotonic()
 
     def stage(what: str) -> None:
-        print(f"[{minutes(time.monotonic() - started).removeprefix('about ')}] {what}", flush=True)
+        print(f"[{duration(time.monotonic() - started).removeprefix('about ')}] {what}", flush=True)
 
     stage("corpus: about 13,000 clips, 6 min on two cores")
     corpus = build_corpus(given.work / "corpus")

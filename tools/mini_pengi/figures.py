@@ -39,7 +39,7 @@ def measure(folder: Path, training_seed: int, esc10: Path | None = None) -> pd.D
     others = [name for name in TASKS if name not in DEFAULT_TASKS]
     trials = make_grid("all", [*DEFAULT_TASKS, *real])
     trials += make_grid(["zeroshot", "coop", "palm"], others)
-    rows = pd.DataFrame(run_trials(trials, pengi, folder / "runs", told=print))
+    rows = pd.DataFrame(run_trials(trials, pengi, folder / "runs"))
     chosen = rows[["dataset", "method", "fold", "seed", "shots", "accuracy"]]
     found = [chosen.assign(kind="method", n=rows["n_test"])]
     for dataset in [*DEFAULT_TASKS, *others, *real]:
