@@ -430,6 +430,39 @@ def test_own_recordings(bench):
     assert "true class:  rain" in words(bench.answers) and words(bench.status) == ""
 
 
+class Toy:
+    """A model without PENGI's input image and tokens, at another rate, length and width."""
+
+    name, sample_rate, clip_seconds, dim = "toy", 16_000, 2.0, 48
+    logit_scale, prompt, note = 10.0, "a {}", "toy"
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def encode_audio(self, waveforms):
+        assert waveforms.shape[1] == 32_000
+        return self.project(waveforms.abs().log1p())
+
+    def encode_text(self, prompts):
+        return self.project(torch.tensor([[*p.encode(), *[0] * 64][:64] for p in prompts]).float())
+
+    def project(self, x):
+        weight = torch.randn(x.shape[1], self.dim, generator=torch.Generator().manual_seed(0))
+        return torch.nn.functional.normalize(x @ weight, dim=-1)
+
+    def digest(self):
+        return "toy"
+
+
+def test_another_model_than_pengi(folder):
+    listen, prompts = widgets.listen(folder, Toy()), widgets.prompt_bench(folder, Toy())
+    for bench in (listen, prompts):
+        bench.wait(60)
+    assert len(listen.clip.waveform) == 32_000 and listen.clip.log_mel is None
+    assert "image" in listen.pictures.value and "PALM" in words(listen.answers)
+    assert "COOP" in words(listen.status)  # which needs a text encoder that takes embeddings
+    assert prompts.template.value == "a {}" and "tokens" not in words(prompts.lines)
+    assert "accuracy" in words(prompts.score) and words(prompts.note) == "toy"
+
+
 @one("prompt_bench")
 def test_bad_prompts_are_shown_in_the_widget(bench):
     name = bench.names.children[0]
