@@ -2,12 +2,11 @@
 
 Every prompt is padded to 40 tokens and encoded on its own: CoOp every class, CoCoOp every class for every clip, clip
 after clip as in the published code, PALM its class names anew each step. Audio goes through the STFT as convolution and
-Swin without fused attention. Weights are read by the checkpoint's names, so no line of palmkit's forward is shared.
+Swin with timm's unfused attention. Weights are read by the checkpoint's names, so no line of palmkit's forward is shared.
 """
 
 from __future__ import annotations
 
-import timm.layers
 import torch
 import torch.nn.functional as F
 
@@ -115,10 +114,10 @@ class Audio:
     def __init__(self, pengi):
         self.state = checkpoint_state(pengi.audio, pengi.text)
         self.hop, self.size = pengi.config["audio"]["hop_size"], pengi.config["audio"]["spec_size"]
-        fused = timm.layers.use_fused_attn()
-        timm.layers.set_fused_attn(False)  # Swin asks at construction
         self.trunk = random_encoders()[0].trunk.to(pengi.device).requires_grad_(False)
-        timm.layers.set_fused_attn(bool(fused))
+        for stage in self.trunk.layers:
+            for block in stage.blocks:  # as timm leaves it
+                block.attn.fused_attn = False
         self.trunk.load_state_dict(pengi.audio.trunk.state_dict())
 
     def log_mel(self, waveforms):

@@ -60,6 +60,9 @@ class AudioEncoder(nn.Module):
         self.trunk = SwinTransformer(
             img_size=spec_size, in_chans=1, num_classes=0, global_pool="", **swin
         )
+        for stage in self.trunk.layers:
+            for block in stage.blocks:  # timm leaves its window attention unfused: a quarter slower
+                block.attn.fused_attn = True
         self.projection = Projection(self.trunk.num_features, d_proj, dropout)
 
     def log_mel(self, waveforms):

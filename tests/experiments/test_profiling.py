@@ -1,5 +1,6 @@
 """Operation counts against PyTorch's own counter, and what the measuring measures."""
 
+import copy
 import time
 
 import pandas as pd
@@ -18,6 +19,16 @@ def counted(run) -> float:
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() / 2
+
+
+def counted_audio(model) -> float:
+    """Of one clip. The counter does not know the fused attention of a CPU."""
+    encoder = copy.deepcopy(model.audio)
+    for stage in encoder.trunk.layers:
+        for block in stage.blocks:
+            block.attn.fused_attn = False
+    with torch.no_grad():
+        return counted(lambda: encoder(torch.randn(1, 308_700)))
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +83,7 @@ def test_padded_operations_are_those_of_padded_prompts(mini):
 
 
 def test_operations_of_the_audio_encoder(mini):
-    with torch.no_grad():
-        done = counted(lambda: mini.audio(torch.randn(1, 308_700)))
-    assert efficiency.audio_operations(mini.audio) == done
+    assert efficiency.audio_operations(mini.audio) == counted_audio(mini)
 
 
 @pytest.mark.slow
@@ -87,8 +96,7 @@ def test_operations_at_full_size():
         told = efficiency.operations(method, 2)
         step = counted(efficiency.train_step(method, method, torch.randn(2, 1024), torch.arange(2)))
         assert (told["forward"] + told["backward"], told["trainable"]) == (step, trainable)
-    with torch.no_grad():
-        done = counted(lambda: pengi.audio(torch.randn(1, 308_700)))
+    done = counted_audio(pengi)
     assert efficiency.audio_operations(pengi.audio) == pytest.approx(done, rel=1e-6)
 
 

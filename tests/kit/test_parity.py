@@ -1,5 +1,6 @@
 """Exactness of the encoders and of reading audio: each stage against tensors of the published code."""
 
+import copy
 import random
 
 import make_fixture
@@ -104,6 +105,19 @@ def test_image(source, stages):
     if source.name == "full":
         rows = image[:, 0, table["image_row_index"]]
         within(AUDIO, relative(rows, table["image_rows"]), "image, rows", source.name)
+
+
+def test_fused_attention_is_the_unfused_one(tiny_pengi, compact):
+    """timm leaves it off; it is on in every block here and changes no more than the last bits."""
+    unfused = copy.deepcopy(tiny_pengi.audio)
+    blocks = [block for stage in unfused.trunk.layers for block in stage.blocks]
+    assert all(block.attn.fused_attn for block in blocks)
+    for block in blocks:
+        block.attn.fused_attn = False
+    with torch.no_grad():
+        image = unfused.image(unfused.log_mel(compact.waves()))
+        got, expected = tiny_pengi.audio.pooled(image), unfused.pooled(image)
+    assert relative(got, expected).max() < 1e-6
 
 
 @pytest.mark.parametrize("stage", ["latent", "embedding"])
