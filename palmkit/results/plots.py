@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from palmkit.extras import extra
 from palmkit.results.diagnose import epoch_losses
 from palmkit.results.method_style import method_color, method_colors, method_label
 from palmkit.results.statistics import critical_difference, group_ranks, mean_ranks
 from palmkit.storage import run_folder
+
+with extra("report"):
+    import matplotlib.pyplot as plt
 
 PNG_DPI = 150
 FREQUENCY_TICKS = (1000, 2000, 4000, 8000, 16000)  # Hz

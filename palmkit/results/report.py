@@ -12,11 +12,9 @@ import re
 import warnings
 from pathlib import Path
 
-import jinja2
-import markupsafe
-import nbformat
 import pandas as pd
 
+from palmkit.extras import extra
 from palmkit.published import paper_datasets
 from palmkit.results.comparison import verdict_table
 from palmkit.results.loading import load_rows
@@ -27,6 +25,11 @@ from palmkit.results.statistics import compare_paired
 from palmkit.results.tables import AVERAGE, ResultTable, order_datasets, result_tables, write_tables
 from palmkit.results.versions import dataset_labels, mark_versions
 from palmkit.storage import atomic_write, run_folder
+
+with extra("report"):
+    import jinja2
+    import markupsafe
+    import nbformat
 
 DONE, FAILED, OPEN = "done", "failed", "not run"
 TEMPLATE = "report.html.jinja"

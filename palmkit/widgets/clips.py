@@ -9,8 +9,9 @@ import ipywidgets as w
 from matplotlib.figure import Figure
 
 from palmkit.experiments.trials import PAPER_METHODS
+from palmkit.methods import get_method
+from palmkit.results.method_style import method_label
 from palmkit.results.plots import plot_image, plot_log_mel, plot_waveform
-from palmkit.results.tables import METHOD_NAMES
 from palmkit.training import predict
 from palmkit.widgets import session
 from palmkit.widgets.base import ALL, Panel, row
@@ -172,7 +173,8 @@ class Errors(ClipPanel):
         if self.run:
             self.test_logits = session.run_logits(self.task, self.run)
         self.methods = dict.fromkeys(self.test_logits)
-        self.choose(self.method_choice, [(METHOD_NAMES[name], name) for name in self.test_logits])
+        known = [(method_label(name), name) for name in self.test_logits]
+        self.choose(self.method_choice, known)
 
     def prepare(self, on_progress):
         return None if self.run else super().prepare(on_progress)
@@ -181,7 +183,7 @@ class Errors(ClipPanel):
         first = not self.test_logits
         chosen = self.method_choice.value or name
         self.test_logits[name] = predict(self.methods[name], self.task.test.features)
-        known = [(METHOD_NAMES[n], n) for n in PAPER_METHODS if n in self.test_logits]
+        known = [(get_method(n).label, n) for n in PAPER_METHODS if n in self.test_logits]
         self.choose(self.method_choice, known, chosen)
         if first:
             self.show()

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from palmkit.audio import read_bytes
 from palmkit.extras import extra
-from palmkit.results.plots import COLORS
-from palmkit.results.tables import METHOD_NAMES
+from palmkit.methods import get_method
 
 with extra("widgets"):
     import anywidget
     import seaborn as sns
     import traitlets
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import to_hex
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
@@ -60,8 +58,8 @@ def filled(text, share, color="1,115,178") -> str:
 
 
 def dot(method: str) -> str:
-    color = to_hex(COLORS[method])
-    return f"<span style='color:{color}' aria-hidden=true>■</span> {METHOD_NAMES[method]}"
+    cls = get_method(method)
+    return f"<span style='color:{cls.color}' aria-hidden=true>■</span> {cls.label}"
 
 
 def confusion_table(counts, names) -> str:

@@ -22,13 +22,14 @@ from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
 from palmkit.experiments.rows import load_tensors
 from palmkit.experiments.variations import principal_axes
-from palmkit.methods import METHODS, UNLEARNED
+from palmkit.methods import get_method
 from palmkit.methods.base import Method, normalize
 from palmkit.models import AudioTextModel, load_model
 from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi
 from palmkit.results.confidence import confidence_frame, probabilities
-from palmkit.results.tables import METHOD_NAMES, load_rows, split_settings
+from palmkit.results.method_style import learns, method_categories
+from palmkit.results.tables import load_rows, split_settings
 from palmkit.storage import data_root
 from palmkit.training import fit, predict
 from palmkit_synthetic import tasks
@@ -109,7 +110,7 @@ class Task:
     def trained(self, name: str, on_progress=no_progress, shots=16, seed=0, epochs=50) -> Run:
         """A method at the paper's settings. The first call trains it."""
         key = name, shots, seed, epochs
-        text = f"training {METHOD_NAMES[name]}"
+        text = f"training {get_method(name).label}"
         lock = self.training.setdefault(key, threading.Lock())
         with locked(lock, on_progress, text):  # another widget may be training it
             if key not in self.runs:
@@ -194,10 +195,10 @@ def train(
 
     on_epoch(run): called after each epoch. track: record accuracy and lambdas of each epoch.
     """
-    learns = name not in UNLEARNED
-    support = task.support(shots, seed, on_progress) if learns else None
+    cls = get_method(name)
+    support = task.support(shots, seed, on_progress) if cls.learns else None
     with _seeding:
-        method = METHODS[name](task.model, task.class_names, seed=seed)
+        method = cls(task.model, task.class_names, seed=seed)
     run = Run(name, dict(shots=shots, seed=seed, lr=lr, epochs=epochs), method)
 
     def after_epoch(_, loss):
@@ -209,7 +210,7 @@ def train(
         if on_epoch:
             on_epoch(run)
 
-    if learns:
+    if cls.learns:
         settings = dict(lr=lr, epochs=epochs, seed=seed, on_epoch=after_epoch)
         fit(run.method, support.features, support.labels, **settings)
     return run
@@ -414,7 +415,7 @@ def run_logits(task: Task, run, seed: int = 0) -> dict[str, torch.Tensor]:
         (rows["dataset"] == task.data.name)
         & (rows["fold"].isna() | (rows["fold"] == task.data.fold))
     ]
-    rows = rows[(rows["seed"] == seed) | rows["method"].isin(UNLEARNED)]
+    rows = rows[(rows["seed"] == seed) | ~learns(rows["method"])]
     if len(groups := split_settings(rows)) > 1:
         raise ValueError(
             f"the run {run} has several settings there: {'; '.join(label for label, _ in groups)}"
@@ -426,7 +427,7 @@ def run_logits(task: Task, run, seed: int = 0) -> dict[str, torch.Tensor]:
         )
     if any(not torch.equal(kept["labels"], task.test.labels) for kept in found.values()):
         raise ValueError(f"the run {run} was tested on other clips than {task.data.name} has now")
-    return {name: found[name]["logits"] for name in METHODS if name in found}
+    return {name: found[name]["logits"] for name in method_categories(found)}
 
 
 def worst_mistakes(logits: torch.Tensor, labels) -> pd.DataFrame:

@@ -6,8 +6,7 @@ import ipywidgets as w
 from matplotlib.figure import Figure
 
 from palmkit.experiments.trials import PAPER_METHODS
-from palmkit.results.plots import COLORS
-from palmkit.results.tables import METHOD_NAMES
+from palmkit.methods import get_method
 from palmkit.widgets import session
 from palmkit.widgets.base import Panel, row
 from palmkit.widgets.html import dot, number, picture, quiet, table
@@ -41,7 +40,7 @@ class FewShotBench(Panel):
 
     def build_settings(self) -> dict:
         do = self.describe
-        methods = [(METHOD_NAMES[name], name) for name in PAPER_METHODS[1:]]
+        methods = [(get_method(name).label, name) for name in PAPER_METHODS[1:]]
         name = w.Dropdown(options=methods, value="palm")
         lr = w.SelectionSlider(options=RATES, value=0.05)  # a logarithmic slider has no 0.05
         return {
@@ -67,7 +66,7 @@ class FewShotBench(Panel):
         chosen = self.chosen()
         clips = chosen["shots"] * len(self.task.class_names)
         steps = -(-clips // 16) * chosen["epochs"]
-        method = METHOD_NAMES[chosen["name"]]
+        method = get_method(chosen["name"]).label
         draw = f"{clips} clips of draw {chosen['seed']}"
         self.summary.value = quiet(f"{method}: {draw}, {steps} steps at {chosen['lr']:g}")
 
@@ -126,7 +125,7 @@ class FewShotBench(Panel):
         figure = Figure(figsize=(11.6, 2.7), dpi=80)
         loss, accuracy, weights = (figure.add_axes([x, 0.18, width, 0.73]) for x, width in PANELS)
         for run in shown:
-            style = dict(color=COLORS[run.name], linestyle=self.line(run))
+            style = dict(color=get_method(run.name).color, linestyle=self.line(run))
             for ax, values in ((loss, run.losses), (accuracy, run.accuracies)):
                 ax.plot(range(1, len(values) + 1), values, **style)
         loss.set(xlabel="epoch", title="loss, mean of an epoch", ylim=(0, None))
@@ -144,11 +143,12 @@ class FewShotBench(Panel):
         ax.set(title="λ of each class", xlim=(0, 1), ylim=(bottom, -0.6), yticks=range(len(names)))
         ax.set_yticklabels(names, fontsize=min(9, 130 / len(names)))
         if run.lambdas:
-            ax.barh(range(len(names)), run.lambdas[-1], color=COLORS["palm"], height=0.6)
+            ax.barh(range(len(names)), run.lambdas[-1], color=get_method("palm").color, height=0.6)
             ax.plot(run.lambdas[0], range(len(names)), "|", color="black", markersize=9)
             ax.set_xlabel("bar: now, tick: after epoch 1")
         else:
-            ax.text(0.5, len(names) / 2 - 0.5, f"{METHOD_NAMES[run.name]} has no λ", ha="center")
+            text = f"{get_method(run.name).label} has no λ"
+            ax.text(0.5, len(names) / 2 - 0.5, text, ha="center")
 
     def table(self, shown) -> str:
         lines = []

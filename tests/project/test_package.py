@@ -20,7 +20,7 @@ OPTIONAL = {
     "synthetic": ("pretty_midi", "espeakng_loader"),
     "fetch": ("pooch", "requests"),
 }
-HEAVY = ("torch", "pandas", "sklearn", "scipy", "open_clip", "timm", "matplotlib", "numpy")
+HEAVY = ("torch", "pandas", "sklearn", "scipy", "open_clip", "timm", "matplotlib")
 
 
 def run(arguments, folder, path, **variables) -> subprocess.CompletedProcess:

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 import torch
 
-from palmkit import PALM, evaluate, fit, load_pengi, widgets
+from palmkit import METHODS, PALM, evaluate, fit, load_pengi, widgets
 from palmkit.experiments.run import run_trials
 from palmkit.experiments.trials import make_grid
 from palmkit.methods.zero_shot import ZeroShot
@@ -511,9 +511,12 @@ def test_training_is_stopped_kept_and_diverges_in_the_widget(bench, monkeypatch)
     assert not bench.controls["Train"].disabled and bench.controls["Stop"].disabled
     bench.controls["Keep"].click()
     assert "kept" in words(bench.runs) and bench.controls["Keep"].disabled
-    monkeypatch.setitem(
-        session.METHODS, "palm", lambda *a, **k: PALM(*a, **{**k, "init": "nothing"})
-    )
+
+    class Broken(PALM):
+        def __init__(self, model, class_names, seed=0):
+            super().__init__(model, class_names, seed=seed, init="nothing")
+
+    monkeypatch.setitem(METHODS, "palm", Broken)
     bench.controls["Train"].click()
     bench.wait(10)
     assert "⚠ init='nothing' must be one of" in words(bench.status)
