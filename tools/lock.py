@@ -40,7 +40,7 @@ def resolve(requirements: list[str], python: str) -> dict[str, str]:
         "-",
         "--ignore-installed",
     ]
-    # pip takes a foreign Python version only with wheels and a target; a dry run writes nothing there.
+    # pip takes a foreign Python version only with wheels and a target. A dry run writes nothing.
     foreign = ["--python-version", python, "--only-binary", ":all:", "--target", "unused"]
     keep = ["--constraint", LOCK] if LOCK.exists() else []
     report = subprocess.run(
@@ -58,7 +58,7 @@ def main() -> None:
         )
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = config["project"]
-    # Setuptools is locked too, so that the package itself installs offline, without build isolation.
+    # Setuptools is locked too, so that the package installs offline, without build isolation.
     extras = project["optional-dependencies"]
     requirements = [*config["build-system"]["requires"], *project["dependencies"]]
     for name in set(extras) - UNLOCKED:

@@ -14,13 +14,13 @@ from palmkit.checksums import verify_folder
 from palmkit.data import indistinguishable_names
 from palmkit.datasets.filenames import parse_file_name
 from palmkit.datasets.resolve import find_dataset
+from palmkit.models.pengi import Pengi
 from palmkit.published import paper_datasets
 from palmkit.storage import progress_bar
 from palmkit.tables import SPLITS, DatasetError, find_folds, read_table, row_problems, split_path
 
 SILENT = 1e-4  # a peak of -80 dB of full scale
 VERY_SHORT = 0.1  # seconds; a short clip is repeated until it fills the model's clip length
-PENGI_SECONDS = 7.0
 DECODING_THREADS = 8
 SHOWN = 5  # of many findings of one kind in one place
 # A dataset with an error cannot be used; with a warning, a number may be wrong.
@@ -93,14 +93,14 @@ class _Fold:
 
 
 def check_dataset(
-    dataset, shots: int = 16, decode: bool = True, clip_seconds: float = PENGI_SECONDS
+    dataset, shots: int = 16, decode: bool = True, clip_seconds: float = Pengi.clip_seconds
 ) -> Check:
     """Check a dataset: layout, tables, classes, counts, folds, leakage, and every audio file.
 
     dataset: a folder or name, as `load_dataset` takes it.
     shots: clips a class that training will draw.
     decode: False leaves the audio files out.
-    clip_seconds: of the model; longer clips are cropped.
+    clip_seconds: of the model (default: PENGI's); longer clips are cropped.
 
     A fault becomes a finding with advice. Only an unknown dataset raises DatasetError.
     """

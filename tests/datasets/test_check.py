@@ -160,8 +160,8 @@ def test_class_names_against_the_published_ones(small):
 
 
 def test_class_names_that_differ_in_case_or_spaces_only(small):
-    for part in ("train", "test"):
-        table = small / "csv_files" / f"{part}_1.csv"
+    for split in ("train", "test"):
+        table = small / "csv_files" / f"{split}_1.csv"
         rewrite(table, lambda t: t.assign(classname=t["classname"].where(t.index != 0, "Bangu")))
     check = quiet(small, decode=False)
     assert one(check, "'Bangu' and 'bangu' differ in case or spaces only").severity == "error"
@@ -193,7 +193,7 @@ def test_leakage_by_path(small):
         one(check, "fold 1", "1 clips are in train and test: audios/clip_00000.wav").severity
         == "error"
     )
-    assert len(lines(check)) == 1  # not told again as a copy
+    assert len(lines(check)) == 1  # not reported again as a copy
 
 
 def test_leakage_by_content(small):
@@ -212,15 +212,19 @@ def test_leakage_by_content(small):
 
 
 @pytest.mark.parametrize(
-    "name, told",
+    "name, origin",
     [
-        ("audios/1-100032-A-0.wav", {"recording": "100032"}), ("1-100032-A.ogg", {"recording": "100032"}),
-        ("100032-3-0-11.wav", {"recording": "100032"}), ("1001_DFA_ANG_XX.wav", {"speaker": "1001"}),
-        ("03-01-06-01-02-01-12.wav", {"speaker": "12"}), ("dog-1.wav", {}), ("a/1-100032-A-0/x.wav", {}),
+        ("audios/1-100032-A-0.wav", {"recording": "100032"}),
+        ("1-100032-A.ogg", {"recording": "100032"}),
+        ("100032-3-0-11.wav", {"recording": "100032"}),
+        ("1001_DFA_ANG_XX.wav", {"speaker": "1001"}),
+        ("03-01-06-01-02-01-12.wav", {"speaker": "12"}),
+        ("dog-1.wav", {}),
+        ("a/1-100032-A-0/x.wav", {}),
     ],
-)  # fmt: skip
-def test_source(name, told):
-    assert parse_file_name(name) == told
+)
+def test_origin_by_file_name(name, origin):
+    assert parse_file_name(name) == origin
 
 
 @pytest.mark.parametrize(
@@ -230,11 +234,11 @@ def test_source(name, told):
         (("1001_DFA_ANG_XX.wav", "1001_IEO_SAD_HI.wav"), "note", "speaker"),
     ],
 )
-def test_leakage_by_source(small, names, severity, kind):
-    for n, (part, name) in enumerate(zip(("train", "test"), names, strict=True)):
+def test_leakage_by_origin(small, names, severity, kind):
+    for n, (split, name) in enumerate(zip(("train", "test"), names, strict=True)):
         write_sound(small / "audios" / name, 100 + n, 0, 1)
         row = pd.DataFrame([(f"audios/{name}", "bangu")], columns=["path", "classname"])
-        rewrite(small / "csv_files" / f"{part}_5.csv", lambda t, row=row: pd.concat([t, row]))
+        rewrite(small / "csv_files" / f"{split}_5.csv", lambda t, row=row: pd.concat([t, row]))
     line = one(
         quiet(small),
         "fold 5",
@@ -263,8 +267,8 @@ def test_a_clip_tested_twice(small):
 
 
 def test_single_split_where_folds_were_published(small):
-    for part in ("train", "test"):
-        shutil.copy(small / "csv_files" / f"{part}_1.csv", small / "csv_files" / f"{part}.csv")
+    for split in ("train", "test"):
+        shutil.copy(small / "csv_files" / f"{split}_1.csv", small / "csv_files" / f"{split}.csv")
     assert one(quiet(small), "layout", "a single split beside the folds").severity == "note"
     for table in (small / "csv_files").glob("*_*.csv"):
         table.unlink()
@@ -274,10 +278,10 @@ def test_single_split_where_folds_were_published(small):
 
 def test_the_later_split_of_a_single_split_dataset(tmp_path):
     root = make_dataset(tmp_path, "SESA", per_class=2, seconds=0.5)
-    for part in ("train", "test"):
+    for split in ("train", "test"):
         write_csv(
-            root / "csv_files" / f"{part}.csv",
-            [tuple(r) for r in pd.read_csv(root / f"{part}.csv").to_numpy()],
+            root / "csv_files" / f"{split}.csv",
+            [tuple(r) for r in pd.read_csv(root / f"{split}.csv").to_numpy()],
         )
     assert not [line for line in lines(quiet(root, shots=2)) if "layout" in line]
     rewrite(root / "csv_files" / "test.csv", lambda t: t.iloc[4:])

@@ -139,7 +139,7 @@ def left(data: Path) -> list[str]:
 # What is asked for, and nothing else.
 
 
-def test_a_dataset_is_fetched_checked_and_locked(online, data, said):
+def test_a_dataset_is_fetched_and_checked(online, data, said):
     assert fetch.fetch("ESC50") == [data / "ESC50"]
     assert list_folds("ESC50") == [1, 2] and is_whole(data / "ESC50")
     content = checksums.read_checksums(data / "ESC50")
@@ -458,10 +458,14 @@ def test_what_is_left_of_another_file_does_no_harm(online, data):
 
 
 STAGES = {
-    "list": (fetch, "look_up"), "download": (fetch, "download"), "hash": (fetch, "hash_files"),
-    "unpack": (fetch, "unpack"), "checksums": (fetch, "write_checksums"), "rename": (Path, "rename"),
+    "list": (fetch, "look_up"),
+    "download": (fetch, "download"),
+    "hash": (fetch, "hash_files"),
+    "unpack": (fetch, "unpack"),
+    "checksums": (fetch, "write_checksums"),
+    "rename": (Path, "rename"),
     "clean": (shutil, "rmtree"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -554,6 +558,15 @@ def test_a_disk_that_fills_up_while_unpacking(online, data, monkeypatch):
     assert is_whole(data / "NS-Instruments") and online.asked("zip") == []
 
 
+@pytest.mark.parametrize("below", ["", "data"])
+def test_a_file_where_the_data_root_should_be(below, online, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("PALMKIT_DATA", str(tmp_path / "file" / below))
+    message = refused("SESA")
+    assert "is a file where a folder is needed" in message and "PALMKIT_DATA" in message
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_read_only_data_root(online, data, monkeypatch):
     """Tests may run as root, who may write everywhere: the system's answer is given here."""
     fetch.fetch("ESC50")
@@ -582,10 +595,14 @@ def link() -> zipfile.ZipInfo:
 
 
 EVIL = {
-    "up": ("NS-Instruments/../../../escaped", b"x"), "up at once": ("../escaped", b"x"), "absolute": ("/escaped", b"x"),
-    "drive": ("C:escaped", b"x"), "windows": ("NS-Instruments\\..\\..\\escaped", b"x"), "link": (link(), b"/etc"),
+    "up": ("NS-Instruments/../../../escaped", b"x"),
+    "up at once": ("../escaped", b"x"),
+    "absolute": ("/escaped", b"x"),
+    "drive": ("C:escaped", b"x"),
+    "windows": ("NS-Instruments\\..\\..\\escaped", b"x"),
+    "link": (link(), b"/etc"),
     "bomb": ("NS-Instruments/bomb.wav", bytes(20_000_000)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", EVIL)
@@ -649,7 +666,7 @@ def test_no_network_is_one_sentence(name, data, capsys):
 
 
 @pytest.mark.parametrize("network", [False, True])
-def test_what_was_put_there_by_hand_is_checked_and_locked(
+def test_what_was_put_there_by_hand_is_checked(
     network, server, data, tmp_path, monkeypatch, request, said
 ):
     if network:
@@ -685,7 +702,7 @@ def test_a_zip_that_was_unpacked_by_hand_belongs_to_no_revision(online, data, tm
             is_whole(data / "NS-Instruments")
             and checksums.read_checksums(data / "NS-Instruments")["revision"] == ""
         )
-    assert said == []  # so nothing is told of a newer one either
+    assert said == []  # so there is no message on a newer one either
 
 
 def test_what_was_put_there_by_hand_and_is_something_else(online, data, tmp_path, monkeypatch):
@@ -752,11 +769,15 @@ def test_two_processes_one_killed(online, data):
             threading.Event().wait(0.05)
 
     with pytest.MonkeyPatch.context() as patch:
-        killed, blocks = (
-            threading.Event(),
-            [],
-        )  # the first process gets one block, however slow the machine
-        stuck = lambda delay: delay and (blocks.append(delay), len(blocks) > 1 and killed.wait(120))  # noqa: E731
+        # The first process gets one block, however slow the machine.
+        killed, blocks = threading.Event(), []
+
+        def stuck(delay):
+            if delay:
+                blocks.append(delay)
+                if len(blocks) > 1:
+                    killed.wait(120)
+
         patch.setattr(hub.time, "sleep", stuck)
         online.fault("content", times=1, delay=1)
         first = subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
@@ -818,7 +839,8 @@ def esc10():
         file.writestr("ESC-10-553c/../../escaped.ogg", clip.getvalue())
         for folder in range(1, 11):
             for n in range(40):
-                name = f"ESC-10-553c/{folder:03d} - Some class/{n // 8 + 1}-{folder}{n % 8}{folder}-A.ogg"
+                clip_name = f"{n // 8 + 1}-{folder}{n % 8}{folder}-A.ogg"
+                name = f"ESC-10-553c/{folder:03d} - Some class/{clip_name}"
                 file.writestr(name, clip.getvalue())
     return buffer.getvalue()
 

@@ -1,6 +1,4 @@
-"""Recordings of one's own: folders of classes and CSVs become datasets, split as asked and written
-down.
-"""
+"""Recordings of one's own: folders of classes and CSVs become datasets with a split."""
 
 import json
 import os
@@ -15,9 +13,7 @@ from palmkit.cli import main
 
 @pytest.fixture
 def pets(tmp_path):
-    """Two classes, six recordings each of two takes; one class folder has sub-folders; other files
-    lie about.
-    """
+    """Two classes of six recordings of two takes; a sub-folder, and other files."""
     root = tmp_path / "pets"
     for label, name in enumerate(("cat", "big dog")):
         for recording in range(6):
@@ -199,22 +195,28 @@ def test_class_that_is_in_the_training_part_only(pets):
         own_dataset(table)
 
 
-@pytest.mark.parametrize(
-    "columns, row, message",
-    [
-        (["path", "classname", "split"], ("cat/r00_A.wav", "cat", "dev"), "row 2: the split is 'dev', not train or"),
-        (["path", "classname", "fold"], ("cat/r00_A.wav", "cat", "0"), r"row 2: the fold is '0', not 1, 2, \.\.\."),
-        (["path", "classname"], ("../pets/cat/r00_A.wav", "cat"), "row 2: .* leaves the dataset's folder"),
-        (["path", "classname"], ("cat/gone.wav", "cat"), "row 2: there is no file"),
-        (["path", "classname", "fold"], ("cat/r00_A.wav", "cat", "1²"), "row 2: the fold is '1²'"),
-        (["path", "classname", "fold"], ("cat/r00_A.wav", "cat", ""), "row 2: the fold is '', not 1"),
-        (["path", "label"], ("cat/r00_A.wav", "cat"), "has no column classname"),
-        (["path", "classname"], ("cat/r00_A.wav", "cat"), r"has the classes \['cat'\]; a task needs two or more"),
-    ],
-)  # fmt: skip
-def test_bad_csv(columns, row, message, pets):
+PATH, CAT = "cat/r00_A.wav", ("cat/r00_A.wav", "cat")
+BAD_ROWS = [  # a third column, the row, the message
+    ("split", (*CAT, "dev"), "row 2: the split is 'dev', not train or"),
+    ("fold", (*CAT, "0"), r"row 2: the fold is '0', not 1, 2, \.\.\."),
+    ("fold", (*CAT, "1²"), "row 2: the fold is '1²'"),
+    ("fold", (*CAT, ""), "row 2: the fold is '', not 1"),
+    (None, (f"../pets/{PATH}", "cat"), "row 2: .* leaves the dataset's folder"),
+    (None, ("cat/gone.wav", "cat"), "row 2: there is no file"),
+    (None, CAT, r"has the classes \['cat'\]; a task needs two or more"),
+]
+
+
+@pytest.mark.parametrize("column, row, message", BAD_ROWS)
+def test_bad_csv(column, row, message, pets):
+    columns = ["path", "classname", *([column] if column else [])]
     with pytest.raises(DatasetError, match=message):
         own_dataset(write_csv(pets, columns, [row]))
+
+
+def test_csv_without_a_column(pets):
+    with pytest.raises(DatasetError, match="has no column classname"):
+        own_dataset(write_csv(pets, ["path", "label"], [CAT]))
 
 
 def test_a_published_dataset_that_lost_its_tables_is_not_ones_own(pets):

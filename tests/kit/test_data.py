@@ -25,13 +25,13 @@ def table(rows, header="path,classname"):
     return "\n".join([header, *(",".join(row) for row in rows)]) + "\n"
 
 
-def make(root, train=TRAIN, test=TEST, layout="{part}.csv"):
+def make(root, train=TRAIN, test=TEST, layout="{split}.csv"):
     """A dataset whose clips are there but empty: reading the CSVs opens none. train, test: rows, or
     a CSV's content.
     """
-    for part, rows in (("train", train), ("test", test)):
+    for split, rows in (("train", train), ("test", test)):
         text = rows if isinstance(rows, (str, bytes)) else table(rows)
-        csv = root / layout.format(part=part)
+        csv = root / layout.format(split=split)
         csv.parent.mkdir(parents=True, exist_ok=True)
         csv.write_bytes(text.encode() if isinstance(text, str) else text)
     (root / "audios").mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def refused(root, fold=None):
 # Good ones.
 
 
-@pytest.mark.parametrize("layout", ["{part}.csv", "csv_files/{part}.csv"])
+@pytest.mark.parametrize("layout", ["{split}.csv", "csv_files/{split}.csv"])
 def test_one_split(layout, tmp_path):
     root = make(tmp_path / "pets", layout=layout)
     dataset = load_dataset(root)
@@ -64,14 +64,14 @@ def test_one_split(layout, tmp_path):
     assert list(dataset.train["class_name"]) == ["cat", "cat", "dog", "dog"]
     assert list(dataset.train["label"]) == [0, 0, 1, 1] and list(dataset.test["label"]) == [0, 1]
     assert list(dataset.train.index) == [2, 3, 4, 5]  # rows of the file
-    assert dataset.train.attrs["csv"] == str(root / layout.format(part="train"))
+    assert dataset.train.attrs["csv"] == str(root / layout.format(split="train"))
     assert [dataset.relative(path) for path in dataset.test["path"]] == [path for path, _ in TEST]
     assert list_folds(root) == [None]
 
 
 def test_folds(tmp_path):
     for fold in (1, 2, 10):
-        make(tmp_path, TRAIN if fold < 10 else TRAIN[1:], layout=f"csv_files/{{part}}_{fold}.csv")
+        make(tmp_path, TRAIN if fold < 10 else TRAIN[1:], layout=f"csv_files/{{split}}_{fold}.csv")
     assert list_folds(tmp_path) == [1, 2, 10]
     assert len(load_dataset(tmp_path, 2).train) == 4
     tenth = load_dataset(tmp_path, fold=10)
@@ -83,7 +83,7 @@ def test_folds(tmp_path):
 
 
 def test_classes_are_sorted_as_python_sorts(tmp_path):
-    """By code point: capitals first, digits as characters; the order of the rows does not matter."""
+    """By code point: capitals first, digits as characters; the rows' order does not matter."""
     names = ["zebra", "Yak", "10", "9", "élan", "a b", "a"]
     root = make(tmp_path, [("audios/a1.wav", names[0])])
     rows = []
@@ -188,9 +188,9 @@ def test_digest_follows_content_not_size_or_time(tmp_path):
 
 
 def test_digest_of_another_fold(tmp_path):
-    make(tmp_path, layout="csv_files/{part}_1.csv")
+    make(tmp_path, layout="csv_files/{split}_1.csv")
     train, test = [*TRAIN[:3], ("audios/b3.wav", "dog")], [TEST[0], TRAIN[3]]
-    make(tmp_path, train, test, layout="csv_files/{part}_2.csv")
+    make(tmp_path, train, test, layout="csv_files/{split}_2.csv")
     digests = {load_dataset(tmp_path, fold).digest() for fold in (1, 2)}
     assert len(digests) == 2
 
@@ -241,32 +241,32 @@ def test_train_without_test(tmp_path):
 
 
 def test_fold_that_is_not_there(tmp_path):
-    make(tmp_path, layout="csv_files/{part}_1.csv")
-    make(tmp_path, layout="csv_files/{part}_2.csv")
+    make(tmp_path, layout="csv_files/{split}_1.csv")
+    make(tmp_path, layout="csv_files/{split}_2.csv")
     for fold in (3, 0, -1):
         message = refused(tmp_path, fold)
         assert f"train_{fold}.csv" in message and "[1, 2]" in message
 
 
 def test_fold_left_out(tmp_path):
-    message = refused(make(tmp_path, layout="csv_files/{part}_4.csv"))
+    message = refused(make(tmp_path, layout="csv_files/{split}_4.csv"))
     assert "[4]" in message and "fold=" in message
 
 
 def test_fold_left_out_beside_one_split(tmp_path):
     """Where there are folds, an additional train.csv is not taken in their place."""
     make(tmp_path)
-    assert "fold=" in refused(make(tmp_path, layout="csv_files/{part}_1.csv"))
+    assert "fold=" in refused(make(tmp_path, layout="csv_files/{split}_1.csv"))
 
 
-def test_fold_told_where_there_is_none(tmp_path):
+def test_fold_given_where_there_is_none(tmp_path):
     message = refused(make(tmp_path), fold=1)
     assert "train_1.csv" in message and "no folds" in message
 
 
 @pytest.mark.parametrize("fold", ["1", 1.0, True])
 def test_fold_that_is_no_number(fold, tmp_path):
-    make(tmp_path, layout="csv_files/{part}_1.csv")
+    make(tmp_path, layout="csv_files/{split}_1.csv")
     assert f"fold={fold!r}: use a whole number" in refused(tmp_path, fold)
     assert load_dataset(tmp_path, np.int64(1)).fold == 1
 
@@ -290,7 +290,7 @@ def test_semicolons(tmp_path):
     assert str(tmp_path / "train.csv") in message and "path;classname" in message
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -318,9 +318,9 @@ def test_semicolons(tmp_path):
         "open quote",
     ],
 )
-def test_no_table(part, content, reason, tmp_path):
-    message = refused(make(tmp_path, **{part: content}))
-    assert message.startswith(str(tmp_path / f"{part}.csv")) and reason in message
+def test_no_table(split, content, reason, tmp_path):
+    message = refused(make(tmp_path, **{split: content}))
+    assert message.startswith(str(tmp_path / f"{split}.csv")) and reason in message
 
 
 def test_unquoted_comma_in_the_first_row(tmp_path):
@@ -352,18 +352,18 @@ ROWS = {  # what stands in the bad row -> what the message says of it
 }
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: ascii(row)[:40])
-def test_bad_row_is_named(part, row, tmp_path):
+def test_bad_row_is_named(split, row, tmp_path):
     """The bad row is the third of the file."""
     (tmp_path / "secret.wav").touch()
     made = tuple(field.replace("SECRET", str(tmp_path / "secret.wav")) for field in row)
-    root = make(tmp_path / "pets", **{part: [TRAIN[0], made, *TRAIN[2:]]})
+    root = make(tmp_path / "pets", **{split: [TRAIN[0], made, *TRAIN[2:]]})
     message = refused(root)
-    assert message.startswith(f"{root / part}.csv, row 3: ") and ROWS[row] in message
+    assert message.startswith(f"{root / split}.csv, row 3: ") and ROWS[row] in message
 
 
-def test_missing_file_is_told_with_its_whole_path(tmp_path):
+def test_missing_file_is_named_with_its_whole_path(tmp_path):
     root = make(tmp_path)
     (root / TRAIN[2][0]).unlink()
     assert str(root / TRAIN[2][0]) in refused(root)
@@ -494,7 +494,7 @@ def test_draw_leaves_generators_and_table_alone():
 
 @pytest.mark.parametrize("shots", [1, -1])
 def test_draw_keeps_rows_and_csv(shots, tmp_path):
-    """So that a message about a clip that was drawn can still tell its row."""
+    """So that a message about a drawn clip can name its row."""
     train = load_dataset(make(tmp_path)).train
     drawn = draw_shots(train, shots)
     assert drawn.attrs == train.attrs and "csv" in drawn.attrs

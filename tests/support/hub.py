@@ -1,12 +1,13 @@
-"""A stand-in for Hugging Face's Hub, Zenodo and GitHub on the loopback interface, as far as a fetch
-needs them.
+"""A stand-in for Hugging Face's Hub, Zenodo and GitHub on the loopback interface.
 
-    with hub.serve(folder) as server:  # each of its folders is the repository MahiA/<name>; pengi/base.pth is Zenodo's
-        subprocess.run([sys.executable, "-m", "palmkit", "fetch", "ESC50"], env=os.environ | server.environment)
+    # Each folder is the repository MahiA/<name>; pengi/base.pth is Zenodo's.
+    with hub.serve(folder) as server:
+        command = [sys.executable, "-m", "palmkit", "fetch", "ESC50"]
+        subprocess.run(command, env=os.environ | server.environment)
 
-`server.commit(repo, folder)` publishes another revision, `server.fault("resolve/.*wav", status=429,
-times=2)` makes it fail, `server.requests` is what was asked for. It offers plain HTTP with ranges
-and no Xet.
+It answers what a fetch asks for, by plain HTTP with ranges and without Xet.
+`server.commit(repo, folder)` publishes another revision. `server.fault("resolve/.*wav", status=429,
+times=2)` makes it fail. `server.requests` are the requests so far.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ class Entry:
 
 @dataclass
 class Fault:
-    """What goes wrong with requests whose path matches, so many times (None: always), after `skip`
-    good ones.
+    """What goes wrong with requests whose path matches `pattern`.
+
+    times: so often; None is always. skip: after so many good ones.
     """
 
     pattern: str
@@ -116,16 +118,17 @@ class Hub:
         }
 
     def commit(self, repo: str, folder) -> str:
-        """Publish a folder as the newest revision of a repository; its commit, which hangs on names
-        and contents.
+        """Publish a folder as the newest revision of a repository; its commit.
+
+        The commit depends on names and contents.
         """
         files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
         entries = {
             entry.path: entry
             for entry in (Entry(f.relative_to(folder).as_posix(), f) for f in files)
         }
-        told = "".join(f"{entry.path} {entry.blob}\n" for entry in entries.values())
-        revision = hashlib.sha1(f"{repo}\n{told}".encode()).hexdigest()
+        listing = "".join(f"{entry.path} {entry.blob}\n" for entry in entries.values())
+        revision = hashlib.sha1(f"{repo}\n{listing}".encode()).hexdigest()
         self.repos.setdefault(repo, {}).pop(revision, None)
         self.repos[repo][revision] = entries
         return revision
@@ -178,7 +181,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return None
         if fault.status:
             return self.send(
-                fault.status, b"the stand-in was told to fail", dict(fault.headers), fault
+                fault.status, b"the stand-in is set to fail", dict(fault.headers), fault
             )
         query = dict(urllib.parse.parse_qsl(address.query))
         if found := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)(?:/revision/(.+))?", path):
@@ -223,8 +226,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             entries = [entry.listed() for entry in [*found[1].values()][start : start + PAGE]]
             more = {}
             if start + PAGE < len(found[1]):
-                url = f"{self.hub.url}/api/datasets/{repo}/tree/{revision}?recursive=true&cursor={start + PAGE}"
-                more["Link"] = f'<{url}>; rel="next"'
+                url = f"{self.hub.url}/api/datasets/{repo}/tree/{revision}"
+                more["Link"] = f'<{url}?recursive=true&cursor={start + PAGE}>; rel="next"'
             self.send(200, json.dumps(entries).encode(), more)
 
     def send_resolved(self, repo, revision, path, fault):
@@ -285,8 +288,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve(folder=None, owner: str = "MahiA") -> Iterator[Hub]:
-    """Serve every folder below `folder` as the dataset repository owner/<its name>, pengi/base.pth
-    as Zenodo does.
+    """Serve every folder below `folder` as the dataset repository owner/<its name>.
+
+    pengi/base.pth is served as Zenodo does.
     """
     hub = Hub()
     for path in sorted(Path(folder).iterdir()) if folder else ():

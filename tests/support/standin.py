@@ -1,5 +1,6 @@
-"""Stand-ins for the eleven published datasets: their layout, names, classes and folds; other
-sounds, if any.
+"""Stand-ins for the eleven published datasets: their layout, names, classes and folds.
+
+The sounds are others, or none.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ RATE = 22_050
 
 
 def make_dataset(folder: Path, name: str, per_class: int | None = None, seconds: float = 0) -> Path:
-    """One dataset below `folder`. per_class: clips of each class and fold to test on; None: as many
-    as published.
+    """One dataset below `folder`.
 
-    seconds: how long the sounds are, a tone and noise that tell the class; 0: empty files.
+    per_class: clips of each class and fold to test on; None is as many as published.
+    seconds: length of the sounds, a tone of the class and noise; 0 makes empty files.
     """
     facts = paper_datasets()[name]
     classes, root = facts.class_names, folder / name
@@ -59,9 +60,7 @@ def make_dataset(folder: Path, name: str, per_class: int | None = None, seconds:
 
 
 def clip_name(name: str, n: int, label: int) -> str:
-    """As the published files are called, where names tell something; every clip is a recording of
-    its own.
-    """
+    """A published file's name, where names say something; each clip is its own recording."""
     if name.startswith("ESC50"):
         return f"1-{100_000 + n}-A-{label}.wav"
     return f"{100_000 + n}-{label}-0-0.wav" if name == "UrbanSound8K" else f"clip_{n:05d}.wav"
@@ -87,7 +86,7 @@ def write_csv(path: Path, rows) -> None:
 
 
 def make_repository(folder: Path, name: str, **options) -> Path:
-    """As make_dataset, in the form in which the repository holds it: two of the eleven are a zip."""
+    """As make_dataset, in the repository's form: two of the eleven are a zip."""
     root = make_dataset(folder, name, **options)
     if name in ZIPPED:
         shutil.make_archive(str(folder / f".{name}"), "zip", folder, name)
@@ -98,7 +97,7 @@ def make_repository(folder: Path, name: str, **options) -> Path:
 
 
 def make_checkpoint(path: Path) -> Path:
-    """A checkpoint in base.pth's layout and of its size (but for the decoder), with random weights."""
+    """A checkpoint of random weights in base.pth's layout and size, but for the decoder."""
     pengi = random_pengi("cpu")
     state = {
         f"module.{key}": tensor for key, tensor in checkpoint_state(pengi.audio, pengi.text).items()

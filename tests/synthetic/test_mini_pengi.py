@@ -1,4 +1,4 @@
-"""The shipped mini-PENGI: it is what its card says, and it hears."""
+"""The shipped mini-PENGI: it is what its card says, and it classifies as its figures say."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_figures_are_whole():
 
 
 @pytest.mark.slow
-def test_it_hears_what_its_figures_say(tmp_path):
+def test_it_classifies_as_its_figures_say(tmp_path):
     """Zero-shot on a task, from the sounds on; an error anywhere between file and logits shows
     here.
     """
@@ -132,12 +132,12 @@ def test_it_hears_what_its_figures_say(tmp_path):
         data = load_dataset("VocalSounds", fold)
         test = embed(pengi, data.test, cache=tmp_path)
         got = evaluate(ZeroShot(pengi, data.class_names), test.features, test.labels)["accuracy"]
-        told = OWN[
+        expected = OWN[
             (OWN["kind"] == "method") & (OWN["dataset"] == "VocalSounds") & (OWN["fold"] == fold)
         ]
-        told = told.loc[told["method"] == "zeroshot", "accuracy"].item()
+        expected = expected.loc[expected["method"] == "zeroshot", "accuracy"].item()
         assert got == pytest.approx(
-            told, abs=2.5 / len(test.labels)
+            expected, abs=2.5 / len(test.labels)
         )  # other processors round otherwise
 
 
@@ -156,10 +156,10 @@ def test_real_recordings(reference_dir):
             * evaluate(ZeroShot(pengi, data.class_names), test.features, test.labels)["accuracy"]
         )
         n += len(test.labels)
-    told = OWN[
+    expected = OWN[
         (OWN["dataset"] == "ESC10") & (OWN["method"] == "zeroshot") & OWN["fold"].isin([1, 2])
     ]
-    assert right / n == pytest.approx(told["accuracy"].mean(), abs=0.02)
+    assert right / n == pytest.approx(expected["accuracy"].mean(), abs=0.02)
 
 
 def test_untrained_is_random_and_does_not_touch_the_global_generator():
@@ -171,7 +171,7 @@ def test_untrained_is_random_and_does_not_touch_the_global_generator():
     assert "random weights" in one.note and one.dim == load_pengi("mini", device="cpu").dim
 
 
-def test_new_words_are_told_from_known_ones():
+def test_new_words_and_known_ones():
     assert figures.is_new("owl") and figures.is_new("footsteps in snow")  # "snow" is in no caption
     assert not figures.is_new("train horn") and not figures.is_new("a woman speaking Turkish")
 
@@ -186,7 +186,7 @@ def test_linear_probe_is_one():
 
 
 def test_publishing_another_seed_changes_the_card_only(tmp_path):
-    """`make mini SEED=1`: the package keeps the weights of seed 0, and the card gains a comparison."""
+    """`make mini SEED=1`: the package keeps seed 0's weights, the card gains a comparison."""
     for seed in (0, 1):
         folder = tmp_path / "work" / f"seed{seed}"
         folder.mkdir(parents=True)
@@ -218,8 +218,8 @@ def test_a_plain_script_may_ask_for_a_generated_dataset(tmp_path):
 
 
 def test_log_tells_how_it_was_trained():
-    told = json.loads((MINI.parent / "log.json").read_text())
-    settings = told["settings"]
+    content = json.loads((MINI.parent / "log.json").read_text())
+    settings = content["settings"]
     assert {key: settings[key] for key in pretrain.RECIPE} == pretrain.RECIPE and settings[
         "seed"
     ] == 0
@@ -230,8 +230,8 @@ def test_log_tells_how_it_was_trained():
         "gain"
     ] == steady.GAIN
     assert steadied["losses"][-1] < 0.1 * steadied["losses"][0]
-    assert told["log"][-1]["step"] == pretrain.RECIPE["steps"]
-    assert told["log"][-1]["contrast"] < 0.5 * told["log"][0]["contrast"]
+    assert content["log"][-1]["step"] == pretrain.RECIPE["steps"]
+    assert content["log"][-1]["contrast"] < 0.5 * content["log"][0]["contrast"]
 
 
 @pytest.mark.slow

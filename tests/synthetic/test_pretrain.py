@@ -35,7 +35,7 @@ def test_batches_are_of_distinct_concepts_and_finite(corpus):
     assert len(set(concepts.tolist())) == 8 and ids.shape == mask.shape == (8, 40)
 
 
-def test_the_corpus_is_heard_as_the_model_will_hear_it():
+def test_the_corpus_has_the_models_frames():
     """Every fourth frame of the corpus is what the model's own front end makes of 7 s."""
     assert pretrain.CONFIG["audio"]["hop_size"] == 320 * pretrain.STRIDE
     assert 308_700 // pretrain.CONFIG["audio"]["hop_size"] + 1 == pretrain.FRAMES
@@ -70,10 +70,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(corpus, tmp_path, monkeypat
 
     real = pretrain.train_step
 
-    def stopped(model, optimizer, batch, step, told):
+    def stopped(model, optimizer, batch, step, settings):
         if step == 3:
             raise KeyboardInterrupt
-        return real(model, optimizer, batch, step, told)
+        return real(model, optimizer, batch, step, settings)
 
     monkeypatch.setattr(pretrain, "train_step", stopped)
     with pytest.raises(KeyboardInterrupt):

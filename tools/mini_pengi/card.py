@@ -53,8 +53,8 @@ of a concept classifier that is not kept; AdamW, warm-up, cosine to zero: `{reci
 
 Then the text encoder is steadied for prompt learners (`tools/mini_pengi/steady.py`). It learns in
 {steps} steps to embed captions with up to {most} random tokens in front where it embeds them
-without (1 - cosine {first:.3f} -> {last:.3f}). Its residual stream is multiplied by {gain:g}, which changes
-no embedding and makes a step of the paper's learning rate a smaller one.
+without (1 - cosine {first:.3f} -> {last:.3f}). Its residual stream is multiplied by {gain:g},
+which changes no embedding and makes a step of the paper's learning rate a smaller one.
 """
 ACCURACIES = """\
 ## Accuracy
