@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import warnings
 from pathlib import Path
 
@@ -41,10 +40,8 @@ def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int):
     """
     order = sorted(range(len(calls)), key=lambda n: -seconds[n])
     if jobs > 1 and len(calls) > 1 and sum(seconds) > START:
-        plugins = listed_files()
-        tasks = (
-            joblib.delayed(_call)(n, pickle.dumps((function, calls[n])), plugins) for n in order
-        )
+        plugins = Plugins(listed_files())
+        tasks = (joblib.delayed(_call)(plugins, n, function, calls[n]) for n in order)
         yield from joblib.Parallel(jobs, return_as="generator_unordered")(tasks)
         return
     for n in order:
@@ -64,11 +61,19 @@ def threads(number: int):
         torch.set_num_threads(before)
 
 
-def _call(n: int, call: bytes, plugins: list[Path]):
-    """A call in a worker.
+class Plugins:
+    """The first argument of a call in a worker: unpickling it imports the files.
 
-    It is unpickled after the plugins are imported: it may hold objects of their classes.
+    The arguments after it may be objects of their classes. A worker that started before the files
+    were known has no other way to learn of them.
     """
-    load_plugins(plugins)
-    function, arguments = pickle.loads(call)
+
+    def __init__(self, files: list[Path]):
+        self.files = files
+
+    def __reduce__(self):
+        return load_plugins, (self.files,)
+
+
+def _call(_plugins, n: int, function, arguments: tuple):
     return n, function(*arguments)

@@ -44,6 +44,9 @@ def label_settings(rows: pd.DataFrame) -> pd.DataFrame:
     unlearned = ~learns(rows["method"])
     labels.loc[unlearned, [*TRAINED, STOCHASTIC, "autocast"]] = ANY
     labels.loc[(labels["protocol"] != "released") | unlearned, "rates"] = ANY
+    # A method's source matters only beside another source of the same method.
+    sources = labels["method_digest"].groupby(rows["method"]).transform("nunique")
+    labels.loc[sources == 1, "method_digest"] = ANY
     return labels
 
 

@@ -63,9 +63,7 @@ def test_operations_of_chunks_that_are_computed_anew(mini):
 
 def test_padded_operations_are_those_of_padded_prompts(mini):
     text, c = mini.text, len(NAMES)
-    learned = torch.zeros(
-        1, c, text.max_tokens, text.width, dtype=mini.dtype, requires_grad=True
-    )
+    learned = torch.zeros(1, c, text.max_tokens, text.width, dtype=mini.dtype, requires_grad=True)
 
     def encode():  # the text encoder as the published code runs it, all tokens through all layers
         x = learned

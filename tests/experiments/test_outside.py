@@ -1,0 +1,210 @@
+"""A method and a model from outside of the package: in runs, tables, worker processes and kernels."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from palmkit.cli import main
+
+METHOD = '''
+import torch
+from palmkit import Method
+
+
+class Centroids(Method):
+    """The mean embedding of each class."""
+
+    name = "{name}"
+    label = "Centroids"
+
+    def __init__(self, model, class_names, seed=0, scale=1.0):
+        super().__init__(model, class_names, seed)
+        self.scale = scale
+        zeros = torch.zeros(len(class_names), model.dim, device=model.device, dtype=model.dtype)
+        self.centroids = torch.nn.Parameter(zeros)
+
+    def fit(self, features, labels, **settings):
+        for label in labels.unique():
+            self.centroids.data[label] = features[labels == label].mean(0)
+        return []
+
+    def forward(self, features):
+        return self.scale * {factor} * features @ self.centroids.T
+'''
+
+MODEL = """
+import hashlib
+import torch
+import torch.nn.functional as F
+
+
+class Toy:
+    name, note, prompt, logit_scale = "toy", "a toy", "a sound of {}", 10.0
+    sample_rate, clip_seconds, dim = 16_000, 1.0, 20
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def encode_audio(self, waveforms):
+        chunks = torch.as_tensor(waveforms).unflatten(1, (self.dim, -1)).std(2)
+        return F.normalize(chunks - chunks.mean(1, keepdim=True), dim=-1)
+
+    def encode_text(self, prompts):
+        seeds = [int(hashlib.sha256(one.encode()).hexdigest()[:8], 16) for one in prompts]
+        rows = [torch.randn(self.dim, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return F.normalize(torch.stack(rows), dim=-1)
+
+    def digest(self):
+        return "toy 1"
+
+
+MODELS = {"toy": lambda device="auto": Toy()}
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A dataset, a method and a model of its own; nothing of them is left in this process."""
+    monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PALMKIT_IMPORT", "")
+    root, rng = tmp_path / "tiny", np.random.default_rng(0)
+    root.mkdir()
+    for split, number in (("train", 3), ("test", 2)):
+        clips = [(f"{name}{split}{n}.wav", name) for name in ("bell", "dog") for n in range(number)]
+        for path, name in clips:
+            loud = 0.1 if name == "dog" else np.linspace(0, 1, 16_000)
+            soundfile.write(root / path, rng.standard_normal(16_000) * 0.3 * loud, 16_000)
+        table = pd.DataFrame(clips, columns=["path", "classname"])
+        table.to_csv(root / f"{split}.csv", index=False)
+    (tmp_path / "toy_model.py").write_text(MODEL)
+    before = {name for name in sys.modules if name.startswith("palmkit.plugins.")}
+    yield tmp_path
+    for name in [one for one in sys.modules if one.startswith("palmkit.plugins.")]:
+        if name not in before:
+            del sys.modules[name]
+
+
+def write_method(home, stem, factor=10, name="centroids"):
+    path = home / f"{stem}.py"
+    path.write_text(METHOD.format(name=name, factor=factor))
+    return path
+
+
+def few(home, *more):
+    grid = ["--dataset", str(home / "tiny"), "--shots", "2", "--epochs", "1", "--seed", "0"]
+    return [*grid, *map(str, more)]
+
+
+def read_rows(home, name):
+    paths = (home / "runs" / name / "rows" / "tiny").glob("*.json")
+    return {row["method"]: row for row in (json.loads(path.read_text()) for path in paths)}
+
+
+def test_a_method_and_a_model_from_outside(home, capsys):
+    files = [write_method(home, "outside_a"), home / "toy_model.py"]
+    flags = few(home, "--import", *files, "--checkpoint", "toy", "--name", "one")
+    command = ["run", *flags, "--method", "zeroshot", "palm", "centroids"]
+    assert main([*command, "--option", "scale=2"]) == 1
+    assert "there is no zeroshot option 'scale'" in capsys.readouterr().err
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert "| Zero-shot | PALM | Centroids |" in shown.out and "Note: a toy" in shown.err
+    rows = read_rows(home, "one")
+    assert rows["centroids"]["accuracy"] > 0.5 and rows["centroids"]["losses"] == []
+    assert rows["centroids"]["method_digest"] and rows["palm"]["method_digest"] == ""
+    assert {row["weights"] for row in rows.values()} == {"toy 1"}
+    assert main(["table", "one", "--import", str(files[0])]) == 0
+    assert "Centroids" in capsys.readouterr().out
+    assert main(["run", *flags, "--method", "coop"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("palmkit: ") and "toy" in error
+
+
+def test_another_source_is_another_row(home):
+    for stem, factor in (("outside_b", 10), ("outside_c", 20)):
+        path = write_method(home, stem, factor, name=f"centroids-{stem[-1]}")
+        flags = few(home, "--import", path, "--name", "two", "--method", f"centroids-{stem[-1]}")
+        assert main(["run", *flags]) == 0
+    rows = read_rows(home, "two")
+    keys = {row["method_digest"] for row in rows.values()}
+    assert len(rows) == len(keys) == 2
+
+
+def test_an_unknown_method_lists_those_from_outside(home, capsys):
+    path = write_method(home, "outside_d", name="centroids-d")
+    assert main(["run", *few(home, "--import", path, "--method", "centroids-e")]) == 1
+    error = capsys.readouterr().err
+    assert "did you mean 'centroids-d'" in error and len(error.splitlines()) == 1
+
+
+SCRIPT = """
+import os, sys
+from palmkit.experiments import executor
+
+def work(model, number):
+    return type(model).__name__, number, os.getpid()
+
+def start(number):
+    return os.getpid()
+
+if __name__ == "__main__":
+    from palmkit.plugins import load_plugins
+    from palmkit.models import load_model
+    executor.START = 0
+    if sys.argv[2] == "reused":  # workers that started before the plugin was known
+        list(executor.in_parallel(start, [(0,), (1,)], [1, 1], 2))
+    load_plugins([sys.argv[1]])
+    model = load_model("toy")
+    done = dict(executor.in_parallel(work, [(model, 0), (model, 1)], [1, 1], 2))
+    assert [name for name, *_ in done.values()] == ["Toy", "Toy"], done
+    assert os.getpid() not in {pid for *_, pid in done.values()}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["new", "reused"])
+def test_worker_processes_know_what_comes_from_outside(home, workers):
+    (home / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(home / "script.py"), str(home / "toy_model.py"), workers]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+PARAMETERS = """
+run = "x"
+checkpoint = "mini"
+methods = []
+datasets = []
+seeds = []
+shots = 16
+"""
+GRID = """
+checkpoint = "toy"
+method = ["centroids-f"]
+dataset = ["{folder}"]
+seed = [0]
+shots = 2
+"""
+
+
+@pytest.mark.slow
+def test_kernels_know_what_comes_from_outside(home):
+    cell = "from palmkit.methods import list_methods\nprint(*list_methods())"
+    parameters = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    book = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(cell)])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "x", "language": "python"}
+    (home / "books").mkdir()
+    nbformat.write(book, home / "books" / "00_book.ipynb")
+    path = write_method(home, "outside_f", name="centroids-f")
+    flags = ["--import", path, home / "toy_model.py", "--notebooks", home / "books"]
+    config = home / "grid.toml"
+    config.write_text(GRID.format(folder=home / "tiny"))
+    assert main(["notebooks", *map(str, flags), "--config", str(config), "--name", "three"]) == 0
+    kept = nbformat.read(home / "runs" / "three" / "notebooks" / "00_book.ipynb", as_version=4)
+    assert "centroids-f" in str(kept.cells[-1].outputs)
+    assert [*read_rows(home, "three")] == ["centroids-f"]
