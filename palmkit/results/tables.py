@@ -20,7 +20,7 @@ from palmkit.results.versions import (
     dataset_labels,
     describe_duplicates,
     drop_repeats,
-    find_duplicates,
+    is_duplicate,
     mark_versions,
     versioned_datasets,
 )
@@ -110,12 +110,13 @@ def summarise(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
 def _without_duplicates(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows without those that share a cell with another row; a warning names the first of them."""
     rows = drop_repeats(rows)
-    twice = find_duplicates(rows, ["version"])
-    if len(twice):
+    duplicate = is_duplicate(rows, ["version"])
+    if duplicate.any():
+        twice = rows[duplicate]
         cells = len(twice.drop_duplicates([*CELL, "version"]))
         more = f" ({cells} cells in all)" if cells > 1 else ""
         warnings.warn(f"left out: {describe_duplicates(twice)}{more}", stacklevel=3)
-    return rows.drop(twice.index)
+    return rows[~duplicate]
 
 
 def _seed_means(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.Series]:
@@ -185,17 +186,18 @@ def _check_distinct(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """
     if not {*CELL, "key"} <= set(rows):
         return rows
+    rows = rows.reset_index(drop=True)
     if versioned := versioned_datasets(rows):
         raise ValueError(
             f"the rows are of several versions of {', '.join(versioned)}: select those of one by "
-            "their dataset_digest"
+            "their folder_digest"
         )
     rows = drop_repeats(rows)
-    others = label_settings(rows).add_prefix("setting ")
+    settings = label_settings(rows).add_prefix("setting ")
     named = rows[by].astype(str).add_prefix("by ")
-    twice = find_duplicates(rows.join(others).join(named), [*others, *named])
-    if len(twice):
-        raise ValueError(describe_duplicates(twice))
+    duplicate = is_duplicate(pd.concat([rows, settings, named], axis=1), [*settings, *named])
+    if duplicate.any():
+        raise ValueError(describe_duplicates(rows[duplicate]))
     return rows
 
 

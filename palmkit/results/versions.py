@@ -1,8 +1,8 @@
 """Rows of different versions of a dataset, and several rows of one trial: they are never averaged.
 
-A dataset's version is the row's `dataset_digest`. It changes with the content of the folder, so two
-folders of one name are two versions too. Rows without a digest are a version of their own. So are
-rows that the kit wrote before its results changed (`trial_version`).
+A dataset's version is the row's `folder_digest`, over all folds. It changes with the content of the
+folder, so two folders of one name are two versions too. Rows without a digest are a version of their
+own. So are rows that the kit wrote before its results changed (`trial_version`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def mark_versions(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with a column `version`: "" for a dataset of one version, else short digest and date."""
     if "version" in rows:
         return rows
-    digests = _text_column(rows, "dataset_digest")
+    digests = _text_column(rows, "folder_digest")
     kit = rows.get("trial_version", pd.Series(1, rows.index)).fillna(1).astype(int).astype(str)
     versions = digests + kit
     short = digests.str[:DIGEST_LENGTH].where(digests != "", "no digest")
@@ -48,9 +48,9 @@ def drop_repeats(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[~rows.duplicated([*CELL, *rows.columns.intersection(["version"]), "key"])]
 
 
-def find_duplicates(rows: pd.DataFrame, by=()) -> pd.DataFrame:
-    """Rows that share method, dataset, fold, seed and the columns `by` with another row."""
-    return rows[rows.duplicated([*CELL, *by], keep=False)]
+def is_duplicate(rows: pd.DataFrame, by=()) -> pd.Series:
+    """[n] bool: does a row share method, dataset, fold, seed and `by` with another row?"""
+    return rows.duplicated([*CELL, *by], keep=False)
 
 
 def describe_duplicates(rows: pd.DataFrame) -> str:

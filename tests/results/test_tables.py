@@ -1,0 +1,239 @@
+"""Tables show no mean of rows that do not belong together, and say what they leave out."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import result_rows
+
+from palmkit.cli import main
+from palmkit.results import formats, tables
+from palmkit.results.comparison import compare_with_paper
+from palmkit.results.report import write_report
+
+OLD, NEW = "1" * 64, "2" * 64
+
+
+def frame(*rows) -> pd.DataFrame:
+    return pd.DataFrame([result_rows.make_row(**row) for row in rows])
+
+
+def changed(*folds_of_old, new=(1, 2)):
+    """PALM on a dataset that changed between two runs."""
+    old = [dict(fold=f, accuracy=0.2, folder_digest=OLD) for f in folds_of_old]
+    return frame(*old, *[dict(fold=f, accuracy=0.8, folder_digest=NEW) for f in new])
+
+
+class TestVersions:
+    def test_two_versions_of_a_fold_are_not_averaged(self):
+        """The fault: 0.5 (n=1) was shown, the mean of two different fold 1s."""
+        with pytest.warns(UserWarning, match="several versions of Rain"):
+            table = tables.summarise(changed(1, new=(1,)))
+        assert dict(zip(table["dataset"], table["mean"], strict=True)) == {
+            "Rain (11111111, 2026-01-02)": 0.2,
+            "Rain (22222222, 2026-01-02)": 0.8,
+        }
+
+    def test_folds_of_two_versions_do_not_make_one_seed(self):
+        """Fold 1 of before the change and fold 2 of after it."""
+        with pytest.warns(UserWarning, match="several versions"):
+            table = tables.summarise(changed(1, new=(2,)))
+        assert table["mean"].tolist() == [0.2, 0.8] and table["folds"].tolist() == [1, 1]
+
+    def test_methods_of_two_versions_stand_apart(self):
+        rows = pd.concat([changed(1, new=()), frame(dict(method="coop", folder_digest=NEW))])
+        with pytest.warns(UserWarning, match="several versions"):
+            table = tables.to_wide(tables.summarise(rows), 2)
+        assert table.to_numpy().tolist() == [["–", "0.20 (n=1)"], ["0.50 (n=1)", "–"]]
+
+    def test_there_is_no_average_then(self):
+        rows = pd.concat([changed(1), frame(dict(dataset="Dogs"), dict(dataset="Dogs", fold=2))])
+        with pytest.warns(UserWarning, match=f"no {tables.AVERAGE}"):
+            table = tables.summarise(rows)
+        assert len(table) == 3 and tables.AVERAGE not in set(table["dataset"])
+
+    def test_rows_without_a_digest_are_a_version(self):
+        rows = frame(dict(accuracy=0.2), dict(accuracy=0.8)).assign(folder_digest=[np.nan, NEW])
+        with pytest.warns(UserWarning, match="several versions"):
+            names = list(tables.summarise(rows)["dataset"])
+        assert names == ["Rain (22222222, 2026-01-02)", "Rain (no digest, 2026-01-02)"]
+
+    def test_rows_of_other_versions_of_the_kit_are_a_version(self):
+        rows = frame(dict(accuracy=0.2, trial_version=1), dict(accuracy=0.8, trial_version=2))
+        with pytest.warns(UserWarning, match="several versions"):
+            names = list(tables.summarise(rows)["dataset"])
+        assert names == [f"Rain (abcdef01, 2026-01-02, results of version {n})" for n in (1, 2)]
+
+    def test_one_version_has_no_label(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert list(tables.summarise(changed())["dataset"]) == ["Rain"]
+
+    def test_a_version_is_labelled_where_the_other_has_other_settings(self):
+        rows = pd.concat([changed(1, new=()), frame(dict(shots=4, folder_digest=NEW))])
+        with pytest.warns(UserWarning, match="several versions"):
+            names = [table.summary["dataset"].item() for table in tables.result_tables(rows)]
+        assert sorted(names) == ["Rain (11111111, 2026-01-02)", "Rain (22222222, 2026-01-02)"]
+
+    def test_they_cannot_be_compared_with_the_paper(self):
+        rows = changed(None, new=(None,)).assign(dataset="SESA", n_test=105)
+        with pytest.warns(UserWarning, match="several versions"):
+            table = compare_with_paper(rows)
+        assert set(table["verdict"]) == {"not comparable"}
+        assert set(table["reason"]) == {"there are rows of several versions of SESA"}
+
+    def test_a_study_refuses_them(self):
+        with pytest.raises(ValueError, match="several versions of Rain"):
+            tables.intervals(changed(1), ["method"])
+
+    def test_the_command_and_the_report_say_so(self, tmp_path, capsys):
+        for row in changed(1).to_dict("records"):
+            result_rows.write_row(tmp_path, row)
+        with pytest.warns(UserWarning, match="several versions of Rain"):
+            assert main(["table", str(tmp_path)]) == 0
+        out = capsys.readouterr().out
+        assert "| Rain (11111111, 2026-01-02) | 0.2000 (n=1) |" in out
+        assert "| Rain (22222222, 2026-01-02) | 0.8000 (n=1) |" in out
+        page = write_report(tmp_path).read_text()
+        assert "<td>Rain (22222222, 2026-01-02)" in page and "several versions of Rain" in page
+
+
+class TestDuplicates:
+    def test_two_rows_of_one_trial_are_left_out(self):
+        rows = frame(dict(accuracy=0.2, key="first"), dict(accuracy=0.8, key="second"))
+        more = frame(dict(seed=1, accuracy=0.3))
+        with pytest.warns(UserWarning, match=r"seed 0: 2 rows .*keys first, second\); delete"):
+            table = tables.summarise(pd.concat([rows, more]))
+        assert table["mean"].tolist() == [0.3] and table["seeds"].tolist() == [1]
+
+    def test_they_do_not_stand_for_a_fold_that_is_missing(self):
+        """Two rows of fold 1 are not folds 1 and 2."""
+        rows = frame(dict(key="first"), dict(key="second"), dict(seed=1), dict(seed=1, fold=2))
+        with pytest.warns(UserWarning):
+            assert tables.summarise(rows)["seeds"].tolist() == [1]
+
+    def test_the_same_row_twice_counts_once(self):
+        rows = frame(dict(accuracy=0.2), dict(fold=2, accuracy=0.4))
+        table = tables.summarise(pd.concat([rows, rows[:1]]))
+        assert table["mean"].tolist() == [pytest.approx(0.3)]
+        study = tables.intervals(pd.concat([rows, rows[:1]]), ["method"])
+        assert study["mean"].tolist() == [pytest.approx(0.3)]
+
+    def test_a_study_refuses_them(self):
+        rows = frame(dict(key="first"), dict(key="second"))
+        with pytest.raises(ValueError, match="2 rows of equal settings"):
+            tables.intervals(rows, ["method"])
+        apart = rows.assign(options=[{"names": 1}, {"names": 2}])
+        assert tables.intervals(apart, ["method"])["seeds"].tolist() == [1]
+
+
+class TestIncomplete:
+    ROWS = (dict(fold=1), dict(fold=2, seed=1))
+
+    def test_a_run_without_a_complete_seed_says_so(self):
+        with pytest.raises(ValueError, match="no seed .* has all folds.*seed 0: 1 of 2 folds"):
+            tables.summarise(frame(*self.ROWS))
+
+    def test_the_command_fails_and_the_report_says_so(self, tmp_path, capsys):
+        for row in frame(*self.ROWS).to_dict("records"):
+            result_rows.write_row(tmp_path, row)
+        assert main(["table", str(tmp_path)]) != 0
+        assert "no seed of any method has all folds" in capsys.readouterr().err
+        page = write_report(tmp_path).read_text()
+        assert "No table: no seed of any method" in page and "2 trials" in page
+
+    def test_one_table_of_two_is_shown(self):
+        rows = pd.concat([frame(*self.ROWS), frame(dict(shots=4))])
+        with pytest.warns(UserWarning, match="shots=16: no seed"):
+            (table,) = tables.result_tables(rows)
+        assert table.label == "shots=4"
+
+    def test_long_lists_of_seeds_are_cut(self):
+        seeds = [dict(seed=seed) for seed in range(30)]
+        rows = frame(dict(seed=99), dict(seed=99, fold=2), *seeds)
+        with pytest.warns(UserWarning) as caught:
+            tables.summarise(rows)
+        assert len(caught) == tables.SHOWN_WARNINGS + 1
+        assert str(caught[-1].message).startswith("20 more seeds")
+
+
+class TestMethods:
+    """A method from outside: in PALMKIT_IMPORT, or in rows only."""
+
+    CODE = (
+        "from palmkit.methods import PALM\n"
+        "class Mine(PALM):\n"
+        "    name, label, color, learns = 'mine', 'My method', '#123456', {learns}\n"
+    )
+
+    @pytest.fixture(scope="class")
+    def folder(self, tmp_path_factory):
+        return tmp_path_factory.mktemp("methods")
+
+    @pytest.fixture(params=[True, False], ids=["learns", "does-not-learn"])
+    def learns(self, request, folder, monkeypatch):
+        file = folder / f"mine_{request.param}.py".lower()
+        file.write_text(self.CODE.format(learns=request.param))
+        monkeypatch.setenv("PALMKIT_IMPORT", str(file))
+        return request.param
+
+    def rows(self, **more):
+        return frame(dict(method="mine", **more), dict(), dict(method="zeroshot", shots=0))
+
+    def test_it_has_its_label_and_colour(self, learns):
+        from palmkit.results.plots import COLORS, plot_accuracy
+
+        assert COLORS["mine"] == "#123456"
+        table = tables.summarise(self.rows())
+        assert list(tables.to_wide(table)) == ["Zero-shot", "PALM", "My method"]
+        ax = plot_accuracy(table)
+        assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "My method (n=1)"
+        assert ax.patches[-1].get_facecolor()[:3] == pytest.approx(
+            (0x12 / 255, 0x34 / 255, 0x56 / 255)
+        )
+
+    def test_whether_it_learns_decides_its_settings(self, learns):
+        labels = [label for label, _ in tables.split_settings(self.rows(shots=0))]
+        assert sorted(labels) == (["shots=0", "shots=16"] if learns else [""])
+
+    def test_it_stands_in_the_report(self, learns, tmp_path):
+        for row in self.rows().to_dict("records"):
+            result_rows.write_row(tmp_path / "run", row)
+        assert "<th>My method <span>n=1</span>" in write_report(tmp_path / "run").read_text()
+
+    def test_one_that_is_gone_stands_last_under_its_name(self):
+        from palmkit.results.method_style import NEUTRAL, method_color
+
+        rows = frame(dict(method="a_b"), dict(), dict(method="zeroshot"))
+        assert list(tables.to_wide(tables.summarise(rows))) == ["Zero-shot", "PALM", "a_b"]
+        assert method_color("a_b") == NEUTRAL
+
+    def test_versions_of_its_source_are_settings(self):
+        rows = frame(dict(method_digest="a" * 64), dict(method_digest="b" * 64, accuracy=0.9))
+        labels = [label for label, _ in tables.split_settings(rows)]
+        assert sorted(labels) == [f"method_digest={digit * 12}" for digit in "ab"]
+
+
+class TestOrder:
+    def test_datasets_by_name_and_the_average_last(self):
+        """Names that sort after "~" too."""
+        names = ["日本", "A", "z"]
+        table = tables.summarise(frame(*[dict(dataset=name) for name in names]))
+        assert list(table["dataset"]) == ["A", "z", "日本", tables.AVERAGE]
+        assert list(tables.to_wide(table).index) == ["A", "z", "日本", tables.AVERAGE]
+
+
+class TestFormats:
+    TABLE = pd.DataFrame({"PALM†": ["0.5 ± 0.1", "a|b"]}, index=["50% #1_x & $y", "two\nlines"])
+
+    def test_markdown_keeps_its_columns(self):
+        lines = formats.to_markdown(self.TABLE.rename_axis("data|set")).splitlines()
+        assert lines[0] == r"| data\|set | PALM† |"
+        assert lines[2:] == ["| 50% #1_x & $y | 0.5 ± 0.1 |", r"| two lines | a\|b |"]
+
+    def test_latex_escapes_its_signs(self):
+        text = formats.to_latex(self.TABLE.rename_axis("shots=4, crop_seed=1"))
+        assert r"shots=4, crop\_seed=1 & PALM$^\dagger$ \\" in text
+        assert r"50\% \#1\_x \& \$y & 0.5 $\pm$ 0.1 \\" in text
+        assert r"two lines & a|b \\" in text
