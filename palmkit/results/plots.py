@@ -34,22 +34,28 @@ def _legend_beside(ax) -> None:
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
-def plot_waveform(waveform, ax=None, sample_rate=44_100):
-    """[n] samples over seconds."""
+def plot_waveform(waveform, ax=None, *, sample_rate: int):
+    """[n] samples over seconds. sample_rate: in Hz."""
     ax = _axes(ax, figsize=(7, 1.8))
-    seconds = np.arange(len(waveform)) / sample_rate
-    ax.plot(seconds, waveform, linewidth=0.3, color="0.3")
+    ax.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.3, color="0.3")
     ax.set(xlabel="time (s)", ylabel="amplitude", xlim=(0, len(waveform) / sample_rate))
     return ax
 
 
 def plot_log_mel(
-    log_mel, ax=None, hop=320, colorbar=True, frequencies=None, sample_rate=44_100, **limits
+    log_mel,
+    ax=None,
+    *,
+    hop: int,
+    sample_rate: int,
+    colorbar: bool = True,
+    frequencies=None,
+    **limits,
 ):
     """[frames, mel] in dB over seconds and mel band.
 
-    hop: samples from frame to frame. limits: vmin, vmax in dB. frequencies: of each band in Hz, for
-    an axis in kHz.
+    hop: samples from frame to frame. sample_rate: in Hz. limits: vmin, vmax in dB. frequencies: of
+    each band in Hz, for an axis in kHz.
     """
     ax = _axes(ax, figsize=(7, 2.4))
     extent = (0, len(log_mel) * hop / sample_rate, 0, log_mel.shape[1])

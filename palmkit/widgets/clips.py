@@ -94,7 +94,7 @@ def draw_recording(clip: session.Recording, model) -> str:
     figure = Figure(figsize=(11.6, 3.1), dpi=80)
     if clip.log_mel is None:
         axes = figure.add_subplot(figure.add_gridspec(1, 1, **edges)[0, 0])
-        plot_waveform(clip.waveform.numpy(), axes)
+        plot_waveform(clip.waveform.numpy(), axes, sample_rate=model.sample_rate)
         return picture(figure, f"{clip.name}: waveform")
     audio = model.audio
     size = len(clip.image)
@@ -102,10 +102,13 @@ def draw_recording(clip: session.Recording, model) -> str:
     above = figure.add_subplot(grid[0, 0])
     below = figure.add_subplot(grid[1, 0])
     right = figure.add_subplot(grid[:, 1])
-    plot_waveform(clip.waveform.numpy(), above).set(xlabel="", xticklabels=[])
+    rate = model.sample_rate
+    waveform = plot_waveform(clip.waveform.numpy(), above, sample_rate=rate)
+    waveform.set(xlabel="", xticklabels=[])
     bands = session.mel_frequencies(model)
     log_mel = clip.log_mel.numpy()
-    plot_log_mel(log_mel, below, audio.hop_size, colorbar=False, frequencies=bands)
+    scale = dict(hop=audio.hop_size, sample_rate=rate, frequencies=bands)
+    plot_log_mel(log_mel, below, colorbar=False, **scale)
     plot_image(clip.image.numpy(), audio.segments, right).set(ylabel="")
     what = f"waveform, log-mel and the model's {size} x {size} image"
     return picture(figure, f"{clip.name}: {what}")

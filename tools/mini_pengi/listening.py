@@ -10,7 +10,7 @@ import torch
 from IPython.display import Audio
 from scipy import signal
 
-from mini_pengi.front_end import log_mel
+from mini_pengi.front_end import HOP, log_mel
 from palmkit.results.plots import plot_log_mel
 from palmkit_synthetic.dsp import SAMPLE_RATE
 
@@ -34,6 +34,7 @@ def log_mel_of(waveform: np.ndarray) -> np.ndarray:
 def show_log_mel(waveform: np.ndarray, ax, title: str):
     """The log-mel of [samples] at 44.1 kHz on an axes, 80 dB deep, without a colour bar."""
     log_mels = log_mel_of(waveform)
-    plot_log_mel(log_mels, ax, colorbar=False, vmin=log_mels.max() - 80)
+    scale = dict(hop=HOP, sample_rate=SAMPLE_RATE)
+    plot_log_mel(log_mels, ax, colorbar=False, vmin=log_mels.max() - 80, **scale)
     ax.set_title(title, fontsize=8)
     return ax
