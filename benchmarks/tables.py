@@ -52,7 +52,7 @@ def make_row(rng: random.Random, method: str, dataset: str, fold: int, seed: int
         "losses": [rng.uniform(0, 5) for _ in range(steps)], "test_offsets": 0,
         "seconds": {"prepare": 0.01, "fit": 2.0, "test": 0.02}, "device": "cpu",
         "versions": {"torch": "2.14.1", "numpy": "2.3.1", "python": "3.11.9"},
-        "written": "2026-01-01T00:00:00+00:00", "folder_digest": f"{DATASETS:064d}",
+        "written": "2026-01-01T00:00:00+00:00", "dataset_digest": f"{DATASETS:064d}",
         "palmkit_version": "1.0", "commit": "0" * 40, "command": "palmkit run",
         "checkpoint_sha256": "1" * 64, "weights": "2" * 64,
         "key": f"{rng.randrange(16**40):064x}",
@@ -63,7 +63,7 @@ def make_row(rng: random.Random, method: str, dataset: str, fold: int, seed: int
 
 
 def write_rows(run: Path, count: int) -> int:
-    """Write about `count` rows into a run: the learning methods have as many seeds as that takes."""
+    """Write about `count` rows, with as many seeds of the learning methods as that takes."""
     rng, written = random.Random(0), 0
     seeds = max(1, (count - DATASETS * FOLDS) // (DATASETS * FOLDS * (len(METHODS) - 1)))
     for number in range(DATASETS):

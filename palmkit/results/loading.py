@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from numbers import Real
 from pathlib import Path
 
 import pandas as pd
 
-from palmkit.experiments.trials import Trial
+from palmkit.experiments.rows import parse_row
 from palmkit.storage import run_folder
 
 # Lists with an entry for each training step, clip or class: most of a row's text, and no table
@@ -55,7 +54,7 @@ def read_light_row(path: Path, details: bool = False) -> dict:
     """One row, with HEAVY_FIELDS if details. Raises RowError, in one sentence."""
     data = path.read_bytes()
     try:
-        row = json.loads(data if details else cut_lists(data), object_hook=_decode)
+        row = parse_row(data if details else cut_lists(data))
     except ValueError as error:
         raise RowError(f"it is no JSON ({error})") from None
     check_row(row)
@@ -65,11 +64,6 @@ def read_light_row(path: Path, details: bool = False) -> dict:
         for field in HEAVY_FIELDS:
             row.pop(field, None)
     return row
-
-
-def _decode(found: dict):
-    """JSON has no NaN and no infinity; rows say {"float": "nan"} instead."""
-    return float(found["float"]) if list(found) == ["float"] else found
 
 
 def cut_lists(data: bytes) -> bytes:
@@ -109,7 +103,7 @@ def check_row(row) -> None:
 
 def upgrade_row(row: dict) -> None:
     """Give a row of an earlier version the fields that later ones have."""
-    if "parts" in row and "stochastic" in Trial.__dataclass_fields__:
+    if "parts" in row:
         row.setdefault("stochastic", row.pop("parts"))
     row.setdefault("note", "")
     row.setdefault("options", {})

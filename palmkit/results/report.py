@@ -307,7 +307,7 @@ def _short(hashes) -> list[str]:
 
 
 def _dataset_digests(rows: pd.DataFrame) -> list[str]:
-    if "folder_digest" not in rows:
+    if "dataset_digest" not in rows:
         return []
-    known = rows.dropna(subset="folder_digest").drop_duplicates(["dataset", "folder_digest"])
-    return [f"{row.dataset} {row.folder_digest[:SHORT]}" for row in known.itertuples()]
+    known = rows.dropna(subset="dataset_digest").drop_duplicates(["dataset", "dataset_digest"])
+    return [f"{row.dataset} {row.dataset_digest[:SHORT]}" for row in known.itertuples()]

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pandas as pd
 
-from palmkit.experiments.trials import TRAINED, Trial
+from palmkit.experiments import trials
+from palmkit.experiments.trials import TRAINED
 from palmkit.results.method_style import learns
 
-# Fields of a trial that say which cell of a table it belongs to, not how it was run.
-STOCHASTIC = "stochastic" if "stochastic" in Trial.__dataclass_fields__ else "parts"
-IDENTITY = ("method", "dataset", "fold", "seed")
-SETTINGS = (
-    *(field.name for field in dataclasses.fields(Trial) if field.name not in IDENTITY),
-    *("weights", "rates", "method_digest"),  # of the model and of a method from outside
-)
+# Those of the trial, then those of the model and of a method from outside.
+SETTINGS = (*trials.SETTINGS, "weights", "rates", "method_digest")
 # What rows of before a setting existed were run with.
-BEFORE = {STOCHASTIC: "none", "autocast": "False", "method_digest": ""}
+BEFORE = {"stochastic": "none", "autocast": "False", "method_digest": ""}
 ANY = "any"  # the value of a setting that does not matter to a row
 LABEL_LENGTH = 12  # of a digest in a label
 
@@ -42,7 +36,7 @@ def label_settings(rows: pd.DataFrame) -> pd.DataFrame:
     for name, value in BEFORE.items():
         labels[name] = labels[name].replace("nan", value)
     unlearned = ~learns(rows["method"])
-    labels.loc[unlearned, [*TRAINED, STOCHASTIC, "autocast"]] = ANY
+    labels.loc[unlearned, [*TRAINED, "stochastic", "autocast"]] = ANY
     labels.loc[(labels["protocol"] != "released") | unlearned, "rates"] = ANY
     # A method's source matters only beside another source of the same method.
     sources = labels["method_digest"].groupby(rows["method"]).transform("nunique")

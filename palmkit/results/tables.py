@@ -190,7 +190,7 @@ def _check_distinct(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     if versioned := versioned_datasets(rows):
         raise ValueError(
             f"the rows are of several versions of {', '.join(versioned)}: select those of one by "
-            "their folder_digest"
+            "their dataset_digest"
         )
     rows = drop_repeats(rows)
     settings = label_settings(rows).add_prefix("setting ")

@@ -1,8 +1,8 @@
 """Rows of different versions of a dataset, and several rows of one trial: they are never averaged.
 
-A dataset's version is the row's `folder_digest`, over all folds. It changes with the content of the
-folder, so two folders of one name are two versions too. Rows without a digest are a version of their
-own. So are rows that the kit wrote before its results changed (`trial_version`).
+A dataset's version is the row's `dataset_digest`, over all folds. It changes with the content of
+the folder, so two folders of one name are two versions too. Rows without a digest are a version of
+their own. So are rows that the kit wrote before its results changed (`trial_version`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def mark_versions(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows with a column `version`: "" for a dataset of one version, else short digest and date."""
     if "version" in rows:
         return rows
-    digests = _text_column(rows, "folder_digest")
+    digests = _text_column(rows, "dataset_digest")
     kit = rows.get("trial_version", pd.Series(1, rows.index)).fillna(1).astype(int).astype(str)
     versions = digests + kit
     short = digests.str[:DIGEST_LENGTH].where(digests != "", "no digest")

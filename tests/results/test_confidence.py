@@ -26,7 +26,7 @@ def test_certainty_and_even_guessing():
 
 
 def test_calibration_error_by_hand():
-    """Four clips at 0.95 of which three are right, and one at 0.55 that is wrong: 0.8 x 0.2 + 0.2 x 0.55."""
+    """Four clips at 0.95, three right, and a wrong one at 0.55: 0.8 x 0.2 + 0.2 x 0.55."""
     p = torch.tensor([[0.95, 0.05]] * 4 + [[0.55, 0.45]])
     frame = confidence.confidence_frame(p.log(), [0, 0, 0, 1, 1])
     table = confidence.reliability(frame)

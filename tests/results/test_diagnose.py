@@ -1,4 +1,4 @@
-"""Each rule on a case that has it and on one that has not, and just on either side of its thresholds."""
+"""Each rule on a case that has it, on one that has not, and on either side of its thresholds."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def row(lambdas=(0.3, 0.4, 0.5), losses=(2.0, 1.0, 0.5, 0.2), epochs=2, method="
 
 
 def logits(right):
-    """Logits of which the first right[c] of each class's 20 clips are right; the others say the next class."""
+    """Logits: right[c] of class c's 20 clips are right, the others say the next class."""
     guess = LABELS.clone()
     for label, number in enumerate(right):
         guess[LABELS.eq(label)] = torch.where(torch.arange(20) < number, label, (label + 1) % 3)
@@ -26,14 +26,15 @@ def logits(right):
 
 
 @pytest.mark.parametrize("lambdas, found", [
-    ([0.04] * 9 + [0.5], True), ([0.04] * 8 + [0.5] * 2, False), ([0.96] * 10, True), ([0.04, 0.96] * 5, True),
+    ([0.04] * 9 + [0.5], True), ([0.04] * 8 + [0.5] * 2, False), ([0.96] * 10, True),
+    ([0.04, 0.96] * 5, True),
     ([0.051] * 10, False), ([0.94] * 10, False), ([0.3] * 10, False),
 ])  # fmt: skip
 def test_lambdas_at_the_extremes(lambdas, found):
-    told = diagnose.lambdas_at_extremes(row(lambdas))
-    assert (told is not None) == found
+    text = diagnose.lambdas_at_extremes(row(lambdas))
+    assert (text is not None) == found
     if found and lambdas[0] == 0.04 and lambdas[-1] == 0.5:
-        assert told == "lambda at the extremes everywhere: of 10, 9 below 0.05 and 0 above 0.95"
+        assert text == "lambda at the extremes everywhere: of 10, 9 below 0.05 and 0 above 0.95"
 
 
 @pytest.mark.parametrize("before, after, found", [
@@ -41,11 +42,11 @@ def test_lambdas_at_the_extremes(lambdas, found):
     ((10, 10, 10), (20, 10, 10), None),  # one improves, none degrades
     ((20, 20, 10), (5, 20, 10), None),  # one degrades, none improves
     ((10, 10, 10), (11, 9, 10), None),  # too little
-    ((10, 10, 10), (13, 7, 10), None),  # over a tenth, but 3 clips of 20 are nothing to be sure of after Holm
+    ((10, 10, 10), (13, 7, 10), None),  # over a tenth, but not clear with 20 clips after Holm
 ])  # fmt: skip
 def test_some_degrade_while_others_improve(before, after, found):
-    told = diagnose.classes_that_degrade(logits(after), logits(before), LABELS, NAMES)
-    assert told == (found and f"some classes degrade while others improve: {found}")
+    text = diagnose.classes_that_degrade(logits(after), logits(before), LABELS, NAMES)
+    assert text == (found and f"some classes degrade while others improve: {found}")
 
 
 def test_changed_classes():
@@ -67,8 +68,8 @@ def test_changed_classes():
     ((), None),
 ])  # fmt: skip
 def test_unstable_training(losses, found):
-    told = diagnose.unstable_training(row(losses=losses, epochs=len(losses)))
-    assert told is None if found is None else found in told
+    text = diagnose.unstable_training(row(losses=losses, epochs=len(losses)))
+    assert text is None if found is None else found in text
 
 
 def test_an_epoch_is_its_mean():
@@ -83,10 +84,12 @@ def test_all_rules_of_a_row():
         dict(logits=logits((20, 2, 10)), labels=LABELS),
     )
     assert diagnose.diagnose(row(), good, good) == []
-    told = diagnose.diagnose(row([0.01] * 3, [1, 9, 9, 9]), bad, good)
-    assert [sentence.split(":")[0] for sentence in told] == [
-        "training is unstable", "lambda at the extremes everywhere", "some classes degrade while others improve",
-    ]  # fmt: skip
+    text = diagnose.diagnose(row([0.01] * 3, [1, 9, 9, 9]), bad, good)
+    assert [sentence.split(":")[0] for sentence in text] == [
+        "training is unstable",
+        "lambda at the extremes everywhere",
+        "some classes degrade while others improve",
+    ]
     assert len(diagnose.diagnose(row([0.01] * 3, [1, 9, 9, 9], method="coop"))) == 1
     with pytest.raises(ValueError, match="other clips"):
         diagnose.diagnose(row(), good, {**good, "labels": LABELS.flip(0)})
@@ -99,10 +102,10 @@ def test_trained_methods_show_it(tiny_pengi, one_thread):
         centres[LABELS] + 2 * torch.randn(60, 64, generator=torch.Generator().manual_seed(1)),
         dim=-1,
     )
-    told = {}
+    text = {}
     for lr in (0.05, 50):
         palm = PALM(tiny_pengi, NAMES)
         losses = fit(palm, features, LABELS, lr=lr, epochs=20)
         assert np.isfinite(losses).all()
-        told[lr] = diagnose.unstable_training(row(palm.lambdas.tolist(), losses, 20))
-    assert told[0.05] is None and "rose from" in told[50]
+        text[lr] = diagnose.unstable_training(row(palm.lambdas.tolist(), losses, 20))
+    assert text[0.05] is None and "rose from" in text[50]

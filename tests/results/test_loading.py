@@ -27,7 +27,7 @@ def test_light_rows_are_the_whole_ones_without_their_long_lists(tmp_path, indent
 
 
 def test_long_lists_are_not_parsed(tmp_path):
-    """A list that is no JSON inside is no hindrance to the light row, and named by the whole one."""
+    """A damaged list does not matter to the light row. The whole row names it."""
     path = result_rows.write_row(tmp_path, result_rows.make_row())
     path.write_text(path.read_text().replace("0.25", "oops"))
     assert len(loading.load_rows(tmp_path)) == 1

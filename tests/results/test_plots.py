@@ -35,8 +35,8 @@ def test_frequencies_make_an_axis_in_khz():
 
 def test_accuracies_are_bars_in_the_methods_colours():
     table = pd.DataFrame({
-        "dataset": ["A", "A", "B", "B"], "method": ["coop", "palm"] * 2, "mean": [0.1, 0.2, 0.3, 0.4],
-        "std": [np.nan, 0.05] * 2, "seeds": [1, 3] * 2,
+        "dataset": ["A", "A", "B", "B"], "method": ["coop", "palm"] * 2,
+        "mean": [0.1, 0.2, 0.3, 0.4], "std": [np.nan, 0.05] * 2, "seeds": [1, 3] * 2,
     })  # fmt: skip
     ax = plots.plot_accuracy(table, chance={"A": 0.25})
     heights = [bar.get_height() for bar in ax.patches]

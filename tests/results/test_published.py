@@ -1,4 +1,4 @@
-"""What was published: the tables are what was handed down, the facts about them hold, and no verdict is given away."""
+"""The published tables are those handed down, their facts hold, and no verdict is given away."""
 
 import json
 
@@ -24,7 +24,7 @@ def handed_down():
     folder = reference.SHARED.parent / "published"
     if not folder.is_dir():
         pytest.skip(
-            "../shared/published is not beside this project, so its tables cannot be compared with the kit's"
+            "../shared/published is not beside this project: its tables are not compared with the kit's"
         )
     return folder
 
@@ -36,12 +36,16 @@ def logs():
 
 @pytest.fixture(scope="module")
 def from_logs(logs):
-    """Each cell of the printed table as the logs give it: (dataset, method, seed), seed -1 for the mean over seeds."""
-    seeds = logs.groupby(["dataset", "method", "seed"])["accuracy"].mean()
-    cells = pd.concat([seeds, seeds.groupby(["dataset", "method"]).mean().to_frame().assign(seed=-1).set_index(
-        "seed", append=True)["accuracy"]])  # fmt: skip
+    """Each cell of the printed table as the logs give it, by dataset, method and seed.
+
+    Seed -1 is the mean over seeds.
+    """
+    by = ["dataset", "method", "seed"]
+    seeds = logs.groupby(by)["accuracy"].mean()
+    means = seeds.groupby(["dataset", "method"]).mean().reset_index().assign(seed=-1)
+    cells = pd.concat([seeds, means.set_index(by)["accuracy"]])
     average = cells.groupby(["method", "seed"]).mean().reset_index().assign(dataset=AVERAGE)
-    return pd.concat([cells, average.set_index(["dataset", "method", "seed"])["accuracy"]])
+    return pd.concat([cells, average.set_index(by)["accuracy"]])
 
 
 class TestTables:
@@ -200,7 +204,7 @@ def verdicts(rows, dataset=AVERAGE, **how):
     return table["verdict"].to_dict(), table["reason"].to_dict()
 
 
-class TestJudge:
+class TestCompareWithPaper:
     @pytest.mark.parametrize("swapped_folds", [True, False])
     def test_the_logs_reproduce_themselves(self, logs, swapped_folds):
         assert verdicts(as_run(logs), swapped_folds=swapped_folds)[0] == dict.fromkeys(
@@ -255,7 +259,7 @@ class TestJudge:
         assert found["zeroshot"] == ("reproduced" if abs(shift) < 0.01 else "not reproduced")
 
     def test_one_cell_decides_nothing(self, logs):
-        """Far outside on one dataset: said there, and the mean may still be reproduced; the other way round, too."""
+        """Far outside on one dataset, and the mean is still reproduced."""
         one = (logs["dataset"] == "ESC50") & (logs["method"] == "palm")
         rows = as_run(logs).assign(accuracy=logs["accuracy"] - 0.05 * one)
         assert (
@@ -294,7 +298,7 @@ class TestJudge:
 
 
 class TestNotComparable:
-    """Each of these rows has the paper's own accuracies, and none of them may be called reproduced."""
+    """These rows have the paper's own accuracies, and none of them may be called reproduced."""
 
     @pytest.mark.parametrize(
         "more, reason",

@@ -1,4 +1,4 @@
-"""The report of a run: what it shows is what the rows say, and it needs neither network nor any other file."""
+"""The report of a run shows what the rows say, and needs neither network nor other files."""
 
 import html.parser
 import json
@@ -7,23 +7,16 @@ import re
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import result_rows
 
 from palmkit.results.plots import save_figure
 from palmkit.results.report import write_report
-
-VERSIONS = {"torch": "1.2.3"}
 
 
 def write_rows(run, accuracies, **more):
     """Rows from {(dataset, method, seed): accuracy}, one split each."""
     for (dataset, method, seed), accuracy in accuracies.items():
-        row = {
-            "dataset": dataset, "method": method, "fold": None, "seed": seed, "shots": 16, "epochs": 50,
-            "batch_size": 16, "lr": 0.05, "momentum": 0.9, "crop": "random", "crop_seed": 0, "options": {},
-            "protocol": "frozen", "parts": "none", "accuracy": accuracy, "f1": accuracy, "note": "",
-            "class_names": ["a", "b", "c", "d"], "n_test": 40, "key": "x", "weights": "f" * 64, "device": "cpu",
-            "versions": VERSIONS, "seconds": {"fit": 1800.0},
-        } | more  # fmt: skip
+        row = result_rows.make_row(dataset, method, None, seed, accuracy, **more)
         path = run / "rows" / dataset / f"{method}-{seed}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(row))
@@ -104,6 +97,38 @@ def test_published_datasets_get_their_verdict(tmp_path):
         and "outside noise" in page
         and "within noise" in page
     )
+
+
+def test_published_datasets_get_their_verdict_for_each_setting(tmp_path):
+    for shots in (16, 4):
+        write_rows(tmp_path, {("SESA", "palm", 0): 0.9}, n_test=105, shots=shots)
+        (tmp_path / "rows" / "SESA" / "palm-0.json").rename(
+            tmp_path / "rows" / "SESA" / f"palm-{shots}.json"
+        )
+    page = write_report(tmp_path).read_text()
+    assert page.count("<h3>Beside the published numbers: shots=") == 2
+    assert "shots=4, the paper&#39;s is 16" in page or "shots=4, the paper's is 16" in page
+
+
+def test_the_rows_origin_is_shown(run):
+    origin = {
+        "palmkit": "1.2.3", "commit": "c0ffee dirty", "command": "palmkit run --name '<x>'",
+        "checkpoint_sha256": "5eed" * 16, "dataset_digest": "da7a" * 16,
+    }  # fmt: skip
+    write_rows(run, GRID, **origin)
+    page = html.unescape(write_report(run).read_text())
+    for name, value in {
+        "palmkit": "1.2.3", "commit": "c0ffee dirty", "command": "palmkit run --name '<x>'",
+        "checkpoint (sha256)": "5eed" * 4,
+        "datasets (sha256)": f"Dogs & <cats> {'da7a' * 4}, Rain {'da7a' * 4}",
+    }.items():  # fmt: skip
+        assert f"<tr><td>{name}<td>{value}\n" in page
+
+
+def test_a_damaged_row_is_named(run):
+    (run / "rows" / "Rain" / "palm-2.json").write_text("{")
+    page = write_report(run).read_text()
+    assert "palm-2.json is left out: it is no JSON" in page and "0.710" in page
 
 
 def test_figures_are_in_the_file_by_notebook(run):

@@ -1,4 +1,4 @@
-"""Statistics against scipy, against sums done by hand, and against what they promise: errors as often as they say."""
+"""Statistics against scipy, against sums done by hand, and against the error rate they promise."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,7 +62,7 @@ class TestDifferenceMargin:
         assert statistics.difference_margin(b.std(ddof=1), 4, np.nan, 1) == pytest.approx(expected)
 
     def test_of_a_mean_over_equal_datasets_by_hand(self):
-        """Four datasets, std 0.1, three seeds a side: eight equal variances 0.01/3, so 16 degrees of freedom."""
+        """Four datasets, std 0.1, three seeds a side: 8 variances of 0.01/3, 16 degrees."""
         expected = stats.t.ppf(0.975, 16) * np.sqrt(8 * 0.01 / 3) / 4
         assert statistics.difference_margin([0.1] * 4, 3, [0.1] * 4, [3] * 4) == pytest.approx(
             expected
@@ -108,7 +108,7 @@ class TestPairedBootstrap:
         assert [found["low"], found["high"]] == pytest.approx(theirs.confidence_interval, abs=0.01)
 
     def test_pairs_are_kept(self):
-        """Two methods that err on the same clips differ surely; the same scores on other clips might not."""
+        """The same scores: clear if both err on the same clips, not clear on other clips."""
         a = np.arange(200) < 150
         b = np.arange(200) < 140
         assert statistics.paired_bootstrap(a, b)["p"] < 0.005
@@ -181,7 +181,8 @@ class TestComparePaired:
         coop = table.loc["coop"]
         assert tuple(coop[["wins", "ties", "losses", "n"]]) == (4, 1, 1, 6)
         assert coop["difference"] == pytest.approx((SCORES["palm"] - SCORES["coop"]).mean())
-        # +5, -2, +10, +15, +30 points: only the smallest is against, so 2 x 2 of 2^5 sign patterns are as far out.
+        # +5, -2, +10, +15, +30 points: only the smallest is against, so 2 x 2 of 2^5 sign patterns
+        # are as extreme.
         assert (
             coop["p"]
             == pytest.approx(4 / 32)
@@ -207,7 +208,10 @@ class TestComparePaired:
 
 
 def test_friedman_by_hand_and_by_scipy():
-    """Without ties 12 / (N k (k + 1)) x sum of squared rank sums - 3 N (k + 1); rank sums 6, 9, 15 of five datasets."""
+    """Without ties 12 / (N k (k + 1)) x sum of squared rank sums - 3 N (k + 1).
+
+    The rank sums of five datasets are 6, 9, 15.
+    """
     scores = SCORES.drop(index="D")
     statistic, p = statistics.friedman(scores)
     assert statistics.mean_ranks(scores).tolist() == pytest.approx([6 / 5, 9 / 5, 3])
@@ -241,8 +245,8 @@ class TestCriticalDifferencePlot:
         bars = [line.get_xdata() for line in ax.lines if line.get_linewidth() == 3]
         return [tuple(name[round(float(x), 9)] for x in bar) for bar in bars], ax
 
-    def test_bars_join_what_is_not_told_apart(self):
-        """20 datasets, always in the same order: ranks 1, 2, 3, 4 and a critical difference of 1.05."""
+    def test_bars_join_what_does_not_differ(self):
+        """20 datasets in the same order: ranks 1, 2, 3, 4 and a critical difference of 1.05."""
         scores = pd.DataFrame(
             [[0.9, 0.8, 0.7, 0.6]] * 20, columns=["palm", "cocoop", "coop", "zeroshot"]
         )

@@ -10,7 +10,7 @@ ROW = {
     "device": "cpu", "versions": {"torch": "1.2.3"}, "seconds": {"fit": 1800.0},
     "losses": [2.0, 1.0, 0.5, 0.25], "clips": ["audios/a].wav", 'audios/"\n ]".wav'],
     "clip_offsets": [0, 7], "test_offsets": 0, "written": "2026-01-02T03:04:05+00:00",
-    "folder_digest": "abcdef0123456789",
+    "dataset_digest": "abcdef0123456789",
 }  # fmt: skip
 
 
