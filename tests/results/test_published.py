@@ -24,7 +24,7 @@ def handed_down():
     folder = reference.SHARED.parent / "published"
     if not folder.is_dir():
         pytest.skip(
-            "../shared/published is not beside this project: its tables are not compared with the kit's"
+            "../shared/published is not beside this project: the kit's tables are not compared"
         )
     return folder
 
