@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -24,6 +25,7 @@ from palmkit.tables import SPLITS, DatasetError, check_rows, read_table, write_s
 
 SUFFIXES = {".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"}
 SPLIT_VERSION = 2  # raise it if equal files and settings give another split
+SEEDS_TRIED = 20  # until every class is in both parts of every fold
 SINGLE_SPLIT_FOLDS = 4  # a single split tests on one of so many folds
 
 
@@ -247,34 +249,49 @@ class _Split:
 
 
 def _splits(clips: pd.DataFrame, how: dict) -> list[_Split]:
+    """The splits that a CSV gives, or else made ones. Raises DatasetError if a class lacks clips."""
     if "split" in clips:
         parts = (clips[clips["split"] == split] for split in SPLITS)
-        splits = [_Split(None, *parts)]
+        candidates = [[_Split(None, *parts)]]
+    elif "fold" in clips:
+        candidates = [_by_number(clips, clips["fold"].astype(int))]
     else:
-        given = "fold" in clips
-        single = not given and how["folds"] == 1
-        number = clips["fold"].astype(int) if given else _fold_numbers(clips, how)
-        splits = [
-            _Split(None if single else int(fold), clips[number != fold], clips[number == fold])
-            for fold in ([1] if single else sorted(number.unique()))
-        ]
-    for split in splits:
-        _check_split(split, set(clips["classname"]))
-    return splits
+        candidates = _made_splits(clips, how)
+    classes, problems = set(clips["classname"]), []
+    for splits in candidates:
+        found = [problem for split in splits if (problem := _lacking(split, classes))]
+        if not found:
+            return splits
+        problems += found
+    raise DatasetError(problems[0])
 
 
-def _check_split(split: _Split, classes: set[str]) -> None:
+def _by_number(clips: pd.DataFrame, number: pd.Series) -> list[_Split]:
+    """A fold for each number, tested on the clips that have it."""
+    return [
+        _Split(int(fold), clips[number != fold], clips[number == fold])
+        for fold in sorted(number.unique())
+    ]
+
+
+def _lacking(split: _Split, classes: set[str]) -> str | None:
+    """What is wrong with a split that has no clip of some class to train or to test on."""
     place = "the split" if split.fold is None else f"fold {split.fold}"
     for part, frame in (("train", split.train), ("test", split.test)):
         if lacking := sorted(classes - set(frame["classname"])):
-            raise DatasetError(
+            return (
                 f"{place} has no clip of {', '.join(lacking)} to {part} on: a class needs "
                 "recordings (groups) for both; use fewer folds, or correct the split"
             )
+    return None
 
 
-def _fold_numbers(clips: pd.DataFrame, how: dict) -> pd.Series:
-    """The fold (1, 2, ...) that each clip is tested in."""
+def _made_splits(clips: pd.DataFrame, how: dict) -> Iterator[list[_Split]]:
+    """Stratified splits that tear no group apart, by `seed` and by further seeds.
+
+    The splitter is greedy, so a class that is in few groups may lack in a fold by one seed and not
+    by another.
+    """
     folds = how["folds"]
     groups = clips.groupby("classname")["group"].nunique().sort_values()
     fewest = int(groups.iloc[0])
@@ -284,8 +301,16 @@ def _fold_numbers(clips: pd.DataFrame, how: dict) -> pd.Series:
             f"{groups.index[0]} has {fewest} recordings (groups), too few for folds={folds}: {way}"
         )
     pieces = folds if folds > 1 else min(SINGLE_SPLIT_FOLDS, fewest)
+    for attempt in range(SEEDS_TRIED):
+        seed = (how["seed"] + attempt) % 2**32
+        splits = _by_number(clips, _fold_numbers(clips, pieces, seed))
+        yield splits if folds > 1 else [_Split(None, splits[0].train, splits[0].test)]
+
+
+def _fold_numbers(clips: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+    """The fold (1, 2, ...) that each clip is tested in."""
     number = pd.Series(0, clips.index)
-    splitter = StratifiedGroupKFold(pieces, shuffle=True, random_state=how["seed"])
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for fold, (_, test) in enumerate(splitter.split(clips, clips["classname"], clips["group"]), 1):
         number.iloc[test] = fold
     return number

@@ -8,6 +8,7 @@ the card as a comparison.
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -43,6 +44,8 @@ def main() -> None:
         "--esc10", type=Path, help="ESC-10 in the published layout, to be measured too"
     )
     given = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("palmkit").setLevel(logging.INFO)
     folder, started = given.work / f"seed{given.seed}", time.monotonic()
 
     def stage(what: str) -> None:
