@@ -1,7 +1,7 @@
-"""PENGI, read from its own checkpoint: `pengi = load_pengi("base.pth")`.
+"""PENGI's own checkpoint: the only place with its key names.
 
-The only place that knows the checkpoint's key names. Dimensions are read off the tensors; what tensors cannot tell
-comes from `config`, whose default is PENGI's.
+Sizes are read off the tensors. What tensors do not show comes from a config, whose default is
+PENGI's.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from palmkit.models.encoders import VOCABULARY, AudioEncoder, TextEncoder
 
-# What tensors cannot tell (PENGI's config and code; the layout is that of a config.json beside the checkpoint).
+# What tensors do not show, from PENGI's config and code; a config.json has the same layout.
 PENGI_CONFIG = {
-    "note": "",  # a sentence that every output of this checkpoint should carry, say "random weights"
+    "note": "",  # a sentence that every output should carry, say "random weights"
     "precision": "float32",  # of the encoders and of methods: "float32" or "float64"
     "projection_dropout": 0.5,
     "audio": {
@@ -33,32 +33,35 @@ PENGI_CONFIG = {
     "text": {"num_attention_heads": 8, "layer_norm_eps": 1e-5, "enc_text_len": 40},
 }
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
-# What its tensors tell.
+# What its tensors show.
 PENGI_SIZES = {
     "d_proj": 1024,
     "audio": {
-        "n_fft": 1024, "mel_bins": 64, "patch_size": 4, "embed_dim": 96, "depths": [2, 2, 6, 2],
-        "num_heads": [4, 8, 16, 32], "htsat_window_size": 8, "mlp_ratio": 4.0, "qkv_bias": True,
+        **{"n_fft": 1024, "mel_bins": 64, "patch_size": 4, "embed_dim": 96},
+        **{"depths": [2, 2, 6, 2], "num_heads": [4, 8, 16, 32], "htsat_window_size": 8},
+        **{"mlp_ratio": 4.0, "qkv_bias": True},
     },
     "text": {
-        "vocab_size": 49_408, "hidden_size": 512, "max_position_embeddings": 77, "intermediate_size": 2048,
-        "num_hidden_layers": 12, "projection_dim": 512,
+        **{"vocab_size": 49_408, "hidden_size": 512, "max_position_embeddings": 77},
+        **{"intermediate_size": 2048, "num_hidden_layers": 12, "projection_dim": 512},
     },
-}  # fmt: skip
+}
 # What this code does and a config must not contradict.
 ASSUMED = {
     "projection_layer_norm_eps": 1e-5,
     "logit_scale": 100.0,
     "audio": {
-        "sampling_rate": 44_100, "n_samples": 308_700, "window": "hann", "center": True, "pad_mode": "reflect",
-        "power": 2.0, "log_ref": 1.0, "top_db": None, "in_chans": 1, "layer_norm_eps": 1e-5, "patch_norm": True,
+        **{"sampling_rate": 44_100, "n_samples": 308_700, "window": "hann", "center": True},
+        **{"pad_mode": "reflect", "power": 2.0, "log_ref": 1.0, "top_db": None},
+        **{"in_chans": 1, "layer_norm_eps": 1e-5, "patch_norm": True},
     },
     "text": {"hidden_act": "quick_gelu", "eos_id": 49_407, "bos_id": 49_406, "pad_id": 49_407},
-}  # fmt: skip
-# Tensors of the two encoders that may be in the file and are not needed: PENGI's unused classifier, and what Swin and
-# older `transformers` store although it follows from the sizes.
+}
+# Tensors of the two encoders that may be in the file and are not needed: PENGI's unused classifier,
+# and what Swin and older `transformers` store although it follows from the sizes.
 UNUSED = re.compile(
-    r"audio_encoder\.base\.htsat\.(head|tscam_conv)\.|\.relative_position_index$|\.attn_mask$|\.position_ids$"
+    r"audio_encoder\.base\.htsat\.(head|tscam_conv)\."
+    r"|\.relative_position_index$|\.attn_mask$|\.position_ids$"
 )
 HTSAT = "audio_encoder.base.htsat."
 STFT = HTSAT + "spectrogram_extractor.stft."
@@ -72,18 +75,36 @@ class CheckpointError(ValueError):
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the two encoders, without `module.`; code in the file is never run (weights_only)."""
+    """The tensors of the two encoders, without `module.`; code in the file is never run."""
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {path}; PENGI's (2.2 GB): `python -m palmkit fetch pengi`"
         )
+    tensors = read_tensors(path)
+    tensors = tensors.get("model", tensors) if isinstance(tensors, dict) else {}
+    if not isinstance(tensors, dict):
+        tensors = {}
+    keys = {str(key).removeprefix("module."): tensor for key, tensor in tensors.items()}
+    state = {
+        key: tensor
+        for key, tensor in keys.items()
+        if key.startswith(("audio_encoder.", TEXT)) and isinstance(tensor, torch.Tensor)
+    }
+    if not state:
+        raise CheckpointError(
+            f"{path} holds no PENGI encoder: "
+            "no tensor is named audio_encoder.* or caption_encoder.*"
+        )
+    return state
+
+
+def read_tensors(path: Path):
+    """What the file holds, if PyTorch or safetensors can read it without running code."""
     try:
         if path.suffix == ".safetensors":
-            tensors = load_file(path)
-        else:
-            tensors = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
+            return load_file(path)
+        is_zip = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except MemoryError:
         raise
     except Exception as error:  # what broken bytes raise in the readers is not a closed list
@@ -91,17 +112,6 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{path} is no whole PyTorch or safetensors checkpoint: {reason}"
         ) from error
-    tensors = tensors.get("model", tensors) if isinstance(tensors, dict) else None
-    state = {}
-    for key, tensor in tensors.items() if isinstance(tensors, dict) else ():
-        key = str(key).removeprefix("module.")
-        if key.startswith(("audio_encoder.", TEXT)) and isinstance(tensor, torch.Tensor):
-            state[key] = tensor
-    if not state:
-        raise CheckpointError(
-            f"{path} holds no PENGI encoder: no tensor is named audio_encoder.* or caption_encoder.*"
-        )
-    return state
 
 
 def read_config(checkpoint: Path) -> dict:
@@ -118,12 +128,10 @@ def read_config(checkpoint: Path) -> dict:
 
 
 def merge_config(config: dict) -> dict:
-    """PENGI's settings with those of `config` put over them."""
-    sections = (
-        [config, *(config.get(key, {}) for key in ("audio", "text"))]
-        if isinstance(config, dict)
-        else [config]
-    )
+    """PENGI's settings with those of `config` put over them. Raises CheckpointError."""
+    sections = [config]
+    if isinstance(config, dict):
+        sections += [config.get("audio", {}), config.get("text", {})]
     if not all(isinstance(section, dict) for section in sections):
         raise CheckpointError(
             f"a config is a dict with the dicts `audio` and `text`, not {config!r:.200}"
@@ -151,134 +159,156 @@ def add_stft_kernels(state: dict, config: dict) -> dict:
 
 
 def read_sizes(state: dict) -> dict:
-    """Dimensions, depths and head counts, each from all tensors that tell it; those must agree."""
+    """Sizes, depths and head counts, each from all tensors that show it; those must agree."""
+    sizes = {"d_proj": find_size(state, "the joint width", (0, PROJECTIONS))}
+    return sizes | {"audio": read_audio_sizes(state), "text": read_text_sizes(state)}
 
-    def size(what, *places):
-        """places: (axis, pattern of keys), each of which must have a tensor."""
-        found = {}
-        for axis, pattern in places:
-            shapes = {
-                key: list(tensor.shape)
-                for key, tensor in state.items()
-                if re.fullmatch(pattern, key)
-            }
-            if not shapes:
-                raise CheckpointError(
-                    f"the tensor {pattern}, which tells {what}, is missing".replace("\\", "")
-                )
-            found |= {
-                f"{key} {shape}": shape[axis] if len(shape) > axis else None
-                for key, shape in shapes.items()
-            }
-        if len(set(found.values())) > 1 or None in found.values():
-            raise CheckpointError(
-                f"tensors of the checkpoint disagree on {what}: {'; '.join(found)}"
-            )
-        return set(found.values()).pop()
 
-    def count(prefix):
-        return 1 + max(
-            (int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix)),
-            default=-1,
-        )
+PROJECTIONS = r"\w+_encoder\.projection\.(linear1|linear2|layer_norm)\.weight"
 
-    htsat, base = re.escape(HTSAT), re.escape(TEXT + "base.")
-    table = r"\.blocks\.\d+\.attn\.relative_position_bias_table"
-    layers = range(count(HTSAT + "layers."))
-    width = size("Swin's width", (0, htsat + r"patch_embed\.(proj|norm)\.(weight|bias)"))
-    hidden = size("Swin's MLP", (0, htsat + r"layers\.0\.blocks\.\d+\.mlp\.fc1\.(weight|bias)"))
-    window = size("Swin's window", (0, htsat + r"layers\.\d+" + table))  # (2 window - 1) ** 2
+
+def read_audio_sizes(state: dict) -> dict:
+    htsat, stft = re.escape(HTSAT), re.escape(STFT)
+    stage, table = htsat + r"layers\.", r"\.blocks\.\d+\.attn\.relative_position_bias_table"
+    fc1 = stage + r"0\.blocks\.\d+\.mlp\.fc1\.(weight|bias)"
+    bn0 = htsat + r"bn0\.(weight|bias|running_mean|running_var)"
+    stages = range(count_layers(state, HTSAT + "layers."))
+
+    def find(what, axis, pattern):
+        return find_size(state, what, (axis, pattern))
+
+    width = find("Swin's width", 0, htsat + r"patch_embed\.(proj|norm)\.(weight|bias)")
+    positions = find("Swin's window", 0, stage + r"\d+" + table)  # (2 window - 1) ** 2
     return {
-        "d_proj": size(
-            "the joint width", (0, r"\w+_encoder\.projection\.(linear1|linear2|layer_norm)\.weight")
-        ),
-        "audio": {
-            "n_fft": size("the FFT's length", (2, re.escape(STFT) + r"conv_(real|imag)\.weight")),
-            "mel_bins": size(
-                "the mel bands", (0, htsat + r"bn0\.(weight|bias|running_mean|running_var)")
-            ),
-            "patch_size": size("the patch", (2, htsat + r"patch_embed\.proj\.weight")),
-            "embed_dim": width,
-            "depths": [count(f"{HTSAT}layers.{n}.blocks.") for n in layers],
-            "num_heads": [
-                size(f"the heads of layer {n}", (1, f"{htsat}layers\\.{n}{table}")) for n in layers
-            ],
-            "htsat_window_size": int((window**0.5 + 1) / 2),
-            "mlp_ratio": hidden / width,
-            "qkv_bias": any(key.endswith(".qkv.bias") for key in state),
-        },
-        "text": {
-            "vocab_size": size(
-                "the vocabulary", (0, base + r"embeddings\.token_embedding\.weight")
-            ),
-            "hidden_size": size(
-                "the text width", (1, base + r"embeddings\.(token|position)_embedding\.weight")
-            ),
-            "max_position_embeddings": size(
-                "text positions", (0, base + r"embeddings\.position_embedding\.weight")
-            ),
-            "intermediate_size": size(
-                "the text MLP", (0, base + r"encoder\.layers\.\d+\.mlp\.fc1\.(weight|bias)")
-            ),
-            "num_hidden_layers": count(TEXT + "base.encoder.layers."),
-            "projection_dim": size(
-                "CLIP's projection",
-                (0, re.escape(TEXT) + r"clip_text_projection\.weight"),
-                (1, re.escape(TEXT) + r"projection\.linear1\.weight"),
-            ),
-        },
+        "n_fft": find("the FFT's length", 2, stft + r"conv_(real|imag)\.weight"),
+        "mel_bins": find("the mel bands", 0, bn0),
+        "patch_size": find("the patch", 2, htsat + r"patch_embed\.proj\.weight"),
+        "embed_dim": width,
+        "depths": [count_layers(state, f"{HTSAT}layers.{n}.blocks.") for n in stages],
+        "num_heads": [find(f"the heads of layer {n}", 1, f"{stage}{n}{table}") for n in stages],
+        "htsat_window_size": int((positions**0.5 + 1) / 2),
+        "mlp_ratio": find("Swin's MLP", 0, fc1) / width,
+        "qkv_bias": any(key.endswith(".qkv.bias") for key in state),
     }
 
 
+def read_text_sizes(state: dict) -> dict:
+    text = re.escape(TEXT)
+    embeddings, layers = text + r"base\.embeddings\.", text + r"base\.encoder\.layers\."
+
+    def find(what, *places):
+        return find_size(state, what, *places)
+
+    return {
+        "vocab_size": find("the vocabulary", (0, embeddings + r"token_embedding\.weight")),
+        "hidden_size": find(
+            "the text width", (1, embeddings + r"(token|position)_embedding\.weight")
+        ),
+        "max_position_embeddings": find(
+            "text positions", (0, embeddings + r"position_embedding\.weight")
+        ),
+        "intermediate_size": find("the text MLP", (0, layers + r"\d+\.mlp\.fc1\.(weight|bias)")),
+        "num_hidden_layers": count_layers(state, TEXT + "base.encoder.layers."),
+        "projection_dim": find(
+            "CLIP's projection",
+            (0, text + r"clip_text_projection\.weight"),
+            (1, text + r"projection\.linear1\.weight"),
+        ),
+    }
+
+
+def find_size(state: dict, what: str, *places: tuple[int, str]) -> int:
+    """The size that tensors show at places (axis, pattern of keys).
+
+    Raises CheckpointError if a pattern has no tensor or if tensors disagree.
+    """
+    found = {}
+    for axis, pattern in places:
+        shapes = {k: list(tensor.shape) for k, tensor in state.items() if re.fullmatch(pattern, k)}
+        if not shapes:
+            key = pattern.replace("\\", "")
+            raise CheckpointError(f"the tensor {key}, which shows {what}, is missing")
+        for key, shape in shapes.items():
+            found[f"{key} {shape}"] = shape[axis] if len(shape) > axis else None
+    values = set(found.values())
+    if len(values) > 1 or None in values:
+        raise CheckpointError(f"tensors of the checkpoint disagree on {what}: {'; '.join(found)}")
+    return values.pop()
+
+
+def count_layers(state: dict, prefix: str) -> int:
+    """Layers that are numbered from 0 after a prefix."""
+    numbers = (int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix))
+    return 1 + max(numbers, default=-1)
+
+
 def check_config(config: dict, sizes: dict, path: Path) -> None:
-    """Raise if a config contradicts the tensors or what this code does: it then belongs to another checkpoint."""
-
-    def check(told, truth, reason, where=""):
-        for key, value in truth.items():
-            if isinstance(value, dict):
-                check(told.get(key, {}), value, reason, f"{key}.")
-            elif told.get(key, value) != value:
-                raise CheckpointError(
-                    f"the config of {path.name} says {where}{key}={told[key]!r}, but {reason} {value!r}"
-                )
-
-    check(config, sizes, "the tensors say")
-    check(config, ASSUMED, "this code does")
-    told = merge_config(config)["text"]["enc_text_len"]
-    if (positions := sizes["text"]["max_position_embeddings"]) < told:
+    """Raise CheckpointError if a config contradicts the tensors or what this code does."""
+    check_agreement(config, sizes, path, "the tensors say")
+    check_agreement(config, ASSUMED, path, "this code does")
+    tokens = merge_config(config)["text"]["enc_text_len"]
+    embeddings = f"{TEXT}base.embeddings"
+    if (rows := sizes["text"]["max_position_embeddings"]) < tokens:
         raise CheckpointError(
-            f"{TEXT}base.embeddings.position_embedding.weight has {positions} rows, too few for {told} tokens"
+            f"{embeddings}.position_embedding.weight has {rows} rows, too few for {tokens} tokens"
         )
     if (rows := sizes["text"]["vocab_size"]) != VOCABULARY:
         raise CheckpointError(
-            f"{TEXT}base.embeddings.token_embedding.weight has {rows} rows; CLIP's vocabulary has {VOCABULARY}"
+            f"{embeddings}.token_embedding.weight has {rows} rows; "
+            f"CLIP's vocabulary has {VOCABULARY}"
         )
 
 
+def check_agreement(config: dict, expected: dict, path: Path, reason: str, where="") -> None:
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            check_agreement(config.get(key, {}), value, path, reason, f"{key}.")
+        elif config.get(key, value) != value:
+            raise CheckpointError(
+                f"the config of {path.name} says {where}{key}={config[key]!r}, "
+                f"but {reason} {value!r}"
+            )
+
+
 def check_depths(sizes: dict) -> None:
-    """Raise if a checkpoint of PENGI's widths has other depths: nothing else tells that a last layer is missing."""
+    """Raise if a checkpoint of PENGI's widths has other depths.
+
+    A missing last layer shows in no other way.
+    """
     if (sizes["audio"]["embed_dim"], sizes["text"]["hidden_size"]) != (96, 512):
         return
     for encoder, depth in (("audio", "depths"), ("text", "num_hidden_layers")):
-        if (found := sizes[encoder][depth]) != (true := PENGI_SIZES[encoder][depth]):
+        found, expected = sizes[encoder][depth], PENGI_SIZES[encoder][depth]
+        if found != expected:
             raise CheckpointError(
-                f"layers of the {encoder} encoder are missing: {depth} is {found}, PENGI has {true}"
+                f"layers of the {encoder} encoder are missing: {depth} is {found}, "
+                f"PENGI has {expected}"
             )
 
 
 def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:
+    """The two encoders with PyTorch's initial values."""
     common = {"d_proj": sizes["d_proj"], "dropout": settings["projection_dropout"]}
     swin = {key.removeprefix("htsat_"): value for key, value in sizes["audio"].items()}
     text, heads = sizes["text"], settings["text"]["num_attention_heads"]
     if text["hidden_size"] % heads:
         raise CheckpointError(
-            f"text width {text['hidden_size']} is no multiple of {heads} heads; pass config= with its heads"
+            f"text width {text['hidden_size']} is no multiple of {heads} heads; "
+            "pass config= with its heads"
         )
-    return AudioEncoder(**swin, **settings["audio"], **common), TextEncoder(
-        width=text["hidden_size"], layers=text["num_hidden_layers"], hidden=text["intermediate_size"],
-        positions=text["max_position_embeddings"], clip_dim=text["projection_dim"], heads=heads,
-        eps=settings["text"]["layer_norm_eps"], max_tokens=settings["text"]["enc_text_len"], **common,
-    )  # fmt: skip
+    audio_encoder = AudioEncoder(**swin, **settings["audio"], **common)
+    text_encoder = TextEncoder(
+        width=text["hidden_size"],
+        layers=text["num_hidden_layers"],
+        hidden=text["intermediate_size"],
+        positions=text["max_position_embeddings"],
+        clip_dim=text["projection_dim"],
+        heads=heads,
+        eps=settings["text"]["layer_norm_eps"],
+        max_tokens=settings["text"]["enc_text_len"],
+        **common,
+    )
+    return audio_encoder, text_encoder
 
 
 def checkpoint_key(name: str) -> str:
@@ -303,7 +333,7 @@ def checkpoint_key(name: str) -> str:
 
 
 def checkpoint_state(audio: AudioEncoder, text: TextEncoder) -> dict[str, torch.Tensor]:
-    """The two encoders in the checkpoint's own names: what `fill` reads."""
+    """The two encoders under the checkpoint's names: what `load_weights` reads."""
     state = {
         checkpoint_key(f"audio.{k}"): v
         for k, v in audio.state_dict().items()
@@ -314,67 +344,73 @@ def checkpoint_state(audio: AudioEncoder, text: TextEncoder) -> dict[str, torch.
     return state | {MEL: audio.mel, **dict(zip(STFT_KERNELS, kernels, strict=True))}
 
 
-def stft_kernels(window: torch.Tensor, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A windowed Fourier transform as the checkpoint has it: two convolution kernels [bins, 1, n_fft]."""
+def stft_kernels(window: torch.Tensor, bins: int) -> list[torch.Tensor]:
+    """A windowed Fourier transform as the checkpoint has it: two kernels [bins, 1, n_fft]."""
     n_fft = len(window)
-    angle = torch.outer(torch.arange(bins), torch.arange(n_fft)).remainder(n_fft).double() * (
-        2 * torch.pi / n_fft
-    )
-    return tuple((window.double() * part).float()[:, None] for part in (angle.cos(), -angle.sin()))
+    steps = torch.outer(torch.arange(bins), torch.arange(n_fft)).remainder(n_fft)
+    angle = steps.double() * (2 * torch.pi / n_fft)
+    waves = (angle.cos(), -angle.sin())
+    return [(window.double() * wave).float()[:, None] for wave in waves]
 
 
 def load_weights(audio: AudioEncoder, text: TextEncoder, state: dict, path: Path) -> None:
-    """Copy the checkpoint's tensors into the modules; every tensor must be there, be known, and fit."""
-    own = {
-        **{f"audio.{k}": v for k, v in audio.state_dict().items()},
-        **{f"text.{k}": v for k, v in text.state_dict().items()},
+    """Copy the checkpoint's tensors into the modules; each must be there, be known, and fit."""
+    modules = {"audio": audio, "text": text}
+    targets = {
+        checkpoint_key(f"{encoder}.{name}"): tensor
+        for encoder, module in modules.items()
+        for name, tensor in module.state_dict().items()
+        if (encoder, name) not in (("audio", "window"), ("audio", "mel"))
     }
-    n_fft, bins = len(audio.window), len(audio.mel)
-    stft = dict.fromkeys(STFT_KERNELS, [bins, 1, n_fft])
-    expected = {
-        checkpoint_key(k): list(v.shape)
-        for k, v in own.items()
-        if k not in ("audio.window", "audio.mel")
-    }
-    expected |= {**stft, MEL: list(audio.mel.shape)}
+    kernel = [len(audio.mel), 1, len(audio.window)]
+    expected = {key: list(tensor.shape) for key, tensor in targets.items()}
+    expected |= {**dict.fromkeys(STFT_KERNELS, kernel), MEL: list(audio.mel.shape)}
+    if problems := find_problems(state, expected):
+        more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
+        title = f"{path.name} does not fit PENGI's encoders:"
+        raise CheckpointError("\n  ".join([title, *problems[:20], *more]))
+    for key, tensor in targets.items():
+        tensor.copy_(state[key])
+    audio.mel.copy_(state[MEL])
+    audio.window.copy_(read_window(*(state[key] for key in STFT_KERNELS)))
+
+
+def find_problems(state: dict, expected: dict[str, list[int]]) -> list[str]:
+    """One line for each tensor that is missing, unexpected, misshapen or not finite."""
     given = {key: list(tensor.shape) for key, tensor in state.items() if not UNUSED.search(key)}
-    problems = [f"missing: {key} {shape}" for key, shape in expected.items() if key not in given]
-    problems += [
+    missing = [f"missing: {key} {shape}" for key, shape in expected.items() if key not in given]
+    unexpected = [
         f"unexpected: {key} {shape}" for key, shape in given.items() if key not in expected
     ]
-    problems += [
+    misshapen = [
         f"misshapen: {key} {given[key]}, expected {shape}"
         for key, shape in expected.items()
         if given.get(key, shape) != shape
     ]
-    problems += [
-        f"not finite: {key}" for key in expected if key in state and not state[key].isfinite().all()
+    infinite = [
+        f"not finite: {key}" for key in expected if key in given and not state[key].isfinite().all()
     ]
-    if problems:
-        more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
-        raise CheckpointError(
-            "\n  ".join([f"{path.name} does not fit PENGI's encoders:", *problems[:20], *more])
-        )
-    for name, tensor in own.items():
-        if name not in ("audio.window", "audio.mel"):
-            tensor.copy_(state[checkpoint_key(name)])
-    audio.mel.copy_(state[MEL])
-    audio.window.copy_(read_window(*(state[key] for key in stft)))
+    return [*missing, *unexpected, *misshapen, *infinite]
 
 
 def read_window(real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
-    """The window inside the checkpoint's STFT kernels [bins, 1, n_fft]. An FFT may stand for them only if they are a
-    windowed Fourier transform, so that is checked."""
+    """The window inside the checkpoint's STFT kernels [bins, 1, n_fft].
+
+    An FFT stands for them only if they are a windowed Fourier transform: raises CheckpointError
+    if they are not.
+    """
     exact = real.dtype == imag.dtype == torch.float32  # half precision has rounded them
     real, imag = real.float(), imag.float()
     window = real[0, 0]
-    transform = stft_kernels(window, len(real))
-    sign = (
-        1 if (imag - transform[1]).abs().max() < (imag + transform[1]).abs().max() else -1
-    )  # power has no sign
-    error = (real - transform[0]).abs().max(), (imag - sign * transform[1]).abs().max()
-    if not max(error) < (1e-4 if exact else 1e-3):
+    expected_real, expected_imag = stft_kernels(window, len(real))
+    # Power has no sign, so either sign of the imaginary part will do.
+    error = max(
+        (real - expected_real).abs().max(),
+        min((imag - expected_imag).abs().max(), (imag + expected_imag).abs().max()),
+    )
+    if not error < (1e-4 if exact else 1e-3):
         raise CheckpointError(
-            f"{STFT}conv_real/conv_imag.weight are no windowed Fourier transform (off by {max(error):.1e})"
+            f"{STFT}conv_real/conv_imag.weight are no windowed Fourier transform "
+            f"(off by {error:.1e})"
         )
     return window
