@@ -97,7 +97,7 @@ def _describe(error: Exception, file: Path) -> str:
 
 
 def load_entry_points(group: str) -> dict[str, object]:
-    """{name: object} of an entry-point group of installed packages; a broken one gives a warning."""
+    """{name: object} of an entry-point group; a broken entry point gives a warning."""
     found = {}
     for point in entry_points(group=group):
         try:
@@ -110,7 +110,7 @@ def load_entry_points(group: str) -> dict[str, object]:
 
 
 def plugin_digest(cls: type) -> str:
-    """sha256 of the source file of a class from outside of the package; "" for the package's own."""
+    """sha256 of the source file of a class from outside of the package; "" for one inside."""
     package, _, rest = cls.__module__.partition(".")
     if package == "palmkit" and not rest.startswith("plugins."):
         return ""

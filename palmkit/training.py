@@ -89,7 +89,8 @@ def sgd(
     """
     if features.ndim == 3 and (batches is not None or len(features) != epochs):
         raise ValueError(
-            f"a stream of {len(features)} epochs is for as many, shuffled; not {epochs}, nor batches"
+            f"a stream of {len(features)} epochs is for as many, shuffled; "
+            f"not {epochs}, nor batches"
         )
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
     if not parameters:

@@ -97,7 +97,7 @@ class CoCoOp(CoOp):
         ).to(self.model.device, self.model.dtype)
 
     def clip_logits(self, audio, context) -> torch.Tensor:
-        """Unit audio embeddings [b, dim], a context for each [b, length, width] -> logits [b, c]."""
+        """Unit audio embeddings [b, dim] and their contexts [b, length, width] -> logits [b, c]."""
         text = self.text_features(context)  # [b, c, dim]
         return self.model.logit_scale * torch.einsum("bd,bcd->bc", audio, text)
 
@@ -116,7 +116,7 @@ class CoCoOp(CoOp):
 
 
 def draw_linear(d_in: int, d_out: int, generator: torch.Generator) -> nn.Linear:
-    """nn.Linear with its default initial values (weight, then bias) from a generator, in float64."""
+    """nn.Linear in float64 with its default initial values (weight, then bias)."""
     linear = nn.utils.skip_init(nn.Linear, d_in, d_out, dtype=torch.float64)
     with torch.no_grad():
         for parameter in (linear.weight, linear.bias):

@@ -1,4 +1,4 @@
-"""What the kit asks of an audio-text model: the protocols that methods and embeddings are written against."""
+"""The protocols of an audio-text model. Methods and embeddings are written against them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import torch
 
 @runtime_checkable
 class AudioTextModel(Protocol):
-    """A frozen model with a joint space of audio and text. Zero-shot and PALM need no more than this."""
+    """A frozen model with a joint space of audio and text. Zero-shot and PALM need only this.
+
+    A model may also have `audio_digest()`, a hash without the text encoder: cached audio embeddings
+    then stay valid when only the text encoder changes.
+    """
 
     name: str
     sample_rate: int  # of the waveforms that encode_audio takes, in Hz

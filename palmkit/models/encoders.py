@@ -1,7 +1,8 @@
 """PENGI's two encoders: HTS-AT for audio, CLIP's text transformer, each with PENGI's projection.
 
-Swin is timm's, the byte-pair encoding is open_clip's; the rest is short enough to stand here. The text transformer is
-written out because prompt learning needs it in two pieces: a prefix that runs once, and class names that follow it.
+Swin is timm's and the byte-pair encoding is open_clip's. The text transformer is written out
+because prompt learning needs it in two pieces: a prefix that runs once, and the class names after
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ EOT = 49_407  # <|endoftext|>, which is also the padding
 
 
 class Projection(nn.Module):
-    """PENGI's projection: LayerNorm(e1 + dropout(W2 gelu(e1))) with e1 = W1 x. [..., d_in] -> [..., d_out]."""
+    """LayerNorm(e1 + dropout(W2 gelu(e1))) with e1 = W1 x. [..., d_in] -> [..., d_out]."""
 
     def __init__(self, d_in: int, d_out: int, dropout: float = 0.5):
         super().__init__()
@@ -66,9 +67,10 @@ class AudioEncoder(nn.Module):
         self.projection = Projection(self.trunk.num_features, d_proj, dropout)
 
     def log_mel(self, waveforms):
-        """[n, samples] -> [n, frames, mel] in dB. An FFT gives what the checkpoint's convolution kernels give.
+        """[n, samples] -> [n, frames, mel] in dB.
 
-        In double precision where the device has it: a float32 FFT is off by 0.03 dB in faint bands beside loud ones.
+        An FFT gives what the checkpoint's convolution kernels give. It runs in double precision
+        where the device has it: in float32 it is off by 0.03 dB in faint bands beside loud ones.
         """
         power = torch.cat(
             [self.power(part) for part in self.chunks(waveforms, 1)]
@@ -91,13 +93,14 @@ class AudioEncoder(nn.Module):
 
     @staticmethod
     def chunks(x, clips: int):
-        """x in parts of a few clips on a CPU, whose cache holds no more; whole elsewhere."""
+        """x in chunks of a few clips on a CPU, whose cache holds no more; whole elsewhere."""
         return x.split(clips if x.device.type == "cpu" else max(len(x), 1))
 
     def image(self, log_mel, augment=None):
-        """[n, frames, mel] -> [n, 1, size, size]: bn0 per mel band, time stretched, segments stacked.
+        """[n, frames, mel] -> [n, 1, size, size].
 
-        augment: what the published training does to the result of bn0, [n, mel, frames, 1] (SpecAugment).
+        bn0 per mel band; time is stretched to `size * segments` frames; segments are stacked.
+        augment: a function of bn0's result, [n, mel, frames, 1] (the published SpecAugment).
         """
         frames = self.spec_size * self.segments
         if log_mel.shape[1] > frames:
@@ -123,7 +126,7 @@ class AudioEncoder(nn.Module):
 
 
 class TextBlock(nn.Module):
-    """One pre-LayerNorm block of CLIP. Queries see the shared prefix and, causally, their own sequence."""
+    """One pre-LayerNorm block of CLIP. A query attends to the prefix and to what precedes it."""
 
     def __init__(self, width: int, heads: int, hidden: int, eps: float):
         super().__init__()
@@ -139,24 +142,23 @@ class TextBlock(nn.Module):
         return y.unflatten(3, (self.heads, -1)).transpose(2, 3)
 
     def keys_and_values(self, x):
-        """What others attend to: keys and values of x [b, c, s, width], both [b, c, heads, s, d]."""
+        """Keys and values of x [b, c, s, width], both [b, c, heads, s, d]."""
         y = self.layer_norm1(x)
         return self.split(self.k_proj(y)), self.split(self.v_proj(y))
 
     def forward(self, x, prefix=None, at=None):
-        """x [b, c, s, width] after prefix keys and values [b, heads, p, d] -> new x, and x's own keys and values.
+        """x [b, c, s, width] -> the new x, and keys and values of the x that was given.
 
-        The c sequences of one b share its prefix, so the prefix is never copied: its scores are one product with all
-        queries, joined with the sequence's own scores before the softmax. The result is exact. at [c]: only the new x
-        of one position of each sequence is wanted, [b, c, 1, width].
+        prefix: keys and values [b, heads, p, d] of what stands in front of x. The c sequences of
+            one b share it, so it is never copied: its scores are one product with all queries,
+            joined with the sequence's scores before the softmax. The result is exact.
+        at: [c] positions; only the new x there is computed, [b, c, 1, width].
         """
         k, v = self.keys_and_values(x)
         future = torch.ones(x.shape[2], x.shape[2], dtype=torch.bool, device=x.device).triu(1)
         if at is not None:
-            x, future = (
-                x[:, torch.arange(len(at), device=x.device), at][:, :, None],
-                future[at][:, None, None],
-            )
+            x = x[:, torch.arange(len(at), device=x.device), at][:, :, None]
+            future = future[at][:, None, None]
         q = self.split(self.q_proj(self.layer_norm1(x)))
         q = q * q.shape[-1] ** -0.5  # [b, c, heads, q, d]
         scores = (q @ k.transpose(-1, -2)).masked_fill(future, float("-inf"))  # [b, c, heads, q, s]
@@ -166,9 +168,8 @@ class TextBlock(nn.Module):
             keys, values = prefix
             p, queries = keys.shape[2], (x.shape[1], x.shape[2])
             flat = q.transpose(1, 2).flatten(2, 3) @ keys.transpose(-1, -2)  # [b, heads, c * q, p]
-            weights = torch.cat([flat.unflatten(2, queries).transpose(1, 2), scores], -1).softmax(
-                -1
-            )
+            before = flat.unflatten(2, queries).transpose(1, 2)  # [b, c, heads, q, p]
+            weights = torch.cat([before, scores], -1).softmax(-1)
             shared = weights[..., :p].transpose(1, 2).flatten(2, 3) @ values  # [b, heads, c * q, d]
             out = weights[..., p:] @ v + shared.unflatten(2, queries).transpose(1, 2)
         x = x + self.out_proj(out.transpose(2, 3).flatten(3))
@@ -177,8 +178,11 @@ class TextBlock(nn.Module):
 
 
 class TextEncoder(nn.Module):
-    """CLIP's text transformer and PENGI's projection, without padding: the mask is causal, so nothing after
-    `<|endoftext|>` matters, and what is shared in front of it is the same for every class."""
+    """CLIP's text transformer and PENGI's projection, without padding.
+
+    The mask is causal. So nothing after `<|endoftext|>` matters, and a shared prefix is the same
+    for every class.
+    """
 
     def __init__(
         self, *, width, heads, layers, hidden, positions, clip_dim, d_proj, eps, dropout, max_tokens
@@ -197,7 +201,7 @@ class TextEncoder(nn.Module):
         return self.token_embedding.embedding_dim
 
     def prefix(self, x):
-        """Token embeddings [b, p, width] at positions 0..p-1 -> each layer's keys and values [b, heads, p, d]."""
+        """Token embeddings [b, p, width] -> each layer's keys and values [b, heads, p, d]."""
         x = (x + self.position_embedding.weight[: x.shape[1]])[:, None]
         keys_and_values = []
         for layer in self.layers[:-1]:
@@ -207,7 +211,10 @@ class TextEncoder(nn.Module):
         return [*keys_and_values, (k[:, 0], v[:, 0])]
 
     def encode_suffix(self, x, eot, prefix=None):
-        """Token embeddings [b, c, s, width] after a prefix, `<|endoftext|>` at eot [c] -> [b, c, d_proj]."""
+        """Token embeddings [b, c, s, width] after a prefix -> [b, c, d_proj].
+
+        eot [c]: positions of `<|endoftext|>`. prefix: what `prefix` returns.
+        """
         return self.projection(self.suffix_latents(x, eot, prefix))
 
     def suffix_latents(self, x, eot, prefix=None):
@@ -237,14 +244,15 @@ class TextEncoder(nn.Module):
 @functools.cache
 def _bpe():
     bpe = SimpleTokenizer()
-    # The published tokenizer normalises and lower-cases; open_clip's default also unescapes HTML and mends quotes.
+    # The published tokenizer normalises and lower-cases; open_clip's default does more.
     bpe.clean_fn = lambda text: " ".join(unicodedata.normalize("NFC", text).split()).lower()
     return bpe
 
 
 def tokenize(prompts: list[str], max_tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
-    """CLIP token ids and mask of each prompt, [n, max_tokens] int64, padded with `<|endoftext|>` (mask 0).
+    """CLIP's token ids and mask of each prompt, both [n, max_tokens] int64.
 
+    Padding is `<|endoftext|>` with mask 0.
     Raises ValueError for a prompt that does not fit: the published code does not truncate either.
     """
     if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
@@ -258,7 +266,8 @@ def tokenize(prompts: list[str], max_tokens: int = 40) -> tuple[torch.Tensor, to
         tokens = [bpe.sot_token_id, *bpe.encode(prompt), EOT]
         if len(tokens) > max_tokens:
             raise ValueError(
-                f"{prompt!r} has {len(tokens)} tokens; the text encoder takes {max_tokens}: shorten it"
+                f"{prompt!r} has {len(tokens)} tokens; "
+                f"the text encoder takes {max_tokens}: shorten it"
             )
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1

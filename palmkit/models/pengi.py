@@ -52,9 +52,7 @@ class Pengi:
         device: torch.device,
         name: str = "PENGI",
     ):
-        # Double precision makes results independent of the processor; MPS does not have it.
-        precision = "float32" if device.type == "mps" else config.get("precision", "float32")
-        self.dtype = PRECISIONS[precision]
+        self.dtype = choose_dtype(config.get("precision", "float32"), device)
         self.audio = audio.to(device, self.dtype).eval().requires_grad_(False)
         self.text = text.to(device, self.dtype).eval().requires_grad_(False)
         self.config, self.device, self.name, self.note = config, device, name, ""
@@ -72,7 +70,7 @@ class Pengi:
         self._note = note
 
     def encode_audio(self, waveforms) -> torch.Tensor:
-        """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim] in float32, no gradient."""
+        """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim], float32, no gradient."""
         waveforms = torch.as_tensor(waveforms, dtype=torch.float32)
         shape = list(waveforms.shape)
         if len(shape) != 2 or 0 in shape or shape[1] <= len(self.audio.window) // 2:
@@ -151,6 +149,11 @@ class Pengi:
             config = {key: value for key, value in self.config.items() if key != "note"}
             sha.update(json.dumps(config, sort_keys=True).encode())
         return sha.hexdigest()
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type to compute in. Double precision does not depend on the processor; MPS has none."""
+    return torch.float32 if device.type == "mps" else PRECISIONS[precision]
 
 
 def load_mini(device="auto") -> Pengi:

@@ -13,13 +13,13 @@ from palmkit.models.pengi import Pengi
 
 
 def random_pengi(device="auto") -> Pengi:
-    """A network of PENGI's size with random weights, to know what PENGI costs before its checkpoint is there."""
+    """A model of PENGI's size with random weights: it costs what PENGI costs."""
     config = PENGI_CONFIG | {"note": "random weights"}
     return Pengi(*random_encoders(), config, choose_device(device), "random PENGI")
 
 
 def random_encoders(sizes=PENGI_SIZES, heads=8, seed=0):
-    """PENGI's two encoders at the given sizes with random weights, its filter bank and its window: (audio, text)."""
+    """PENGI's audio and text encoder at these sizes: random weights, its filter bank and window."""
     settings = copy.deepcopy(PENGI_CONFIG)
     settings["text"]["num_attention_heads"] = heads
     with torch.random.fork_rng(devices=[]):

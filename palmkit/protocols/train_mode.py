@@ -40,7 +40,7 @@ def check_parts(names) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def seeded(device, *purpose):
-    """torch's generators seeded by a purpose, say (seed, "drop_path", epoch, step), and restored."""
+    """torch's generators seeded by a purpose, say (seed, "drop_path", epoch); then restored."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(int(audio.digest(repr(purpose).encode())[:15], 16))
         yield

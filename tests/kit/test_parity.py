@@ -1,4 +1,6 @@
-"""Exactness of the encoders and of reading audio: each stage against tensors of the published code."""
+"""Exactness of the encoders and of reading audio: each stage against tensors of the published
+code.
+"""
 
 import copy
 import random
@@ -68,7 +70,9 @@ def test_silence_is_the_floor(pengi):
 
 
 def test_faint_band(compact, tiny_pengi):
-    """Bands at -93 dB beside loud ones, from an excerpt: a Fourier transform in float32 is off by 0.02 dB here."""
+    """Bands at -93 dB beside loud ones, from an excerpt: a Fourier transform in float32 is off
+    by 0.02 dB here.
+    """
     table = compact.tables["audio_eval"]
     frame = tiny_pengi.audio.log_mel(table["faint_wave"][None].float() / 32768)[0, 2]
     within(
@@ -77,7 +81,9 @@ def test_faint_band(compact, tiny_pengi):
 
 
 def test_constants_without_a_config(source, stages):
-    """base.pth comes without a config.json, so the package's own constants must be PENGI's; only the heads are not."""
+    """base.pth comes without a config.json, so the package's own constants must be PENGI's; only
+    the heads are not.
+    """
     heads = {"text": {"num_attention_heads": source.facts["config"]["text"]["num_attention_heads"]}}
     own = load_pengi(source.checkpoint, device="cpu", config=heads)
     assert relative(own.encode_audio(source.waves()), stages["unit"]).max() < 1e-6
@@ -139,7 +145,9 @@ def test_unit_embedding(source, stages):
 
 
 def test_mel_matrix_is_the_checkpoint_s(source, tmp_path):
-    """With another filter bank in the checkpoint: whoever computes the usual one instead of loading it fails here."""
+    """With another filter bank in the checkpoint: whoever computes the usual one instead of
+    loading it fails here.
+    """
     table = source.tables["audio_eval_melw"]
     state = {**source.state(), MEL: table["melW"]}
     pengi = load_pengi(
@@ -158,7 +166,9 @@ def test_mel_matrix_is_the_checkpoint_s(source, tmp_path):
 
 
 def test_bn0_in_train_mode(full):
-    """What the released trainer's model.train() does to bn0: batch statistics now, drifted statistics afterwards."""
+    """What the released trainer's model.train() does to bn0: batch statistics now, running
+    statistics afterwards.
+    """
     pengi, table, waves = (
         load_pengi(full.checkpoint, device="cpu"),
         full.tables["bn0_train"],
@@ -193,7 +203,7 @@ def test_bn0_in_train_mode(full):
     within(
         AUDIO,
         relative(embedding, table["embedding_after_drift"]),
-        "audio embedding, drifted bn0",
+        "audio embedding, bn0 after training",
         full.name,
     )
 
@@ -202,7 +212,9 @@ def test_bn0_in_train_mode(full):
 
 
 def test_read_clip(source):
-    """Decoding, resampling, channels, tiling, the random crop and how much of the generator it used."""
+    """Decoding, resampling, channels, tiling, the random crop and how much of the generator it
+    used.
+    """
     table = source.tables["preprocess"]
     for name, fact in source.facts["files"].items():
         limit = LOSSY if name.endswith(".ogg") else WAVEFORM

@@ -1,4 +1,6 @@
-"""Exactness of the methods: initial values, training trajectories, the few-shot draw, and prompts without padding."""
+"""Exactness of the methods: initial values, training trajectories, the few-shot draw, and
+prompts without padding.
+"""
 
 import io
 import random
@@ -49,7 +51,9 @@ def run(source, pengi, name):
 
 
 def gradients(method, features, labels):
-    """Gradients under their published names: what one plain step with a learning rate of 1 takes off."""
+    """Gradients under their published names: what one plain step with a learning rate of 1 takes
+    off.
+    """
     before = method.prompt_learner_state()
     fit(method, features, labels, lr=1.0, momentum=0.0, batches=[range(len(labels))])
     return {key: before[key] - value for key, value in method.prompt_learner_state().items()}
@@ -66,7 +70,9 @@ def assert_same(got, expected, limit, stage, source):
 
 
 def test_trajectory(source, run, name):
-    """Twenty steps over the published batches: loss and logits of each, then parameters and evaluation logits."""
+    """Twenty steps over the published batches: loss and logits of each, then parameters and
+    evaluation logits.
+    """
     method, table = run
     logits = []
     hook = method.register_forward_hook(
@@ -116,7 +122,9 @@ def test_first_gradient(source, run, name):
 
 
 def test_evaluate(run):
-    """Accuracy, the macro averages and the mean of batch means follow from the published run's evaluation logits."""
+    """Accuracy, the macro averages and the mean of batch means follow from the published run's
+    evaluation logits.
+    """
     method, table = run
     method.load_prompt_learner(part(table, "final"))
     row = torch.arange(150) % 37  # two batches
@@ -136,7 +144,9 @@ def test_evaluate(run):
 
 
 def test_state_round_trip(source, pengi, run, name):
-    """A published state goes in and comes out as it was; a fresh method that takes it answers the same."""
+    """A published state goes in and comes out as it was; a fresh method that takes it answers
+    the same.
+    """
     method, table = run
     learned = part(table, "final")
     if name != "palm":  # buffers that published states of these two carry
@@ -205,7 +215,9 @@ def train_table(csv):
 
 @pytest.mark.filterwarnings("ignore:.*fewer than:UserWarning")
 def test_few_shot_draw(source):
-    """The same clips in the same order for each seed and number of shots; NumPy's global generator is left alone."""
+    """The same clips in the same order for each seed and number of shots; NumPy's global
+    generator is left alone.
+    """
     train, before = train_table(source.facts["fewshot"]["csv"]), np.random.get_state()[1].tolist()
     for case in source.facts["fewshot"]["cases"]:
         drawn = draw_shots(train, shots=case["num_shots"], seed=case["seed"])
@@ -219,7 +231,7 @@ def test_all_shots_is_all_clips(compact):
     assert list(draw_shots(train, shots=-1, seed=0)["path"]) == list(train["path"])
 
 
-# COOP and COCOOP against the plain computation: every class, and for COCOOP every clip, padded to 40 tokens.
+# COOP and COCOOP against the plain computation: every class (and clip) padded to 40 tokens.
 
 CLASS_NAMES = [
     "vacuum cleaner",
@@ -241,7 +253,9 @@ def layer_norm(x, state, key):
 
 
 def padded_text(state, tokens, mask, heads, layers):
-    """Token embeddings [n, 40, width] with context in place, and mask -> unit text embeddings [n, dim]."""
+    """Token embeddings [n, 40, width] with context in place, and mask -> unit text embeddings
+    [n, dim].
+    """
     length, eot = tokens.shape[1], mask.sum(1) - 1
     hidden = (
         torch.ones(length, length, dtype=torch.bool).triu(1) | (mask == 0)[:, None, None]
@@ -297,7 +311,9 @@ def padded_logits(source, pengi, learned, audio):
     ("name", "max_tokens"), [("coop", None), ("cocoop", 1), ("cocoop", 150), ("cocoop", 8192)]
 )
 def test_same_as_padded(compact, tiny_pengi, name, max_tokens):
-    """Logits and gradients with random parameters, whatever the number of tokens that go through at once."""
+    """Logits and gradients with random parameters, whatever the number of tokens that go through
+    at once.
+    """
     generator = torch.Generator().manual_seed(7)
     method = METHODS[name](tiny_pengi, CLASS_NAMES)
     if max_tokens:

@@ -1,4 +1,6 @@
-"""Methods and their training: what they refuse, what repeats, what stays frozen, and how a score is computed."""
+"""Methods and their training: what they refuse, what repeats, what stays frozen, and how a score
+is computed.
+"""
 
 import copy
 import random
@@ -82,7 +84,9 @@ def test_class_names_may_be_any_sequence(make):
     ("name", "fits"), [("zeroshot", 32), ("coop", 21), ("cocoop", 21), ("palm", 38)]
 )
 def test_class_name_that_does_not_fit(name, fits, tiny_pengi):
-    """40 tokens, of which the prompt or the 16 of the context take their share: the longest that fits, and one more."""
+    """40 tokens, of which the prompt or the 16 of the context take their share: the longest that
+    fits, and one more.
+    """
     METHODS[name](tiny_pengi, ["rain", " ".join(["dog"] * fits)])
     with pytest.raises(
         ValueError, match="has 41 tokens; the text encoder takes 40: shorten it"
@@ -133,7 +137,9 @@ def test_state_with_a_misshapen_tensor(learned):
 @pytest.mark.parametrize("cls", [CoOp, CoCoOp])
 @pytest.mark.parametrize("buffer", ["classes_pad", "sos"])
 def test_state_for_another_number_of_classes(cls, buffer, tiny_pengi):
-    """Shared context fits any classes; the buffers beside it tell that it was learned for others."""
+    """Shared context fits any classes; the buffers beside it tell that it was learned for
+    others.
+    """
     method = cls(tiny_pengi, NAMES)
     state = method.prompt_learner_state()
     method.load_prompt_learner({**state, buffer: torch.zeros(4, 24, 32)})
@@ -221,7 +227,7 @@ def test_arrays_and_lists_are_taken(learned):
 
 
 @pytest.mark.parametrize("name", LEARNED)
-def test_diverged_training_is_told(name, tiny_pengi):
+def test_diverged_training_is_an_error(name, tiny_pengi):
     method = METHODS[name](tiny_pengi, NAMES)
     with pytest.raises(
         TrainingDiverged, match=r"not finite from step \d+ on; lower lr=1e\+38"
@@ -274,7 +280,7 @@ def test_global_generators_are_left_alone(learned):
 
 
 def seen(method, **kwargs):
-    """The clips of each step, told by their features."""
+    """The clips of each step, known by their features."""
     batches = []
     hook = method.register_forward_hook(lambda module, inputs, output: batches.append(inputs[0]))
     fit(method, FEATURES, LABELS, **kwargs)
@@ -283,7 +289,9 @@ def seen(method, **kwargs):
 
 
 def test_last_short_batch_is_kept(tiny_pengi):
-    """22 clips in batches of 8: three steps an epoch, each clip once, in another order each time."""
+    """22 clips in batches of 8: three steps an epoch, each clip once, in another order each
+    time.
+    """
     steps = seen(PALM(tiny_pengi, NAMES), epochs=3, batch_size=8)
     assert [len(step) for step in steps] == [8, 8, 6] * 3
     orders = [sum(steps[start : start + 3], []) for start in (0, 3, 6)]
@@ -295,7 +303,9 @@ def test_last_short_batch_is_kept(tiny_pengi):
     "kind", [list, iter, lambda batches: (np.array(batch) for batch in batches)]
 )
 def test_explicit_batches(kind, tiny_pengi):
-    """Any sequence or generator, one step each, in place of epochs and shuffling; a method that is fitted reads it."""
+    """Any sequence or generator, one step each, in place of epochs and shuffling; a method that
+    is fitted reads it.
+    """
     batches = [[0, 5, 5], [21], [3, 4, 1, 2]]
     assert seen(PALM(tiny_pengi, NAMES), batches=kind(batches), epochs=7) == batches
 
@@ -312,7 +322,9 @@ def test_nothing_to_do(tiny_pengi):
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_defaults_are_the_paper_s(name, tiny_pengi):
-    """Left alone, training is that of the paper: 50 epochs, batches of 16, lr 0.05, momentum 0.9."""
+    """Left alone, training is that of the paper: 50 epochs, batches of 16, lr 0.05, momentum
+    0.9.
+    """
     paper = dict(epochs=50, batch_size=16, lr=0.05, momentum=0.9, seed=0)
     features = FEATURES[:11].repeat(2, 1)  # each with two labels, so that no loss becomes 0
 
@@ -490,7 +502,9 @@ class Sized:
 
 @pytest.mark.parametrize("classes", [2, 10, 50])
 def test_numbers_of_parameters_at_pengi_s_size(classes):
-    """As the paper's method implies: 16 x 512; that and the meta network; 1024 + 1 for each class."""
+    """As the paper's method implies: 16 x 512; that and the meta network; 1024 + 1 for each
+    class.
+    """
     expected = {
         "zeroshot": 0,
         "coop": 8192,
@@ -523,7 +537,9 @@ class Fixed:
 
 
 def numbered(n, classes=4, seed=0):
-    """A method with random logits for n clips, the clips' features, and labels that the logits favour."""
+    """A method with random logits for n clips, the clips' features, and labels that the logits
+    favour.
+    """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (n,), generator=generator)
     logits = torch.randn(n, classes, generator=generator) + F.one_hot(labels, classes)

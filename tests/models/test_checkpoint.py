@@ -100,13 +100,17 @@ def refused(path, **kwargs):
 
 @functools.cache
 def built(sizes):
-    """The two encoders of these sizes without memory for their tensors: enough to compare shapes."""
+    """The two encoders of these sizes without memory for their tensors: enough to compare
+    shapes.
+    """
     with torch.device("meta"):
         return build(json.loads(sizes), merge_config(HEADS))
 
 
 def verdict(state):
-    """What loading a state says, "" for nothing; without a file, and building a model only once for each size."""
+    """What loading a state says, "" for nothing; without a file, and building a model only once
+    for each size.
+    """
     try:
         sizes = read_sizes(state)
         check_config(HEADS, sizes, Path("tiny.pth"))
@@ -193,7 +197,9 @@ def test_embeddings_do_not_depend_on_the_container(state, tmp_path):
 
 @pytest.mark.parametrize("name", ["half.pth", "half.safetensors"])
 def test_half_precision(name, state, digest, tmp_path):
-    """Computed in float32 from the rounded weights: other numbers, another digest, nearly the same embeddings."""
+    """Computed in float32 from the rounded weights: other numbers, another digest, nearly the
+    same embeddings.
+    """
     rounded = {
         key: tensor.half() if tensor.is_floating_point() else tensor
         for key, tensor in state.items()
@@ -245,7 +251,9 @@ def test_embeddings_are_plain_tensors(state, tmp_path):
 
 
 def test_audio_stays_in_eval_mode(state, tmp_path):
-    """Someone's train() changes neither what is heard (dropout, batch statistics) nor bn0's statistics."""
+    """Someone's train() changes neither embeddings (dropout, batch statistics) nor bn0's
+    statistics.
+    """
     pengi = load(tmp_path, state)
     waveform = torch.randn(1, 308_700, generator=torch.Generator().manual_seed(0)) / 10
     audio, text, digest = pengi.encode_audio(waveform), pengi.encode_text(PROMPTS), pengi.digest()
@@ -263,7 +271,7 @@ def test_sizes_of_pengi():
         assert read_sizes(checkpoint_state(audio, text)) == PENGI_SIZES
 
 
-# Tensors that are missing, misshapen, unknown or not finite: all of them, by the functions that load_pengi calls.
+# Tensors that are missing, misshapen, unknown or not finite, all of them.
 
 
 def test_whole_state_fits(state):
@@ -343,7 +351,7 @@ def test_unexpected_tensor_is_named(key, state):
 @pytest.mark.parametrize("name", ["tiny.pth", "tiny.safetensors"])
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_wrong_tensors_through_a_file(name, prefix, state, tmp_path):
-    """All that is wrong is told at once, with the file's name and the shape that was expected."""
+    """All that is wrong is in one message, with the file's name and the shape that was expected."""
     fc2 = "audio_encoder.base.htsat.layers.1.blocks.0.mlp.fc2.weight"
     wrong = {**state, fc2: state[fc2][:-1], "caption_encoder.new": torch.zeros(5)}
     del wrong[NORM], wrong[MEL]
@@ -381,7 +389,9 @@ def test_many_wrong_tensors_are_cut_short(state):
 
 
 def test_last_layers_left_out(state, tmp_path):
-    """A layer that is not there at all only makes a smaller model; a config that tells the number says so."""
+    """A layer that is not there at all only makes a smaller model; a config that tells the
+    number says so.
+    """
     for layer, config in {
         "caption_encoder.base.encoder.layers.1.": {
             "text": {"num_hidden_layers": 2, "num_attention_heads": 4}
@@ -462,7 +472,9 @@ def scrambled(real, imag):
     ],
 )
 def test_kernels_that_are_no_fourier_transform(change, state, tmp_path):
-    """Learned or broken kernels must not be replaced by an FFT in silence. (-real, imag) is one, of the window -w; what
+    """Learned or broken kernels must not be replaced by an FFT in silence.
+
+    (-real, imag) is one, of the window -w; what
     counts is that the power is the same."""
     real, imag = change(*kernels(state).values())
     path = save(
@@ -608,7 +620,7 @@ def test_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "parts"),
     [
         ({"d_proj": 1024}, ("d_proj=1024", "16")),
         ({"audio": {"embed_dim": 96}}, ("audio.embed_dim=96", "8")),
@@ -622,11 +634,11 @@ def test_folder(tmp_path):
     ids=lambda value: str(value)[:40],
 )
 @pytest.mark.parametrize("beside", [True, False])
-def test_config_that_contradicts(config, told, beside, state, tmp_path):
+def test_config_that_contradicts(config, parts, beside, state, tmp_path):
     """Beside the checkpoint or given: it belongs to another checkpoint."""
     path = save(tmp_path, state, config=config if beside else HEADS)
     message = refused(path, config=None if beside else config)
-    assert path.name in message and all(part in message for part in told)
+    assert path.name in message and all(part in message for part in parts)
 
 
 def test_config_of_another_checkpoint_beside_it(compact, state, tmp_path):
@@ -668,9 +680,9 @@ def test_a_note_of_the_user_s_own_does_not_hide_the_checkpoint_s(state, tmp_path
 def test_missing_heads_warn_where_the_size_is_not_pengi_s(config, state, tmp_path):
     """Without a config, or with one that does not tell them."""
     path = save(tmp_path, state, config=config)
-    with pytest.warns(UserWarning, match="8 text heads.*config") as told:
+    with pytest.warns(UserWarning, match="8 text heads.*config") as warned:
         load_pengi(path, device="cpu")
-    assert path.name in str(told[0].message)
+    assert path.name in str(warned[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_pengi(path, device="cpu", config=HEADS)
@@ -710,7 +722,7 @@ def test_prompts_that_are_none(tiny_pengi):
 
 
 def test_digest_is_the_model_as_it_is_now(tiny_pengi):
-    """Weights, config and preprocessing; what a user is told beside it is no part of it."""
+    """Weights, config and preprocessing; the note is no part of it."""
     model = copy.deepcopy(tiny_pengi)
     audio, text, both = model.digest("audio"), model.digest("text"), model.digest()
     assert len({audio, text, both}) == 3

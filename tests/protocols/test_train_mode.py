@@ -39,15 +39,17 @@ NAMES = ["bell", "dog", "rain"]
 
 
 def test_bn0_drifts_as_published(full):
-    """Everything else off: statistics after the reference's batches, embeddings on them and after them."""
+    """Everything else off: statistics after the reference's batches, embeddings on them and
+    after them.
+    """
     pengi, table, waves = (
         load_pengi(full.checkpoint, device="cpu"),
         full.tables["bn0_train"],
         full.waves(),
     )
-    before, ear = pengi.digest(), TrainModeAudio(pengi, ["bn0"])
+    before, encoder = pengi.digest(), TrainModeAudio(pengi, ["bn0"])
     for step, batch in enumerate(table["batches"]):
-        embedding = ear(ear.precompute(waves[batch]), 0, step)
+        embedding = encoder(encoder.precompute(waves[batch]), 0, step)
         if step == 0:
             expected = F.normalize(table["embedding_batchstats_batch0"], dim=-1)
             within(EXACT, relative(embedding, expected), "released, batch statistics", full.name)
@@ -55,19 +57,21 @@ def test_bn0_drifts_as_published(full):
             expected = table[f"{name}_{step + 1}"]
             within(
                 EXACT,
-                relative(ear.bn0[name][None], expected[None]),
+                relative(encoder.bn0[name][None], expected[None]),
                 f"released, bn0 {name}",
                 full.name,
             )
-        assert ear.bn0["num_batches_tracked"] == table[f"num_batches_tracked_{step + 1}"]
-    after = with_bn_statistics(pengi, ear.bn0).encode_audio(waves)
+        assert encoder.bn0["num_batches_tracked"] == table[f"num_batches_tracked_{step + 1}"]
+    after = with_bn_statistics(pengi, encoder.bn0).encode_audio(waves)
     expected = F.normalize(table["embedding_after_drift"], dim=-1)
-    within(EXACT, relative(after, expected), "released, drifted bn0", full.name)
+    within(EXACT, relative(after, expected), "released, bn0 after training", full.name)
     assert pengi.digest() == before
 
 
 def test_bn0_by_hand(tiny_pengi, clips):
-    """Momentum 0.1, mean and unbiased variance over batch x frames of each band, batches as `fit` shuffles them."""
+    """Momentum 0.1, mean and unbiased variance over batch x frames of each band, batches as
+    `fit` shuffles them.
+    """
     stream = embed_epochs(tiny_pengi, clips, stochastic=["bn0"], seed=3)
     bn0, generator = tiny_pengi.audio.bn0, torch.Generator().manual_seed(3)
     mean, var = bn0.running_mean.double(), bn0.running_var.double()
@@ -102,7 +106,9 @@ def test_bn0_by_hand(tiny_pengi, clips):
 
 @pytest.fixture(params=["time", "mel"])
 def hit(request, monkeypatch):
-    """(what is set to 0 of one direction [draws, total], the width's limit) for a number of stripes a clip."""
+    """(what is set to 0 of one direction [draws, total], the width's limit) for a number of
+    stripes a clip.
+    """
 
     def draw(count, draws=8000):
         monkeypatch.setattr(train_mode, "STRIPES", count)
@@ -116,7 +122,9 @@ def hit(request, monkeypatch):
 
 
 def test_a_stripe_s_width_and_start(hit):
-    """Width uniform below the limit, start uniform below total - width: the last frame is never reached."""
+    """Width uniform below the limit, start uniform below total - width: the last frame is never
+    reached.
+    """
     zero, limit = hit(1)
     total, width, start = zero.shape[1], zero.sum(1), zero.int().argmax(1)
     assert (
@@ -156,18 +164,20 @@ def test_two_stripes_each_clip_for_itself(hit):
 
 
 def test_stripes_come_after_bn0_and_before_the_resize(tiny_pengi, monkeypatch):
-    """They are 0, which is the mean of a band there, in frames of the log-mel; each clip and step has its own."""
+    """They are 0, which is the mean of a band there, in frames of the log-mel; each clip and
+    step has its own.
+    """
     seen = []
     monkeypatch.setattr(
         train_mode,
         "spec_augment",
         lambda x, frames: seen.append((x, frames)) or spec_augment(x, frames),
     )
-    ear = TrainModeAudio(tiny_pengi, ["specaugment"], seed=5)
-    log_mel = ear.precompute(
+    encoder = TrainModeAudio(tiny_pengi, ["specaugment"], seed=5)
+    log_mel = encoder.precompute(
         torch.randn(2, SAMPLES, generator=torch.Generator().manual_seed(0)) / 10
     )
-    embeddings = [ear(log_mel, 0, step) for step in (0, 1, 0)]
+    embeddings = [encoder(log_mel, 0, step) for step in (0, 1, 0)]
     assert torch.equal(embeddings[0], embeddings[2]) and not torch.allclose(
         embeddings[0], embeddings[1]
     )
@@ -205,11 +215,11 @@ def test_depth_is_dropped_linearly_over_pengi_s_twelve_blocks():
 
 def test_depth_and_dropout_at_their_rates(tiny_pengi):
     """What the encoder's own modules let through, [draws] of ones: nothing or 1 / (1 - rate)."""
-    ear, draws = TrainModeAudio(tiny_pengi), 20_000
-    paths = [module for module in ear.encoder.trunk.modules() if isinstance(module, DropPath)]
-    blocks = sum(len(layer.blocks) for layer in ear.encoder.trunk.layers)
+    encoder, draws = TrainModeAudio(tiny_pengi), 20_000
+    paths = [module for module in encoder.encoder.trunk.modules() if isinstance(module, DropPath)]
+    blocks = sum(len(layer.blocks) for layer in encoder.encoder.trunk.layers)
     expected = [0.1 * n / (blocks - 1) for n in range(1, blocks) for _ in range(2)]
-    dropout = ear.encoder.projection.dropout
+    dropout = encoder.encoder.projection.dropout
     with train_mode.seeded(torch.device("cpu"), "test of rates"):
         for module, rate in [*zip(paths, expected, strict=True), (dropout, 0.5)]:
             out = module(torch.ones(draws, 1, 1, 1))
@@ -221,7 +231,7 @@ def test_depth_and_dropout_at_their_rates(tiny_pengi):
 
 
 def test_each_part_does_something_and_only_its_own(tiny_pengi, clips):
-    """One part at a time: what is heard, and whether bn0 drifts."""
+    """One part at a time: embeddings, and whether the statistics of bn0 change."""
     table = embed(tiny_pengi, clips, cache=None).features
     start = dict(tiny_pengi.audio.bn0.named_buffers())
     for part in PARTS:
@@ -301,7 +311,9 @@ def test_text_dropout_reaches_every_learner_and_ends(tiny_pengi):
 
 
 def test_palm_under_dropout_is_the_equation_on_dropped_text(tiny_pengi):
-    """f anew at each step, from the projection's constant input: exact, for only the projection is random."""
+    """f anew at each step, from the projection's constant input: exact, for only the projection
+    is random.
+    """
     palm, features = PALM(tiny_pengi, NAMES), torch.randn(4, 64)
     state = tiny_pengi.text.projection
     ids, mask = tiny_pengi.tokenize(NAMES)
@@ -333,7 +345,9 @@ def test_dropout_of_text_at_its_rate(tiny_pengi):
 
 @pytest.fixture
 def dataset(tmp_path, clips):
-    """Three classes in one split; each clip is to be learned from and tested on: nobody asks for the score."""
+    """Three classes in one split; each clip is to be learned from and tested on: nobody asks for
+    the score.
+    """
     root = tmp_path / "tiny"
     paths = write_clips(root, 12)
     for part, few in (("train", paths[:6]), ("test", paths[6:])):
@@ -355,7 +369,7 @@ def test_methods_of_a_seed_share_one_stream(
     assert len(steps) == 2 * 2  # epochs x batches, for three methods
     assert (
         "embedding 24 clips" in caplog.text
-    )  # zero-shot's 6 tests; 2 epochs of 6 clips, and 6 tests with drifted bn0
+    )  # zero-shot's 6 tests; 2 epochs of 6 clips, and 6 tests with bn0 after training
     by_method = {row["method"]: row for row in rows}
     assert {row["stochastic"] for row in rows[1:]} == {"all"} and by_method["zeroshot"][
         "stochastic"
@@ -366,10 +380,13 @@ def test_methods_of_a_seed_share_one_stream(
     )
     assert (
         by_method["zeroshot"]["accuracy"] == frozen[0]["accuracy"]
-    )  # bn0 has not drifted where nothing was trained
+    )  # bn0 is unchanged where nothing was trained
     assert by_method["palm"]["losses"] != frozen[3]["losses"] and frozen[3]["stochastic"] == "none"
     labels = [label for label, _ in results.split_settings(results.load_rows(tmp_path / "run"))]
-    assert sorted(labels) == ["protocol=frozen, stochastic=none", "protocol=released, stochastic=all"]
+    assert sorted(labels) == [
+        "protocol=frozen, stochastic=none",
+        "protocol=released, stochastic=all",
+    ]
     (path,) = (tmp_path / "run").glob(
         f"rows/tiny/palm-*-{by_method['palm']['key'][:10]}.safetensors"
     )
@@ -379,14 +396,14 @@ def test_methods_of_a_seed_share_one_stream(
         {name: tensors[f"bn0.{name}"] for name in prompts.STATISTICS},
     )
     palm.load_prompt_learner({name: tensors[f"prompt.{name}"] for name in ("ctx", "lambdas")})
-    heard = embed(
+    embedded = embed(
         with_bn_statistics(tiny_pengi, bn0),
         [dataset / f"clip{n}.wav" for n in range(6, 12)],
         cache=None,
     )
     assert torch.equal(
-        predict(palm, heard.features), tensors["logits"]
-    )  # tested with the bn0 that drifted
+        predict(palm, embedded.features), tensors["logits"]
+    )  # tested with the statistics after training
     steps.clear()
     units.run_trials(grid, tiny_pengi, tmp_path / "run", cache=cache)
     again = units.run_trials(grid, tiny_pengi, tmp_path / "other", cache=cache)
@@ -397,15 +414,17 @@ def test_methods_of_a_seed_share_one_stream(
 
 def test_released_without_parts_is_frozen(dataset, tmp_path, tiny_pengi, cache, quick):
     frozen = trials.make_grid("all", [dataset], **GRID, crop="start")
-    off = trials.make_grid("all", [dataset], **GRID, crop="start", protocol="released", stochastic=())
+    off = trials.make_grid(
+        "all", [dataset], **GRID, crop="start", protocol="released", stochastic=()
+    )
     one, two = (
         units.run_trials(grid, tiny_pengi, tmp_path / "run", cache=cache) for grid in (frozen, off)
     )
     for name in ("losses", "loss", "accuracy", "clips", "clip_offsets"):
         assert [row.get(name) for row in one] == [row.get(name) for row in two], name
-    assert {row["stochastic"] for row in two} == {"none"} and {row["key"] for row in one}.isdisjoint(
-        r["key"] for r in two
-    )
+    assert {row["stochastic"] for row in two} == {"none"} and {
+        row["key"] for row in one
+    }.isdisjoint(r["key"] for r in two)
 
 
 def test_text_dropout_is_on_in_units_that_have_it(dataset, tmp_path, tiny_pengi, cache, quick):
@@ -448,7 +467,9 @@ def test_units_of_the_released_protocol_go_on(
 
 
 def test_a_unit_s_parts(dataset):
-    unit = trials.Trial("palm", str(dataset), protocol="released", stochastic=["text_dropout", "bn0"])
+    unit = trials.Trial(
+        "palm", str(dataset), protocol="released", stochastic=["text_dropout", "bn0"]
+    )
     assert (
         unit.stochastic == ("bn0", "text_dropout")
         and trials.stochastic_label(unit) == "bn0 + text_dropout"
@@ -460,7 +481,7 @@ def test_a_unit_s_parts(dataset):
         trials.Trial("palm", str(dataset), protocol="released", stochastic=["bn1"])
 
 
-def test_rows_of_other_rates_are_told_apart(dataset, tmp_path, tiny_pengi, cache, quick):
+def test_rows_of_other_rates_are_separate(dataset, tmp_path, tiny_pengi, cache, quick):
     other = copy.copy(tiny_pengi)
     other.config = tiny_pengi.config | {"projection_dropout": 0.1}
     for protocol in ("released", "frozen"):
@@ -527,7 +548,9 @@ def test_several_processes_hear_the_same(dataset, tmp_path, tiny_pengi, monkeypa
 
 @pytest.mark.parametrize("name", ["coop", "cocoop", "palm"])
 def test_a_published_prompt_loads_and_evaluates(full, tmp_path, name):
-    """A file as the published code writes it, made of the reference's tensors; and what we write has its layout."""
+    """A file as the published code writes it, made of the reference's tensors; and what we write
+    has its layout.
+    """
     pengi, drift, table = (
         load_pengi(full.checkpoint, device="cpu"),
         full.tables["bn0_train"],
@@ -544,7 +567,7 @@ def test_a_published_prompt_loads_and_evaluates(full, tmp_path, name):
         {"prompt_learner": final | buffers, "pengi_bn0_buffer": bn0}, tmp_path / "theirs.pth"
     )
     method = METHODS[name](pengi, full.facts["class_names"], seed=5)
-    ears = prompts.load_prompt(tmp_path / "theirs.pth", method)
+    restored = prompts.load_prompt(tmp_path / "theirs.pth", method)
     within(
         1e-3,
         relative(predict(method, table["features"]), table["eval_logits"]),
@@ -554,8 +577,8 @@ def test_a_published_prompt_loads_and_evaluates(full, tmp_path, name):
     expected = F.normalize(drift["embedding_after_drift"], dim=-1)
     within(
         EXACT,
-        relative(ears.encode_audio(full.waves()), expected),
-        "saved prompt, drifted bn0",
+        relative(restored.encode_audio(full.waves()), expected),
+        "saved prompt, bn0 after training",
         full.name,
     )
 
@@ -578,10 +601,10 @@ def test_our_prompt_comes_back(tiny_pengi, clips, tmp_path):
         fit(method, stream.features, stream.labels, epochs=2, batch_size=4)
     prompts.save_prompt(tmp_path / "palm.pth", method, stream.bn0)
     fresh = PALM(tiny_pengi, NAMES, seed=2)
-    ears = prompts.load_prompt(tmp_path / "palm.pth", fresh)
-    heard = embed(with_bn_statistics(tiny_pengi, stream.bn0), clips, cache=None).features
-    assert torch.equal(embed(ears, clips, cache=None).features, heard)
-    assert torch.equal(predict(fresh, heard), predict(method, heard))
+    restored = prompts.load_prompt(tmp_path / "palm.pth", fresh)
+    embedded = embed(with_bn_statistics(tiny_pengi, stream.bn0), clips, cache=None).features
+    assert torch.equal(embed(restored, clips, cache=None).features, embedded)
+    assert torch.equal(predict(fresh, embedded), predict(method, embedded))
     prompts.save_prompt(tmp_path / "frozen.pth", method)
     assert prompts.load_prompt(tmp_path / "frozen.pth", fresh).digest() == tiny_pengi.digest()
 
