@@ -27,7 +27,7 @@ from palmkit.embeddings import (
     read_ahead,
     with_csv_row,
 )
-from palmkit.protocols.train_mode import PARTS, TrainModeAudio
+from palmkit.protocols.train_mode import STOCHASTIC, TrainModeAudio
 from palmkit.storage import TensorStore, cache_folder, progress_bar
 from palmkit.training import shuffled
 
@@ -53,7 +53,7 @@ def embed_stream(
     epochs=50,
     batch_size=16,
     seed=0,
-    stochastic=PARTS,
+    stochastic=STOCHASTIC,
     crop="random",
     crop_seed=0,
     cache="default",
@@ -61,7 +61,7 @@ def embed_stream(
 ) -> EpochEmbeddings:
     """Embed `clips` in each epoch as the published trainer does, in the batches of `fit`.
 
-    clips, cache, crop, crop_seed: as in `embed`. stochastic: what is random, some of `PARTS`.
+    clips, cache, crop, crop_seed: as in `embed`. stochastic: what is random, some of `STOCHASTIC`.
     Without "crops" a clip has one crop, that of `embed`; with nothing random, every epoch is
     `embed`'s table.
     autocast: half precision where PyTorch thinks it safe.
@@ -102,7 +102,7 @@ def stream_provenance(model, digests, encoder, batch_size, crop, crop_seed) -> d
 
     digests: `file_digest` of each clip, in order.
     """
-    audible = [part for part in encoder.parts if part != "text_dropout"]
+    audible = [part for part in encoder.stochastic if part != "text_dropout"]
     if crop != "random":  # then no crop is drawn
         audible = [part for part in audible if part != "crops"]
     return provenance(model, crop, crop_seed) | {
@@ -154,7 +154,7 @@ class _ClipBuffer:
         self.encoder, self.crop, self.crop_seed, self.store = encoder, crop, crop_seed, store
         self.model = encoder.model
         self.samples = audio.count_samples(self.model.clip_seconds, self.model.sample_rate)
-        self.draws_crops = crop == "random" and "crops" in encoder.parts
+        self.draws_crops = crop == "random" and "crops" in encoder.stochastic
         self.waveforms: dict[int, torch.Tensor] = {}  # by the clip's number, as all of these
         self.precomputed: dict[int, torch.Tensor] = {}
         self.offsets: dict[int, int] = {}

@@ -114,7 +114,7 @@ class TrainModeAudio:
 
     def __init__(self, model, stochastic=STOCHASTIC, seed=0, autocast=False):
         check_model(model)
-        self.stochastic = self.parts = check_parts(stochastic)
+        self.stochastic = check_parts(stochastic)
         self.seed, self.autocast = seed, autocast
         self.model = with_bn_statistics(model)
         self.encoder = self.model.audio

@@ -15,7 +15,7 @@ from noise import assert_same, count_steps, embed_epochs
 from palmkit import AudioError, audio, embed
 from palmkit.audio import file_digest
 from palmkit.protocols import streams
-from palmkit.protocols.train_mode import PARTS, TrainModeAudio
+from palmkit.protocols.train_mode import STOCHASTIC, TrainModeAudio
 from palmkit.storage import TensorStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -209,7 +209,9 @@ def test_crops_are_drawn_anew_each_epoch_and_seed(tiny_pengi, long_clips, quick)
     assert torch.equal(one.features[1, 0], table.features[0])
     center = embed_epochs(tiny_pengi, long_clips, stochastic=["crops"], crop="center")
     assert center.offsets == [[22_050, 22_050]] * 2
-    assert streams.crop_seed_at_test(PARTS, 0, 0) != streams.crop_seed_at_test(PARTS, 1, 0)
+    assert streams.crop_seed_at_test(STOCHASTIC, 0, 0) != streams.crop_seed_at_test(
+        STOCHASTIC, 1, 0
+    )
     assert streams.crop_seed_at_test(["bn0"], 1, 5) == 5
 
 
@@ -224,7 +226,7 @@ def test_a_stream_s_key_names_all_that_changes_it(tiny_pengi, clips, cache, monk
     assert (
         new()
         and not new()
-        and not new(stochastic=[part for part in PARTS if part != "text_dropout"])
+        and not new(stochastic=[part for part in STOCHASTIC if part != "text_dropout"])
     )
     for other in (
         dict(seed=1),
