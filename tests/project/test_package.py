@@ -109,6 +109,7 @@ def test_fetch_lists_the_manifest_of_the_package(installed, tmp_path):
     assert done.returncode == 1 and "ESC50" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_notebooks_are_copied_out(installed, tmp_path):
     palmkit("notebooks", "--copy-to", "mine", folder=tmp_path, path=installed)
     for name in ("00_start_here.ipynb", "explore.ipynb", "appendix/A1_corpus.ipynb",

@@ -98,7 +98,7 @@ def test_the_table_is_the_cards():
     expected = card.cells(pd.concat([every.assign(kind="method"), mean]), "method").loc[0]
     assert len(datasets) == 7
     for (dataset, method), cell in expected.iterrows():
-        words = f"{cell['mean']:.3f}" + (f" ± {cell['std']:.3f}" if cell["count"] > 1 else "")
+        words = f"{cell['mean']:.3f}" + (f"±{cell['std']:.3f}" if cell["count"] > 1 else "")
         assert shown[dataset][COLUMNS.index(method)] == words, (dataset, method)
 
 
