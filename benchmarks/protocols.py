@@ -19,7 +19,7 @@ from palmkit.experiments.run import run_trials
 from palmkit.experiments.trials import PAPER_METHODS, make_grid
 from palmkit.models.checkpoint import PENGI_CONFIG, read_config
 from palmkit.models.pengi import MINI
-from palmkit.protocols.train_mode import PARTS
+from palmkit.protocols.train_mode import STOCHASTIC
 from palmkit.storage import atomic_write
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     lines = run("frozen", pengi, make_grid(PAPER_METHODS, [given.dataset], given.folds, **grid))
     grid["protocol"] = "released"
     lines += run("released", pengi, make_grid(PAPER_METHODS, [given.dataset], given.folds, **grid))
-    for part in PARTS:
+    for part in STOCHASTIC:
         units = make_grid(["coop", "palm"], [given.dataset], few, **grid, stochastic=[part])
         lines += run(f"only {part}", pengi, units)
     units = make_grid(
@@ -49,7 +49,7 @@ def main() -> None:
         [given.dataset],
         few,
         **grid,
-        stochastic=[part for part in PARTS if part != "bn0"],
+        stochastic=[part for part in STOCHASTIC if part != "bn0"],
     )
     lines += run("all but bn0", pengi, units)
     if (

@@ -1,8 +1,9 @@
-"""What speed.py compares palmkit with: the same numbers from the straightforward computation, as competent code has it.
+"""What speed.py compares palmkit with: the same numbers from the straightforward computation.
 
-Every prompt is padded to 40 tokens and encoded on its own: CoOp every class, CoCoOp every class for every clip, clip
-after clip as in the published code, PALM its class names anew each step. Audio goes through the STFT as convolution and
-Swin with timm's unfused attention. Weights are read by the checkpoint's names, so no line of palmkit's forward is shared.
+Every prompt is padded to 40 tokens and encoded on its own: by CoOp every class, by CoCoOp every
+class for every clip, one clip after the other as in the published code, and by PALM the class names
+in every step. Audio goes through the STFT as convolution and Swin with timm's unfused attention.
+Weights are read by the checkpoint's names, so no line of palmkit's forward is shared.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from palmkit.plugins import PluginError, load_entry_points, plugin_modules
 __all__ = [
     "METHODS",
     "PALM",
-    "UNLEARNED",
     "CoCoOp",
     "CoOp",
     "Method",
@@ -26,7 +25,6 @@ __all__ = [
 METHODS: dict[str, type[Method]] = {
     cls.name: cls for cls in (ZeroShot, CoOp, CoCoOp, PALM, PALMDagger)
 }
-UNLEARNED = tuple(name for name, cls in METHODS.items() if not cls.learns)
 
 
 def list_methods() -> dict[str, type[Method]]:

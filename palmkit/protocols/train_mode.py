@@ -22,13 +22,12 @@ STOCHASTIC = (
     "audio_dropout",  # of the audio projection
     "text_dropout",  # of the text projection
 )
-PARTS = STOCHASTIC
 STRIPES = 2  # of each kind, a clip
 FRAMES = 64  # a stripe in time is narrower than this; of PENGI's frames, every 320 samples
 BANDS = 8  # a stripe of bands is narrower than this
 
 
-def check_parts(names) -> tuple[str, ...]:
+def check_stochastic(names) -> tuple[str, ...]:
     """Names of what is random, in order: "all", or some of STOCHASTIC. Raises ValueError."""
     if isinstance(names, str):
         names = STOCHASTIC if names == "all" else [names]
@@ -114,7 +113,12 @@ class TrainModeAudio:
 
     def __init__(self, model, stochastic=STOCHASTIC, seed=0, autocast=False):
         check_model(model)
-        self.stochastic = check_parts(stochastic)
+        if autocast and model.dtype != torch.float32:
+            raise ValueError(
+                f"autocast does nothing for {model.name}, which computes in double precision: "
+                "leave it out, or load the model with precision float32 in its config"
+            )
+        self.stochastic = check_stochastic(stochastic)
         self.seed, self.autocast = seed, autocast
         self.model = with_bn_statistics(model)
         self.encoder = self.model.audio

@@ -114,9 +114,9 @@ def test_methods_and_duplicates():
 
 
 def test_random_parts_are_those_of_the_train_mode():
-    from palmkit.protocols.train_mode import PARTS
+    from palmkit.protocols.train_mode import STOCHASTIC
 
-    assert trials.STOCHASTIC == PARTS
+    assert trials.STOCHASTIC == STOCHASTIC
 
 
 # Flags, files and profiles.

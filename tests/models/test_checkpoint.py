@@ -474,8 +474,8 @@ def scrambled(real, imag):
 def test_kernels_that_are_no_fourier_transform(change, state, tmp_path):
     """Learned or broken kernels must not be replaced by an FFT in silence.
 
-    (-real, imag) is one, of the window -w; what
-    counts is that the power is the same."""
+    (-real, imag) is one, of the window -w; what counts is that the power is the same.
+    """
     real, imag = change(*kernels(state).values())
     path = save(
         tmp_path, {**state, STFT + "conv_real.weight": real, STFT + "conv_imag.weight": imag}

@@ -21,7 +21,7 @@ from palmkit.models.checkpoint import PENGI_CONFIG, PENGI_SIZES, build
 from palmkit.protocols import prompt_files as prompts
 from palmkit.protocols import train_mode
 from palmkit.protocols.train_mode import (
-    PARTS,
+    STOCHASTIC,
     TrainModeAudio,
     spec_augment,
     text_dropout,
@@ -234,7 +234,7 @@ def test_each_part_does_something_and_only_its_own(tiny_pengi, clips):
     """One part at a time: embeddings, and whether the statistics of bn0 change."""
     table = embed(tiny_pengi, clips, cache=None).features
     start = dict(tiny_pengi.audio.bn0.named_buffers())
-    for part in PARTS:
+    for part in STOCHASTIC:
         stream = embed_epochs(tiny_pengi, clips, stochastic=[part])
         changes = (
             not torch.equal(stream.features[0], table),
@@ -257,7 +257,7 @@ def test_a_part_draws_the_same_whatever_else_is_on(tiny_pengi, monkeypatch):
 
     monkeypatch.setattr(train_mode, "spec_augment", watch)
     log_mel = torch.randn(2, 965, 64)
-    for parts in (["specaugment"], PARTS):
+    for parts in (["specaugment"], STOCHASTIC):
         TrainModeAudio(tiny_pengi, parts, seed=1)(log_mel, 0, 0)
     assert torch.equal(*masks)
 
@@ -289,6 +289,13 @@ def test_fit_refuses_a_stream_that_does_not_fit(tiny_pengi):
         fit(method, stream, torch.arange(6) % 3, epochs=3, batches=[[0]])
     with pytest.raises(ValueError, match="do not fit"):
         evaluate(method, stream, torch.arange(6) % 3)
+
+
+def test_autocast_needs_single_precision(tiny_pengi):
+    """In double precision PyTorch would ignore it, and the row would say that it was on."""
+    assert TrainModeAudio(tiny_pengi, autocast=True).autocast
+    with pytest.raises(ValueError, match="autocast does nothing for mini.*precision float32"):
+        TrainModeAudio(load_pengi("mini", "cpu"), autocast=True)
 
 
 # Text.
