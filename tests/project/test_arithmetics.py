@@ -26,10 +26,14 @@ arithmetics = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(arithmetics)
 
 if os.environ.get("PALMKIT_ARITHMETICS") == "all":
-    CHECKED = [name for name in arithmetics.available() if name != arithmetics.REVERSED]
+    CHECKED = {
+        name: arithmetics.ARITHMETICS[name]
+        for name in arithmetics.available()
+        if name != arithmetics.REVERSED
+    }
     BOOKS = [*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(NOTEBOOKS.glob("appendix/*.ipynb"))]
 else:
-    CHECKED = ["all oldest"]
+    CHECKED = {"all oldest, 2 threads": arithmetics.OLDEST | {"OMP_NUM_THREADS": "2"}}
     BOOKS = [NOTEBOOKS / f"{name}.ipynb" for name in LIGHT]
 
 
@@ -50,9 +54,9 @@ def run_nbval(books, folder, variables) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CHECKED)
-def test_notebooks_come_out_under_another_arithmetic(name, tmp_path):
-    done = run_nbval(BOOKS, tmp_path, arithmetics.ARITHMETICS[name])
+@pytest.mark.parametrize("variables", CHECKED.values(), ids=list(CHECKED))
+def test_notebooks_come_out_under_another_arithmetic(variables, tmp_path):
+    done = run_nbval(BOOKS, tmp_path, variables)
     cells = sum(
         cell.cell_type == "code"
         for book in BOOKS
