@@ -1,9 +1,10 @@
 """The same trials under several arithmetics: what of a result is the processor's?
 
-`python benchmarks/arithmetics.py --to notebooks/data/arithmetics.csv` writes the file that notebook 7 reads and prints
-a summary. Every arithmetic is exact to rounding: other instructions, another number of threads, or the clips of each
-batch in reverse order. Each runs in a process of its own, with an embedding cache of its own. What is done is kept in
-`--folder`, so a run that was stopped goes on.
+`python benchmarks/arithmetics.py --to notebooks/data/arithmetics.csv` writes the file that
+notebook 7 reads and prints a summary. Every arithmetic is exact to rounding: other instructions,
+another number of threads, or the clips of each batch in reverse order. Each runs in a process of
+its own, with an embedding cache of its own. What is done is kept in `--folder`, so a run that was
+stopped goes on. `docs/arithmetic.md` describes the result.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ AVX2 = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
 REVERSED = "batches reversed"
-# Name: environment variables. An arithmetic with "avx2" in its name is for processors that have more than that.
+# Name: environment variables. Those with "avx2" are for processors that have more than that.
 ARITHMETICS = {
     "native": {},
     REVERSED: {},
@@ -72,7 +73,7 @@ def main() -> None:
             rows += run_arithmetic(name, precision, given)
     table = to_table(rows)
     if given.to:
-        write_table(table, given.to)
+        write_table(table, given.to, given.shots, given.epochs)
     print(summary_text(table))
 
 
@@ -140,7 +141,7 @@ def worker_environment(variables: dict) -> dict:
 
 
 def work(job: dict) -> None:
-    """Run one arithmetic's trials in this process and write the rows of each dataset to its file."""
+    """Run one arithmetic's trials in this process; write the rows of each dataset to its file."""
     settings = job["settings"]
     config = read_config(MINI)
     if settings["precision"] != config.get("precision", "float32"):
@@ -200,7 +201,7 @@ def run_dataset(model, name: str, settings: dict, cache) -> list[dict]:
 
 
 def index_batches(n: int, epochs: int, seed: int, reverse=False, batch_size=16):
-    """The published batches of `fit`; reverse: the clips of each batch in reverse order, whose mean loss is equal."""
+    """The batches of `fit`. reverse: each one's clips in reverse order; its mean loss is equal."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         for batch in torch.randperm(n, generator=generator).split(batch_size):
@@ -208,8 +209,10 @@ def index_batches(n: int, epochs: int, seed: int, reverse=False, batch_size=16):
 
 
 def to_table(rows: list[dict]) -> pd.DataFrame:
-    """Tidy rows. changed: test clips whose decision is another than under the first arithmetic of the same precision;
-    logit_difference: the largest difference of a logit from it."""
+    """Tidy rows, compared with the first arithmetic of the same precision.
+
+    changed: test clips whose decision is another. logit_difference: the largest one of a logit.
+    """
     table, lines = pd.DataFrame(rows), []
     for _, group in table.groupby(["precision", "dataset", "method", "seed"], sort=False):
         reference = torch.tensor(group["logits"].iloc[0], dtype=torch.float64)
@@ -224,19 +227,19 @@ def to_table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(lines)[[*order, "processor", "torch"]]
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, path: Path, shots: int, epochs: int) -> None:
     """The CSV, with twelve digits of the metrics, which show what double precision leaves."""
     text = table.to_csv(index=False, lineterminator="\n", float_format="%.12g")
-    head = "# mini-PENGI on the first fold. Written by: python benchmarks/arithmetics.py\n"
-    atomic_write(path, head + text)
+    head = f"# mini-PENGI, first fold, {shots} shots, {epochs} epochs, by benchmarks/arithmetics.py"
+    atomic_write(path, f"{head}\n{text}")
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Spreads by precision, method and metric.
+    """Spreads by precision, method and metric; a spread is maximum minus minimum over arithmetics.
 
-    trial: the largest spread (maximum minus minimum over arithmetics) of a trial; sd: over arithmetics, pooled over
-    trials; seed_sd: over seeds, pooled over datasets, under the first arithmetic; seeds: the largest spread of a
-    dataset's mean over seeds; datasets: the spread of the mean over seeds and datasets.
+    trial: the largest spread of a trial. sd: over arithmetics, pooled over trials. seed_sd: over
+    seeds, pooled over datasets, under the first arithmetic. seeds: the largest spread of a
+    dataset's mean over seeds. datasets: the spread of the mean over seeds and datasets.
     """
     keys = ["precision", "method"]
     long = table.melt(

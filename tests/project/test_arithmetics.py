@@ -1,16 +1,19 @@
-"""Committed digits are no processor's: notebooks under a second arithmetic, and benchmarks/arithmetics.py.
+"""Notebooks under a second arithmetic, and benchmarks/arithmetics.py.
 
-PALMKIT_ARITHMETICS=all (`make test-arithmetics`) runs all notebooks under every arithmetic that the processor has.
+PALMKIT_ARITHMETICS=all (`make test-arithmetics`) runs all notebooks under every arithmetic that the
+processor has.
 """
 
 import importlib.util
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -38,7 +41,7 @@ else:
 
 
 def run_nbval(books, folder, variables) -> subprocess.CompletedProcess:
-    """nbval on these notebooks with cache and runs in `folder`; only the generated datasets are shared."""
+    """nbval on these notebooks, cache and runs in `folder`; generated datasets are shared."""
     (folder / "cache").mkdir()
     (cache_root() / "mini-tasks").mkdir(parents=True, exist_ok=True)
     (folder / "cache" / "mini-tasks").symlink_to(cache_root() / "mini-tasks")
@@ -109,7 +112,7 @@ def test_a_worker_gets_one_arithmetic_and_no_other(monkeypatch):
 
 
 def made_rows(accuracies: dict) -> list[dict]:
-    """Rows of PALM on one dataset, {(arithmetic, seed): accuracy}; where it is not 0.5 a decision has changed."""
+    """Rows of PALM, {(arithmetic, seed): accuracy}; other than 0.5 is another decision."""
     constant = {"precision": "float32", "dataset": "A", "method": "palm", "n_test": 2, "f1": 0.0}
     return [
         {**constant, "arithmetic": arithmetic, "seed": seed, "accuracy": value, "loss": 1.0,
@@ -129,3 +132,35 @@ def test_summary_of_a_table_made_by_hand():
     assert np.isclose(line["datasets"], 0.1) and line["seed_sd"] == 0
     assert np.isclose(line["sd"], (0.02 / 2) ** 0.5)
     assert (arithmetics.summarise(table).xs("loss", level="metric")["trial"] == 0).all()
+
+
+@pytest.mark.slow
+def test_the_script_resumes_and_double_precision_agrees(tmp_path, capfd):
+    given = Namespace(
+        datasets=["VocalSounds"],
+        methods=["coop", "palm"],
+        seeds=[0],
+        shots=4,
+        epochs=3,
+        folder=tmp_path,
+    )
+    names = ["native", "all oldest"]
+    rows = [row for name in names for row in arithmetics.run_arithmetic(name, "float64", given)]
+    assert len(capfd.readouterr().out.splitlines()) == 2  # a line of each process
+    again = [row for name in names for row in arithmetics.run_arithmetic(name, "float64", given)]
+    assert again == rows and capfd.readouterr().out == ""
+    table = arithmetics.to_table(rows)
+    assert table["arithmetic"].value_counts().to_dict() == {"native": 2, "all oldest": 2}
+    assert (table["changed"] == 0).all() and table["logit_difference"].max() < 1e-6
+
+
+def test_the_committed_table_is_complete_and_names_no_machine():
+    table = pd.read_csv(NOTEBOOKS / "data" / "arithmetics.csv", comment="#")
+    assert set(table["precision"]) == {"float32", "float64"}
+    for _, part in table.groupby("precision"):
+        assert set(part["method"]) == {"zeroshot", "coop", "cocoop", "palm"}
+        trials = part.groupby(["dataset", "method", "seed"])["arithmetic"].agg(frozenset)
+        assert trials.nunique() == 1 and {"native", "all oldest"} <= trials.iloc[0]
+    assert set(" ".join(table["processor"].unique()).split()) <= {*arithmetics.CPU_FLAGS}
+    double = table[table["precision"] == "float64"]
+    assert (double["changed"] == 0).all() and double["logit_difference"].max() < 1e-6
