@@ -95,7 +95,9 @@ def embed(
         waveform = audio.decode(data, paths[number], model.sample_rate)
         rng = random.Random(f"{crop_seed}:{sha}")
         waveform, offset = audio.crop_clip(waveform, samples, crop, rng, paths[number])
-        return Clip(number, transform(waveform, sha) if transform else waveform, offset, sha)
+        if transform is not None:
+            waveform = transform(waveform, sha)
+        return Clip(number, waveform, offset, sha)
 
     workers = workers or min(8, os.cpu_count() or 1)
     with (
