@@ -154,7 +154,7 @@ class Choices:
         return {name: self.values[name] for name in (*AXES, *SETTINGS)}
 
     def parameters(self) -> dict:
-        """What notebooks and reports are told."""
+        """The parameters of notebooks and of the report."""
         return {name: self.values[name] for name in CHOICES}
 
     def replace(self, **values) -> Choices:

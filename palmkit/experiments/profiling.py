@@ -236,7 +236,7 @@ def settings(classes: int) -> list[dict]:
             if setting["classes"] <= classes and setting not in one_by_one[:n]]  # fmt: skip
 
 
-def measure(model, class_names, repeats=5, longest=300.0, told=print) -> pd.DataFrame:
+def measure(model, class_names, repeats=5, longest=300.0, on_progress=print) -> pd.DataFrame:
     """Seconds and memory of the four methods on random embeddings, one line a method, quantity and
     setting.
 
@@ -245,24 +245,25 @@ def measure(model, class_names, repeats=5, longest=300.0, told=print) -> pd.Data
     the gradient that the published code computes and nobody uses). seconds: the median of `repeats`
     after one run that is not timed; fastest, slowest; mib: peak memory above what was held
     (`Stopwatch`). A fit that would take more than `longest` seconds is 50 times its epoch, and
-    `computed` says so. operations: `operations`. told: called with each setting before it is
+    `computed` says so. operations: `operations`. on_progress: called with each setting before it is
     measured.
     """
     stopwatch, lines = Stopwatch(model.device, repeats), []
     cores = torch.get_num_threads()
     for threads in dict.fromkeys([cores, 1]):
         for setting in settings(len(class_names)) if threads == cores else [BASE]:
-            told(f"{setting}, {threads} threads")
+            on_progress(f"{setting}, {threads} threads")
             with torch_threads(threads):
                 measured = _steps(model, class_names, setting, stopwatch)
                 lines += [line | setting | {"threads": threads} for line in measured]
-    told("epochs and fits")
+    on_progress("epochs and fits")
     lines += [
         line | BASE | {"threads": cores} for line in _fits(model, class_names, stopwatch, longest)
     ]
-    told("clips")
+    on_progress("clips")
     lines += [
-        line | {"batch": BASE["batch"], "threads": cores} for line in _listening(model, stopwatch)
+        line | {"batch": BASE["batch"], "threads": cores}
+        for line in _clip_encoding(model, stopwatch)
     ]
     table = pd.DataFrame(lines).assign(
         repeats=repeats, device=str(model.device), model=model.note or "PENGI"
@@ -322,7 +323,7 @@ def _fits(model, class_names, stopwatch, longest):
         yield {"method": key, "what": "fit", "computed": computed, **whole}
 
 
-def _listening(model, stopwatch):
+def _clip_encoding(model, stopwatch):
     samples = round(model.sample_rate * model.clip_seconds)
     waveforms = (0.1 * torch.randn(BASE["batch"], samples)).to(model.device)
     count = BASE["batch"] * audio_operations(model.audio)

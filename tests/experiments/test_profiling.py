@@ -133,7 +133,7 @@ def test_measure(mini, monkeypatch):
     monkeypatch.setattr(efficiency, "BASE", {"batch": 2, "classes": 3, "context": 16})
     before = {name: tensor.clone() for name, tensor in mini.audio.state_dict().items()}
     digest, said = mini.digest(), []
-    table = efficiency.measure(mini, NAMES, repeats=1, longest=0.5, told=said.append)
+    table = efficiency.measure(mini, NAMES, repeats=1, longest=0.5, on_progress=said.append)
     assert mini.digest() == digest and not mini.audio.training  # nothing was left behind
     assert all(
         torch.equal(before[name], tensor) for name, tensor in mini.audio.state_dict().items()
