@@ -18,18 +18,26 @@ from pathlib import Path
 FOLDS, CLASSES, SHOTS, EPOCHS = 5, 50, 16, 50
 METHODS = ("zeroshot", "coop", "cocoop", "palm")
 DATASETS = 10
-STEPS = {
-    "load": "from palmkit.results.tables import load_rows; load_rows({run!r})",
-    "table": "from palmkit.cli import main; main(['table', {run!r}])",
-    "report": "from palmkit.results.report import write_report; write_report({run!r})",
+STEPS = {  # what to import, and what to time
+    "load": ("from palmkit.results.tables import load_rows", "load_rows({run!r})"),
+    "table": (
+        "from palmkit.cli import main; import palmkit.results.tables",
+        "main(['table', {run!r}])",
+    ),
+    "report": ("from palmkit.results.report import write_report", "write_report({run!r})"),
 }
 MEASURE = """
 import resource, time
-start = time.perf_counter()
+clocks = time.perf_counter, time.process_time
+begin = [clock() for clock in clocks]
+{imports}
+middle = [clock() for clock in clocks]
 {code}
-seconds = time.perf_counter() - start
+end = [clock() for clock in clocks]
+wall, cpu = (after - before for before, after in zip(middle, end))
+imports = middle[1] - begin[1]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(f"MEASURED {{seconds:.1f}} s, {{peak:.2f}} GiB")
+print(f"MEASURED {{wall:.1f}} s ({{cpu:.1f}} s of CPU; imports {{imports:.1f}}), {{peak:.2f}} GiB")
 """
 
 
@@ -80,8 +88,8 @@ def write_rows(run: Path, count: int) -> int:
 
 
 def measure(run: Path) -> None:
-    for step, code in STEPS.items():
-        source = MEASURE.format(code=code.format(run=str(run)))
+    for step, (imports, code) in STEPS.items():
+        source = MEASURE.format(imports=imports, code=code.format(run=str(run)))
         done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
         found = [line for line in done.stdout.splitlines() if line.startswith("MEASURED")]
         print(f"{step}: {found[0].removeprefix('MEASURED ') if found else done.stderr}")
