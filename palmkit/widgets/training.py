@@ -86,18 +86,22 @@ class FewShotBench(Panel):
         chosen = self.chosen()
         epochs = chosen["epochs"]
         every = -(-epochs // DRAWINGS)
+        drawn = 0  # epochs in the latest drawing
 
         def on_epoch(run):
+            nonlocal drawn
             epoch = len(run.losses)
             on_progress(epoch, epochs, f"accuracy {run.accuracies[-1]:.3f}, epoch")
             self.now = run
             if epoch % every == 0:
                 self.show()
+                drawn = epoch
 
         try:
             session.train(task, **chosen, on_progress=on_progress, on_epoch=on_epoch, track=True)
         finally:
-            if self.task is task:  # it may have been stopped, but not by another dataset
+            # It may have been stopped, but not by another dataset.
+            if self.task is task and not (drawn and drawn == len(self.now.losses)):
                 self.show()
 
     def keep_run(self):

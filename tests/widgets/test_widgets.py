@@ -612,8 +612,8 @@ def test_answers_take_less_than_a_third_of_a_second(name, mini):
     """From a change of a control until all that is shown has been set, on a default dataset.
 
     It is processor time of this process: a wall clock also measures other programs. Nine of ten
-    changes must meet the limit. Train is two epochs and three drawings, the first of which comes
-    after a third of the time, so five of ten are enough.
+    changes must meet the limit. Train is two epochs and two drawings, the first of which comes
+    after half of the time, so five of ten are enough.
     """
     bench = getattr(widgets, name)(model=mini)
     bench.wait(120)
