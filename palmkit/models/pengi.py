@@ -34,6 +34,8 @@ MINI = Path(__file__).parents[1] / "mini" / "mini.safetensors"  # its model card
 LOGIT_SCALE = 100.0  # fixed in the published code; PENGI's own temperature is not used
 PROMPT = "The is a recording of  {}."  # sic: the published zero-shot numbers belong to this wording
 
+FEATURE_STEPS = 2.0**20  # of a float64 model's features between 0 and 1
+
 
 class Pengi:
     """The two frozen encoders, `.audio` and `.text`, as an AudioTextModel with PromptableText."""
@@ -77,8 +79,8 @@ class Pengi:
             raise ValueError(f"encode_audio takes waveforms [n, samples], not of shape {shape}")
         with torch.inference_mode():
             embedding = self.batched(self.audio.eval(), waveforms.to(self.device, self.dtype))
-            embedding = F.normalize(embedding, dim=-1).float()
-        return embedding.clone()  # outside of inference mode: autograd accepts it as an input
+            features = round_features(F.normalize(embedding, dim=-1))
+        return features.clone()  # outside of inference mode: autograd accepts it as an input
 
     def batched(self, module, x) -> torch.Tensor:
         """module(x) for x [n, ...] on the device.
@@ -164,6 +166,17 @@ def load_mini(device="auto") -> Pengi:
 def load_original(device="auto") -> Pengi:
     """PENGI from `base.pth`, where `fetch("pengi")` puts it."""
     return load_pengi("pengi", device)
+
+
+def round_features(embedding) -> torch.Tensor:
+    """Unit embeddings [..., dim] as float32 features.
+
+    Double precision goes to multiples of 2^-20 first. Processors differ in its last bits, and
+    where a float32 ends is so close that a few values in a million would fall to another side.
+    """
+    if embedding.dtype == torch.float64:
+        embedding = (embedding * FEATURE_STEPS).round() / FEATURE_STEPS
+    return embedding.float()
 
 
 def load_pengi(checkpoint, device="auto", config=None) -> Pengi:

@@ -12,7 +12,7 @@ from timm.layers import DropPath
 
 from palmkit import audio
 from palmkit.models.checkpoint import PENGI_CONFIG
-from palmkit.models.pengi import Pengi
+from palmkit.models.pengi import Pengi, round_features
 
 STOCHASTIC = (
     "crops",  # longer clips are cropped again in every epoch, and at test by each seed
@@ -165,4 +165,4 @@ class TrainModeAudio:
                 embedding = self.model.batched(self.encoder.projection, pooled)
         # Half precision is normalised in float32, double precision in double.
         embedding = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
-        return F.normalize(embedding, dim=-1).float()
+        return round_features(F.normalize(embedding, dim=-1))
