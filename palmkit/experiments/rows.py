@@ -70,8 +70,13 @@ def write_row(path: Path, row: dict, tensors: dict[str, torch.Tensor]) -> None:
     """Write a row and its tensors. The row comes last: one that is there is complete."""
     data = save(tensors)
     atomic_write(path.with_suffix(".safetensors"), data)
-    row = {**row, "tensors": audio.digest(data)}
+    update_row(path, {**row, "tensors": audio.digest(data)})
+
+
+def update_row(path: Path, row: dict) -> dict:
+    """Write a finished trial's row again and leave its tensors as they are; the row."""
     atomic_write(path, json.dumps(_encode(row), indent=1, allow_nan=False))
+    return row
 
 
 def parse_row(text: str | bytes) -> dict:

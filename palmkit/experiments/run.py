@@ -26,6 +26,7 @@ from palmkit.experiments.rows import (
     read_finished,
     row_path,
     trial_key,
+    update_row,
     write_row,
 )
 from palmkit.experiments.timing import Clock, duration
@@ -44,6 +45,7 @@ from palmkit.plugins import plugin_digest
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
 from palmkit.protocols.train_mode import text_dropout, with_bn_statistics
 from palmkit.storage import progress_bar
+from palmkit.tables import SPLITS
 from palmkit.training import TrainingDiverged, fit, predict, score
 
 log = logging.getLogger(__name__)
@@ -99,7 +101,7 @@ def run_trials(trials: list[Trial], model, run, cache="default") -> list[dict]:
     one progress bar. What is to be done, and how long it takes here, is logged.
     """
     jobs = prepare(trials, model, run)
-    rows = {job.path: read_finished(job.path, job.key) for job in jobs}
+    rows = {job.path: _read_finished(job) for job in jobs}
     missing = {job.path: job for job in jobs if rows[job.path] is None}
     if old := count_old_rows(run, set(rows)):
         log.info("%d rows of another version of palmkit are left alone", old)
@@ -150,13 +152,30 @@ def prepare(trials: list[Trial], model, run) -> list[Job]:
     return jobs
 
 
+def _read_finished(job: Job) -> dict | None:
+    """The row of a finished trial, marked as of the present version of its dataset.
+
+    Its own fold is unchanged, or it would have another key. Other folds may have changed.
+    """
+    row = read_finished(job.path, job.key)
+    version = job.digests["dataset_digest"]
+    if row is None or row.get("dataset_digest") == version:
+        return row
+    return update_row(job.path, row | {"dataset_digest": version})
+
+
 def _digest_clips(folds: list[Dataset]) -> str:
-    """sha256 of the clips of all folds, with their classes and contents: the dataset's version."""
+    """sha256 of every clip's fold, split, path, class and content: the dataset's version.
+
+    The order of a table's rows does not count.
+    """
     clips = set()
     for dataset in folds:
-        for frame in (dataset.train, dataset.test):
+        for split in SPLITS:
+            frame = getattr(dataset, split)
             for path, name in zip(frame["path"], frame["class_name"], strict=True):
-                clips.add((dataset.relative(path), name, file_digest(path)))
+                place = (str(dataset.fold), split, dataset.relative(path))
+                clips.add((*place, name, file_digest(path)))
     return digest(json.dumps(sorted(clips)).encode())
 
 

@@ -22,6 +22,7 @@ from palmkit.experiments import run as running
 from palmkit.published import published_rows
 from palmkit.results import comparison
 from palmkit.results import tables as results
+from palmkit.results.versions import versioned_datasets
 
 GRID = dict(seeds=[0, 1], shots=2, epochs=2)
 
@@ -498,6 +499,53 @@ def test_a_clip_replaced_by_another_of_equal_size_is_another_dataset(dataset, ru
     assert clip.stat().st_size == size
     two = run_palm(dataset, tiny_pengi, run)
     assert one["dataset_digest"] != two["dataset_digest"] and one["key"] != two["key"]
+
+
+def swap_folds(dataset):
+    """The same clips in folds drawn otherwise: two clips of a class change places."""
+    for table in (dataset / "csv_files").glob("*.csv"):
+        text = table.read_text()
+        swapped = text.replace("bell0.wav", "other").replace("bell1.wav", "bell0.wav")
+        table.write_text(swapped.replace("other", "bell1.wav"))
+
+
+def test_folds_drawn_anew_from_the_same_clips_are_another_dataset(dataset, run, tiny_pengi):
+    grid = trials.make_grid(["zeroshot"], [dataset])
+    running.run_trials(grid[:1], tiny_pengi, run)
+    swap_folds(dataset)
+    running.run_trials(grid[1:], tiny_pengi, run)
+    found = results.load_rows(run)
+    assert sorted(found["fold"]) == [1, 2]
+    assert versioned_datasets(found) == [dataset.name]
+
+
+def test_the_order_of_a_table_is_no_version(dataset, run, tiny_pengi):
+    grid = trials.make_grid(["zeroshot"], [dataset])
+    running.run_trials(grid[:1], tiny_pengi, run)
+    table = dataset / "csv_files" / "test_1.csv"
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head, *reversed(lines)]) + "\n")
+    running.run_trials(grid[1:], tiny_pengi, run)
+    assert versioned_datasets(results.load_rows(run)) == []
+
+
+def test_a_row_whose_fold_is_unchanged_goes_on_with_the_dataset(dataset, run, tiny_pengi):
+    """A fold is added. The rows of the others are kept, and are of its present version."""
+    grid = trials.make_grid(["palm"], [dataset], folds=[1], seeds=[0], shots=2, epochs=1)
+    (old,) = running.run_trials(grid, tiny_pengi, run)
+    for split in ("train", "test"):
+        table = dataset / "csv_files" / f"{split}_2.csv"
+        (dataset / "csv_files" / f"{split}_3.csv").write_text(table.read_text())
+    (kept,) = running.run_trials(grid, tiny_pengi, run)
+    assert kept["dataset_digest"] != old["dataset_digest"]
+    assert kept == old | {"dataset_digest": kept["dataset_digest"]}
+    assert running.run_trials(grid, tiny_pengi, run) == [kept]
+    running.run_trials(
+        trials.make_grid(["palm"], [dataset], folds=[3], seeds=[0], shots=2, epochs=1),
+        tiny_pengi,
+        run,
+    )
+    assert versioned_datasets(results.load_rows(run)) == []
 
 
 def test_a_row_says_where_it_comes_from(dataset, run, tiny_pengi, compact, monkeypatch):
