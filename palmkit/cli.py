@@ -28,7 +28,7 @@ from palmkit.experiments.config import (
     read_config,
     write_config,
 )
-from palmkit.experiments.trials import unknown_name
+from palmkit.names import unknown_name
 from palmkit.storage import notebooks_folder, run_folder
 
 log = logging.getLogger("palmkit")
@@ -282,6 +282,7 @@ def _run_log(name: str):
 
 def _read_choices(arguments) -> Choices:
     """What is to be run: flags, then the config file, then the profile. All values are checked."""
+    from palmkit.experiments.trials import check_method_name, expand_methods
     from palmkit.plugins import load_plugins
 
     said = {
@@ -292,6 +293,9 @@ def _read_choices(arguments) -> Choices:
     said = {name: parse_flag(name, value) for name, value in said.items()}
     choices = choose(said, read_config(arguments.config) if arguments.config else None)
     load_plugins(choices.values["imports"])
+    # Before anything heavy is loaded: a mistyped name is refused at once.
+    for name in expand_methods(choices.values["methods"]):
+        check_method_name(name)
     return choices.replace(datasets=expand_datasets(choices.values["datasets"]))
 
 
@@ -302,7 +306,6 @@ def _check_choices(choices: Choices) -> None:
     grid = choices.grid()
     datasets = grid.pop("datasets")
     grid.pop("folds")
-    check_trials(**grid)
     also = ()
     if choices.values["profile"] == "paper":
         from palmkit.published import paper_datasets
@@ -310,6 +313,7 @@ def _check_choices(choices: Choices) -> None:
         also = paper_datasets()
     check_datasets(datasets, also)
     check_run_folder(choices.name)
+    check_trials(**grid)  # loads PyTorch
 
 
 def _run(arguments) -> None:

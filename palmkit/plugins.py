@@ -96,6 +96,11 @@ def _describe(error: Exception, file: Path) -> str:
     return f"{type(error).__name__}: {' '.join(reason.split())}{where}"
 
 
+def has_plugins(group: str) -> bool:
+    """Whether there are listed files, or entry points of this group. Imports none of them."""
+    return bool(listed_files()) or bool(entry_points(group=group))
+
+
 def load_entry_points(group: str) -> dict[str, object]:
     """{name: object} of an entry-point group; a broken entry point gives a warning."""
     found = {}

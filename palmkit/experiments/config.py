@@ -23,8 +23,8 @@ from palmkit.experiments.trials import (
     Setting,
     check_settings,
     expand_methods,
-    unknown_name,
 )
+from palmkit.names import unknown_name
 from palmkit.storage import atomic_write, run_folder
 
 # What a command takes where nothing else is said. Names of datasets: see `expand_datasets`.

@@ -20,19 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from palmkit.names import unknown_name
+from palmkit.plugins import has_plugins
+from palmkit_synthetic import TASK_NAMES
+
 PROTOCOLS = ("frozen", "released")  # the paper's text, and what its published code does
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
+# The keys of palmkit.methods.METHODS, which loads PyTorch.
+METHOD_NAMES = (*PAPER_METHODS, "palm-dagger")
 CROPS = ("random", "start", "center")
 # What is random in the released protocol, as in palmkit.protocols.train_mode.
 STOCHASTIC = ("crops", "bn0", "specaugment", "drop_path", "audio_dropout", "text_dropout")
-
-
-def unknown_name(kind: str, name, known) -> str:
-    """The message about a name that is not among the known ones, with the closest of them."""
-    known = [str(one) for one in known]
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"there is no {kind} {name!r}; there are {', '.join(known)}{hint}"
 
 
 # Checks of values. Each gets the field's name and a value, and returns the value in its one form.
@@ -364,9 +362,21 @@ UNTRAINED = {"shots": 0, "epochs": 0, "autocast": False}  # of a method that lea
 
 def find_method(name: str) -> type:
     """The class of a method, of the kit or from outside. Raises ValueError for another name."""
+    check_method_name(name)
     from palmkit.methods import get_method  # loads PyTorch
 
     return get_method(name)
+
+
+def check_method_name(name: str) -> None:
+    """Raise ValueError for a name of no method. Loads nothing, if no method is from outside."""
+    if name in METHOD_NAMES:
+        return
+    if not has_plugins("palmkit.methods"):
+        raise ValueError(unknown_name("method", name, METHOD_NAMES))
+    from palmkit.methods import get_method  # loads PyTorch
+
+    get_method(name)
 
 
 def check_settings(settings: dict) -> None:
@@ -440,7 +450,7 @@ def check_datasets(datasets, also=()) -> None:
     Generates nothing.
     """
     from palmkit.storage import data_root
-    from palmkit.tables import DatasetError
+    from palmkit.tables import DatasetError  # loads pandas
 
     unknown = [
         name
@@ -449,19 +459,17 @@ def check_datasets(datasets, also=()) -> None:
     ]
     if not set(unknown) - set(also):
         return
-    from palmkit_synthetic.tasks import TASKS  # loads SciPy
-
     for name in unknown:
-        if name in TASKS or name in also:
+        if name in TASK_NAMES or name in also:
             continue
         folder = data_root()
         there = [one.name for one in folder.glob("[!.]*")] if folder.is_dir() else []
-        close = difflib.get_close_matches(name, [*TASKS, *there, *also], n=1)
+        close = difflib.get_close_matches(name, [*TASK_NAMES, *there, *also], n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise DatasetError(
             f"there is no dataset folder {name}, nor {folder / name} (PALMKIT_DATA names the "
-            f"folder of datasets); generated ones are {', '.join(TASKS)}, and `palmkit fetch NAME` "
-            f"fetches published ones{hint}"
+            f"folder of datasets); generated ones are {', '.join(TASK_NAMES)}, and "
+            f"`palmkit fetch NAME` fetches published ones{hint}"
         )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 from palmkit.methods.base import Method
 from palmkit.methods.coop import CoCoOp, CoOp
 from palmkit.methods.palm import PALM, PALMDagger
 from palmkit.methods.zero_shot import ZeroShot
+from palmkit.names import unknown_name
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
 
 __all__ = [
@@ -58,9 +57,7 @@ def get_method(name: str) -> type[Method]:
     methods = list_methods()
     if name in methods:
         return methods[name]
-    close = difflib.get_close_matches(str(name), methods, 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"there is no method {name!r}{hint}; there are {', '.join(methods)}")
+    raise ValueError(unknown_name("method", name, methods))
 
 
 def _is_method(cls, module: str) -> bool:

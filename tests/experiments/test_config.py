@@ -298,18 +298,66 @@ def test_an_interrupt_is_130(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["--version"], ["run", "--help"], ["run", "--epcohs", "3"], ["run", "--epochs", "-1"]]
-)  # fmt: skip
+    "command",
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["run", "--epcohs", "3"],
+        ["run", "--epochs", "-1"],
+        ["run", "--method", "palm", "plam"],
+        ["run", "--method", "palm-daggr", "--profile", "paper"],
+    ],
+)
 def test_nothing_heavy_is_loaded_to_answer(command):
+    assert loaded_modules(command) == set()
+
+
+def test_a_mistyped_dataset_loads_no_model(tmp_path):
+    """pandas is behind the error's class."""
+    assert loaded_modules(["run", "--dataset", "VocalSuonds"]) <= {"pandas"}
+    config = tmp_path / "grid.toml"
+    config.write_text('dataset = ["VocalSuonds"]\n')
+    assert loaded_modules(["run", "--config", str(config)]) <= {"pandas"}
+
+
+def test_a_mistyped_method_of_a_config_file_loads_nothing(tmp_path):
+    config = tmp_path / "grid.toml"
+    config.write_text('method = ["plam"]\n')
+    assert loaded_modules(["run", "--config", str(config)]) == set()
+
+
+def loaded_modules(command: list[str]) -> set[str]:
+    """What of the heavy modules a refused command loads, in a process of its own."""
     code = (
         "import sys; from palmkit.cli import main\n"
-        f"try: main({command})\n"
+        f"try: assert main({command}) == 1\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'pandas', 'sklearn', 'timm', 'scipy', 'matplotlib'}\n"
-        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+        "print(*heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_light_lists_of_names_are_the_real_ones():
+    from palmkit.experiments.trials import METHOD_NAMES
+    from palmkit.methods import METHODS
+    from palmkit_synthetic import TASK_NAMES
+    from palmkit_synthetic.tasks import TASKS
+
+    assert tuple(METHODS) == METHOD_NAMES
+    assert tuple(TASKS) == TASK_NAMES
+
+
+def test_a_mistyped_method_is_refused_in_the_words_of_get_method(capsys):
+    from palmkit.methods import get_method
+
+    with pytest.raises(ValueError) as stop:
+        get_method("plam")
+    assert main(["run", "--method", "plam"]) == 1
+    assert capsys.readouterr().err == f"palmkit: {stop.value}\n"
 
 
 def test_import_is_the_name_of_own(monkeypatch, capsys):

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("palmkit", "palmkit_synthetic")
 # From the bottom up; a module imports from floors below its own, or from its own folder.
 FLOORS = (
-    ("palmkit.storage", "palmkit.extras"),
+    ("palmkit.storage", "palmkit.extras", "palmkit.names"),
     ("palmkit.tables", "palmkit.checksums", "palmkit.audio", "palmkit.plugins"),
     ("palmkit.corruptions", "palmkit.data", "palmkit_synthetic"),
     ("palmkit.models",),
@@ -30,7 +30,7 @@ FLOORS = (
 KIT = {
     *("palmkit.storage", "palmkit.audio", "palmkit.tables", "palmkit.data", "palmkit.embeddings"),
     *("palmkit.models", "palmkit.methods", "palmkit.training", "palmkit.plugins"),
-    *("palmkit.checksums", "palmkit.extras"),
+    *("palmkit.checksums", "palmkit.extras", "palmkit.names"),
 }
 
 
