@@ -30,39 +30,50 @@ from palmkit.training import fit
 
 MIB = 2**20
 SHOTS = 16
+EPOCHS = 50
 METHOD_KEYS = ("zeroshot", "coop", "cocoop", "palm")
+LEARNED_KEYS = METHOD_KEYS[1:]
+SHORT = 0.05  # seconds; what takes less is timed over several calls
+SAMPLING = 0.001  # seconds between two looks at the resident memory
 BASE = {"batch": 16, "classes": 10, "context": CONTEXT_LENGTH}  # one of them varies at a time
 VARIED = {"batch": (1, 4, 16, 64), "classes": (4, 10, 25, 50), "context": (4, 8, 16, 32)}
 
 
 def text_operations(text, sequences, tokens, prefix=0) -> tuple[int, int]:
-    """Multiply-adds of `prefix` shared tokens and, after them, `sequences` of `tokens` each:
-    (forward, backward).
+    """Multiply-adds of `sequences` of `tokens` each after `prefix` shared tokens: (forward,
+    backward).
 
     The weights are frozen, so a linear layer's backward pass is one product, for its input, and
-    attention's are two; and since only the prefix is learned, the first layer needs none for what
+    attention's are two. Only the prefix is learned, so the first layer needs no gradient for what
     stands after it.
     """
-    w, hidden, layers = text.width, text.layers[0].fc1.out_features, len(text.layers) - 1
-    n, attended = sequences * tokens, sequences * tokens * (tokens + prefix) + prefix**2
+    w = text.width
+    hidden = text.layers[0].fc1.out_features
+    layers = len(text.layers) - 1
+    n = sequences * tokens
+    attended = n * (tokens + prefix) + prefix**2
     linear = (4 * w * w + 2 * w * hidden) * (n + prefix)
     # Of the last layer: keys and values of all, and the rest of one position a sequence.
     last = 2 * w * w * (n + prefix) + sequences * (2 * w * w + 2 * w * hidden)
-    looked = 2 * w * sequences * (tokens + prefix)
-    forward = layers * (linear + 2 * w * attended) + last + looked + sequences * _head(text)
+    last_attention = 2 * w * sequences * (tokens + prefix)
+    forward = layers * (linear + 2 * w * attended) + last + last_attention
+    forward += sequences * _head(text)
     constant = 3 * w * w * n + w * (n * prefix + 3 * n * tokens)
-    return forward, forward + layers * 2 * w * attended + looked - constant
+    backward = forward + layers * 2 * w * attended + last_attention - constant
+    return forward, backward
 
 
 def padded_operations(text, sequences) -> tuple[int, int]:
     """The same with 40 tokens a sequence through all of every layer, and a gradient for all of
     them.
     """
-    w, hidden, tokens = text.width, text.layers[0].fc1.out_features, text.max_tokens
-    attention = len(text.layers) * 2 * w * sequences * tokens**2
-    linear = len(text.layers) * (
-        4 * w * w + 2 * w * hidden
-    ) * sequences * tokens + sequences * _head(text)
+    w = text.width
+    hidden = text.layers[0].fc1.out_features
+    layers = len(text.layers)
+    tokens = text.max_tokens
+    attention = layers * 2 * w * sequences * tokens**2
+    linear = layers * (4 * w * w + 2 * w * hidden) * sequences * tokens
+    linear += sequences * _head(text)
     return linear + attention, linear + 2 * attention
 
 
@@ -81,26 +92,11 @@ def operations(method, batch=1, padded=False) -> dict[str, int]:
     padded: as in the published code, where in each step each prompt goes through the text encoder
     with all of its 40 tokens, for PALM too, and COCOOP's for every clip.
     """
-    classes, text = len(method.class_names), method.model.text
     trainable = sum(parameter.numel() for parameter in method.parameters())
-    forward = backward = again = 0
-    if isinstance(method, CoOp):
-        shape = classes, method.names.shape[1], 1 + len(method.context)
-        forward, backward = (
-            padded_operations(text, classes) if padded else text_operations(text, *shape)
-        )
-    elif padded and trainable:  # encoded anew, though nothing in front of it is learned
-        forward = padded_operations(text, classes)[0]
+    forward, backward = _prompt_operations(method, padded and trainable > 0)
     if isinstance(method, CoCoOp):
-        first, second = (
-            layer.weight.numel() for layer in (method.meta_net.linear1, method.meta_net.linear2)
-        )
-        if not padded and batch > max(1, method.max_tokens // (shape[0] * shape[1] + shape[2])):
-            again = forward  # more than one chunk: each is computed anew in the backward pass, to bound memory
-        forward, backward = (
-            batch * (n + first + second) for n in (forward, backward + again + second)
-        )
-    logits = batch * classes * method.model.dim
+        forward, backward = _conditional_operations(method, batch, padded, forward, backward)
+    logits = batch * len(method.class_names) * method.model.dim
     return {
         "forward": forward + logits,
         "backward": (backward + logits) * (trainable > 0),
@@ -108,132 +104,193 @@ def operations(method, batch=1, padded=False) -> dict[str, int]:
     }
 
 
-def audio_operations(encoder) -> int:
-    """Multiply-adds of the audio encoder for one clip of 7 s: mel bands, Swin's linear layers and
-    windows, projection.
+def _prompt_operations(method, padded: bool) -> tuple[int, int]:
+    """Multiply-adds of encoding the prompts of all classes once: (forward, backward)."""
+    text = method.model.text
+    classes = len(method.class_names)
+    if not isinstance(method, CoOp):
+        # The published code encodes them anew in each step, though nothing in them is learned.
+        return (padded_operations(text, classes)[0], 0) if padded else (0, 0)
+    if padded:
+        return padded_operations(text, classes)
+    return text_operations(text, classes, *_prompt_tokens(method))
 
-    The Fourier transform and what is done value by value are left out: together less than a
-    hundredth.
+
+def _prompt_tokens(method: CoOp) -> tuple[int, int]:
+    """Tokens of a class's own part of its prompt, and of the prefix that all classes share."""
+    return method.names.shape[1], 1 + len(method.context)
+
+
+def _conditional_operations(method: CoCoOp, batch, padded, forward, backward) -> tuple[int, int]:
+    """The same for a batch of clips with a prompt each: the meta-net and the encodings."""
+    first = method.meta_net.linear1.weight.numel()
+    second = method.meta_net.linear2.weight.numel()
+    tokens, prefix = _prompt_tokens(method)
+    clips_per_chunk = max(1, method.max_tokens // (len(method.class_names) * tokens + prefix))
+    if not padded and batch > clips_per_chunk:
+        # To bound memory, each of several chunks is computed anew in the backward pass.
+        backward += forward
+    return batch * (forward + first + second), batch * (backward + first + 2 * second)
+
+
+def audio_operations(encoder) -> int:
+    """Multiply-adds of the audio encoder for one clip of 7 s.
+
+    They are those of the mel bands, Swin's linear layers and windows, and the projection. The
+    Fourier transform and what is done value by value are left out: together less than a hundredth.
     """
     samples = round(Pengi.sample_rate * Pengi.clip_seconds)
-    trunk, frames = encoder.trunk, samples // encoder.hop_size + 1
-    patch = trunk.patch_embed.proj.weight
+    frames = samples // encoder.hop_size + 1
+    patch = encoder.trunk.patch_embed.proj.weight
     tokens = (encoder.spec_size // patch.shape[-1]) ** 2
     count = frames * encoder.mel.numel() + tokens * patch.numel()
-    for stage in trunk.layers:
-        width = stage.blocks[0].norm1.normalized_shape[0]
-        if stage is not trunk.layers[0]:  # patch merging: four neighbours become one
+    for n, stage in enumerate(encoder.trunk.layers):
+        if n > 0:  # patch merging: four neighbours become one
             tokens //= 4
             count += tokens * stage.downsample.reduction.weight.numel()
-        window = min(stage.blocks[0].window_area, tokens)
-        for block in stage.blocks:
-            linear = sum(
-                layer.weight.numel()
-                for layer in block.modules()
-                if isinstance(layer, torch.nn.Linear)
-            )
-            count += tokens * (linear + 2 * window * width)
+        count += sum(_block_operations(block, tokens) for block in stage.blocks)
     return count + _projection(encoder.projection)
+
+
+def _block_operations(block, tokens: int) -> int:
+    """Multiply-adds of a block of Swin: its linear layers, and attention within its windows."""
+    layers = [layer for layer in block.modules() if isinstance(layer, torch.nn.Linear)]
+    linear = sum(layer.weight.numel() for layer in layers)
+    width = block.norm1.normalized_shape[0]
+    window = min(block.window_area, tokens)
+    return tokens * (linear + 2 * window * width)
 
 
 class Stopwatch:
     """Measures contenders in turns, so that a slow minute of the machine meets all of them."""
 
     def __init__(self, device: torch.device, repeats: int):
-        self.device, self.repeats = device, repeats
+        self.device = device
+        self.repeats = repeats
 
     def __call__(self, **contenders: Callable) -> dict:
         """Per contender: median, fastest and slowest seconds, and peak MiB of its first, untimed
         run.
         """
         memory = {name: self.peak_memory(run) for name, run in contenders.items()}
-        calls, times = dict.fromkeys(contenders, 1), {name: [] for name in contenders}
+        calls = dict.fromkeys(contenders, 1)
+        times = {name: [] for name in contenders}
         for name, run in contenders.items():
-            if (seconds := self.seconds(run, 1)) < 0.05:
-                calls[name] = int(0.05 / seconds) + 1
+            seconds = self.seconds(run, 1)
+            if seconds < SHORT:
+                calls[name] = int(SHORT / seconds) + 1
             else:  # as good a measurement as the others
                 times[name].append(seconds)
         while min(map(len, times.values())) < self.repeats:
             for name, run in contenders.items():
                 times[name].append(self.seconds(run, calls[name]))
-        return {
-            name: dict(
-                seconds=statistics.median(t), fastest=min(t), slowest=max(t), mib=memory[name]
-            )
-            for name, t in times.items()
-        }
+        return {name: _summarise(times[name], memory[name]) for name in contenders}
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
     def seconds(self, run: Callable, calls: int) -> float:
+        """Seconds of one of several calls."""
         self.synchronize()
         start = time.perf_counter()
-        for _ in range(calls):  # what takes a millisecond is timed over many calls
+        for _ in range(calls):
             run()
         self.synchronize()
         return (time.perf_counter() - start) / calls
 
     def peak_memory(self, run: Callable) -> float:
-        """MiB over what was held before: by CUDA's allocator, else the resident memory, looked at
-        every millisecond.
+        """MiB over what was held before.
+
+        By CUDA's allocator; on a CPU the resident memory, sampled every millisecond.
         """
         if self.device.type == "cuda":
-            self.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            run()
-            self.synchronize()
-            return (torch.cuda.max_memory_allocated() - before) / MIB
-        with contextlib.suppress(
-            AttributeError
-        ):  # glibc: hand back what earlier runs freed, or it would hide this one
+            return self._peak_of_cuda(run)
+        # glibc: hand back what earlier runs freed, or it would hide this one.
+        with contextlib.suppress(AttributeError):
             psutil.heap_trim()
-        resident, done = (lambda: psutil.Process().memory_info().rss), threading.Event()
-        before = peak = resident()
-
-        def watch():
-            nonlocal peak
-            while not done.wait(0.001):
-                peak = max(peak, resident())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
+        with PeakWatch() as watch:
             run()
-        finally:
-            done.set()
-            watcher.join()
-        return (max(peak, resident()) - before) / MIB
+        return watch.growth / MIB
+
+    def _peak_of_cuda(self, run: Callable) -> float:
+        self.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        self.synchronize()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+
+
+def _summarise(times: list[float], mib: float) -> dict[str, float]:
+    return {
+        "seconds": statistics.median(times),
+        "fastest": min(times),
+        "slowest": max(times),
+        "mib": mib,
+    }
+
+
+class PeakWatch:
+    """Samples the resident memory of this process in a thread. growth: bytes, at the peak."""
+
+    def __enter__(self):
+        self.before = self.peak = _resident_memory()
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._sample)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.done.set()
+        self.thread.join()
+        self.peak = max(self.peak, _resident_memory())
+
+    def _sample(self) -> None:
+        while not self.done.wait(SAMPLING):
+            self.peak = max(self.peak, _resident_memory())
+
+    @property
+    def growth(self) -> int:
+        return self.peak - self.before
+
+
+def _resident_memory() -> int:
+    return psutil.Process().memory_info().rss
 
 
 def train_step(forward: Callable, method, features: torch.Tensor, labels: torch.Tensor) -> Callable:
     """A function that takes one step of SGD.
 
-    Its rate leaves the parameters where they are: it costs the same.
+    Its rate leaves the parameters where they are: it costs the same. A method that learns nothing
+    takes no step.
     """
     parameters = [*method.parameters()]
-    if not parameters:
-        return lambda: None
-    optimizer = torch.optim.SGD(parameters, lr=1e-9, momentum=0.9)
+    optimizer = torch.optim.SGD(parameters, lr=1e-9, momentum=0.9) if parameters else None
+    return functools.partial(_take_step, forward, features, labels, optimizer)
 
-    def run():
-        loss = F.cross_entropy(forward(features), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
 
-    return run
+def _take_step(forward: Callable, features, labels, optimizer) -> None:
+    if optimizer is None:
+        return
+    loss = F.cross_entropy(forward(features), labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def settings(classes: int) -> list[dict]:
-    """What is measured: BASE, and each of its values varied with the others at rest, as far as
-    there are classes.
+    """What is measured: BASE, and each of its values varied with the others at rest.
+
+    Without what needs more classes than there are.
     """
-    one_by_one = [BASE | {name: value} for name, values in VARIED.items() for value in values]
-    return [setting for n, setting in enumerate(one_by_one)
-            if setting["classes"] <= classes and setting not in one_by_one[:n]]  # fmt: skip
+    found = []
+    for name, values in VARIED.items():
+        for value in values:
+            setting = BASE | {name: value}
+            if setting["classes"] <= classes and setting not in found:
+                found.append(setting)
+    return found
 
 
 def measure(model, class_names, repeats=5, longest=300.0, on_progress=print) -> pd.DataFrame:
@@ -248,55 +305,53 @@ def measure(model, class_names, repeats=5, longest=300.0, on_progress=print) -> 
     `computed` says so. operations: `operations`. on_progress: called with each setting before it is
     measured.
     """
-    stopwatch, lines = Stopwatch(model.device, repeats), []
+    stopwatch = Stopwatch(model.device, repeats)
     cores = torch.get_num_threads()
+    lines = []
     for threads in dict.fromkeys([cores, 1]):
         for setting in settings(len(class_names)) if threads == cores else [BASE]:
             on_progress(f"{setting}, {threads} threads")
             with torch_threads(threads):
-                measured = _steps(model, class_names, setting, stopwatch)
-                lines += [line | setting | {"threads": threads} for line in measured]
+                measured = [*_steps(model, class_names, setting, stopwatch)]
+            lines += [line | setting | {"threads": threads} for line in measured]
     on_progress("epochs and fits")
-    lines += [
-        line | BASE | {"threads": cores} for line in _fits(model, class_names, stopwatch, longest)
-    ]
+    fits = _fits(model, class_names, stopwatch, longest)
+    lines += [line | BASE | {"threads": cores} for line in fits]
     on_progress("clips")
-    lines += [
-        line | {"batch": BASE["batch"], "threads": cores}
-        for line in _clip_encoding(model, stopwatch)
-    ]
-    table = pd.DataFrame(lines).assign(
-        repeats=repeats, device=str(model.device), model=model.note or "PENGI"
-    )
-    return table.astype(dict.fromkeys((*BASE, "forward", "backward", "trainable"), "Int64"))
+    clips = _clip_encoding(model, stopwatch)
+    lines += [line | {"batch": BASE["batch"], "threads": cores} for line in clips]
+    about = {"repeats": repeats, "device": str(model.device), "model": model.note or "PENGI"}
+    counts = (*BASE, "forward", "backward", "trainable")
+    return pd.DataFrame(lines).assign(**about).astype(dict.fromkeys(counts, "Int64"))
 
 
 def _methods(model, class_names, setting) -> dict:
     names = list(class_names)[: setting["classes"]]
-    length = {"context_length": setting["context"]}
-    return {
-        key: METHODS[key](model, names, **(length if "co" in key else {})) for key in METHOD_KEYS
-    }
+    return {key: _method(key, model, names, setting["context"]) for key in METHOD_KEYS}
+
+
+def _method(key: str, model, names, context: int):
+    """A method with a context of this length, if it has one."""
+    if issubclass(METHODS[key], CoOp):
+        return METHODS[key](model, names, context_length=context)
+    return METHODS[key](model, names)
 
 
 def _steps(model, class_names, setting, stopwatch):
+    """Lines of a training step and of inference at a setting, of each method."""
     methods = _methods(model, class_names, setting)
-    features = torch.randn(setting["batch"], model.dim, device=model.device)
-    labels = torch.arange(len(features), device=model.device) % setting["classes"]
-    steps = {
-        key: train_step(m, m, features, labels) for key, m in methods.items() if [*m.parameters()]
-    }
-    for what, runs in {
-        "training step": steps,
+    batch = setting["batch"]
+    features = torch.randn(batch, model.dim, device=model.device)
+    labels = torch.arange(batch, device=model.device) % setting["classes"]
+    learned = {key: method for key, method in methods.items() if [*method.parameters()]}
+    runs = {
+        "training step": {key: train_step(m, m, features, labels) for key, m in learned.items()},
         "inference": {key: functools.partial(infer, m, features) for key, m in methods.items()},
-    }.items():
-        for key, measured in stopwatch(**runs).items():
-            yield {
-                "method": key,
-                "what": what,
-                **measured,
-                **operations(methods[key], setting["batch"]),
-            }
+    }
+    for what, contenders in runs.items():
+        for key, measured in stopwatch(**contenders).items():
+            counts = operations(methods[key], batch)
+            yield {"method": key, "what": what, **measured, **counts}
 
 
 @torch.no_grad()
@@ -305,52 +360,52 @@ def infer(method, features):
 
 
 def _fits(model, class_names, stopwatch, longest):
+    """Lines of an epoch and of a fit at BASE, of each method that learns."""
     methods = _methods(model, class_names, BASE)
     labels = torch.arange(SHOTS * BASE["classes"]) % BASE["classes"]
     features = torch.randn(len(labels), model.dim)
-    for key in ("coop", "cocoop", "palm"):
-        run = functools.partial(
-            fit, methods[key], features, labels, batch_size=BASE["batch"], lr=1e-9
-        )
-        epoch = Stopwatch(model.device, min(stopwatch.repeats, 3))(
-            run=functools.partial(run, epochs=1)
-        )["run"]
+    few = Stopwatch(model.device, min(stopwatch.repeats, 3))
+    once = Stopwatch(model.device, 1)
+    for key in LEARNED_KEYS:
+        settings = {"batch_size": BASE["batch"], "lr": 1e-9}
+        run = functools.partial(fit, methods[key], features, labels, **settings)
+        epoch = few(run=functools.partial(run, epochs=1))["run"]
         yield {"method": key, "what": "epoch", **epoch}
-        if computed := 50 * epoch["seconds"] > longest:
-            whole = {name: (1 if name == "mib" else 50) * value for name, value in epoch.items()}
+        computed = EPOCHS * epoch["seconds"] > longest
+        if computed:
+            times = {name: EPOCHS * value for name, value in epoch.items() if name != "mib"}
+            whole = epoch | times
         else:
-            whole = Stopwatch(model.device, 1)(run=run)["run"]
+            whole = once(run=functools.partial(run, epochs=EPOCHS))["run"]
         yield {"method": key, "what": "fit", "computed": computed, **whole}
 
 
 def _clip_encoding(model, stopwatch):
+    """Lines of encoding a batch of clips, and of the backward pass of the published code."""
     samples = round(model.sample_rate * model.clip_seconds)
     waveforms = (0.1 * torch.randn(BASE["batch"], samples)).to(model.device)
     count = BASE["batch"] * audio_operations(model.audio)
-
-    def backward():
-        encoder = model.audio.train().requires_grad_(True)
-        try:
-            encoder(waveforms).square().sum().backward()
-        finally:
-            encoder.eval().requires_grad_(False).zero_grad()
-
-    state = {name: tensor.clone() for name, tensor in model.audio.bn0.state_dict().items()}
+    backward = {"encode": 0, "encode, backward": 2 * count}
     runs = {
         "encode": functools.partial(model.encode_audio, waveforms),
-        "encode, backward": backward,
+        "encode, backward": functools.partial(_encode_backward, model.audio, waveforms),
     }
+    state = {name: tensor.clone() for name, tensor in model.audio.bn0.state_dict().items()}
     try:
         for what, measured in stopwatch(**runs).items():
-            yield {
-                "method": "",
-                "what": what,
-                **measured,
-                "forward": count,
-                "backward": 2 * count * (what != "encode"),
-            }
+            counts = {"forward": count, "backward": backward[what]}
+            yield {"method": "", "what": what, **measured, **counts}
     finally:
-        model.audio.bn0.load_state_dict(state)  # training had moved its statistics
+        model.audio.bn0.load_state_dict(state)  # train mode changes its statistics
+
+
+def _encode_backward(encoder, waveforms) -> None:
+    """Encode clips in train mode, with the gradient of all weights."""
+    encoder.train().requires_grad_(True)
+    try:
+        encoder(waveforms).square().sum().backward()
+    finally:
+        encoder.eval().requires_grad_(False).zero_grad()
 
 
 def machine(device: torch.device) -> str:
@@ -358,7 +413,8 @@ def machine(device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     # Waiting threads spin by default, which on shared cores takes the time from those that work.
     waiting = os.environ.get("OMP_WAIT_POLICY", "default").lower()
+    threads = torch.get_num_threads()
     return (
-        f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads (wait policy {waiting}), "
+        f"{name}, {os.cpu_count()} cores, {threads} threads (wait policy {waiting}), "
         f"Python {platform.python_version()}, torch {torch.__version__}, timm {version('timm')}"
     )
