@@ -11,7 +11,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "audio": ["AudioError", "read_clip"],
         "data": ["Dataset", "draw_shots"],
-        "datasets": ["Check", "FetchError", "check_dataset", "fetch", "own_dataset"],
+        "datasets": [
+            "Check",
+            "FetchError",
+            "check_dataset",
+            "fetch",
+            "import_dataset",
+            "own_dataset",
+        ],
         "datasets.resolve": ["list_folds", "load_dataset"],
         "embeddings": ["Embeddings", "embed"],
         "methods": [

@@ -56,7 +56,8 @@ def is_duplicate(rows: pd.DataFrame, by=()) -> pd.Series:
 def describe_duplicates(rows: pd.DataFrame) -> str:
     """A sentence about the first of some duplicates, which names the rows' keys."""
     first = rows.iloc[0]
-    same = rows[(rows[CELL].astype(str) == first[CELL].astype(str)).all(axis=1)]
+    cells = rows.groupby(CELL, dropna=False, observed=True).ngroup()
+    same = rows[cells == cells.iloc[0]]
     keys = ", ".join(str(key)[:10] for key in same["key"]) if "key" in same else "unknown"
     fold = "" if pd.isna(first["fold"]) else f", fold {first['fold']:.0f}"
     return (

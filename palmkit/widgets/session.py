@@ -30,6 +30,13 @@ from palmkit.models.pengi import Pengi
 from palmkit.results.confidence import confidence_frame, probabilities
 from palmkit.results.method_style import learns, method_categories
 from palmkit.results.tables import load_rows, split_settings
+from palmkit.results.versions import (
+    describe_duplicates,
+    drop_repeats,
+    is_duplicate,
+    mark_versions,
+    versioned_datasets,
+)
 from palmkit.storage import data_root
 from palmkit.training import fit, predict
 from palmkit_synthetic import tasks
@@ -367,7 +374,8 @@ class Plane:
         """The plane of a class's f and z.
 
         The first axis is f. The second is the part of z at a right angle to f. The class's mixed
-        text never leaves this plane, so its logits are logit_scale times a product that is visible here.
+        text never leaves this plane, so its logits are logit_scale times a product that is visible
+        here.
         """
         f = palm.f[label].cpu()
         z = palm.z[label].detach().cpu()
@@ -408,33 +416,49 @@ def map_texts(task: Task, on_progress=no_progress) -> dict[str, torch.Tensor]:
 def run_logits(task: Task, run, seed: int = 0) -> dict[str, torch.Tensor]:
     """Test logits of each method in `runs/RUN`, of this dataset and fold.
 
-    Raises ValueError where there are none, or where they are of other clips.
+    Of a method that learns nothing, the row of another seed serves too. Raises ValueError where
+    there are no rows, where several rows of a method could be meant, and where rows are of other
+    clips.
     """
-    rows = load_rows(run)
-    rows = rows[
-        (rows["dataset"] == task.data.name)
-        & (rows["fold"].isna() | (rows["fold"] == task.data.fold))
-    ]
-    rows = rows[(rows["seed"] == seed) | ~learns(rows["method"])]
-    if len(groups := split_settings(rows)) > 1:
-        raise ValueError(
-            f"the run {run} has several settings there: {'; '.join(label for label, _ in groups)}"
-        )
+    rows = _rows_of_task(task, run, seed)
     found = {row["method"]: load_tensors(row, run) for _, row in rows.iterrows()}
-    if not found:
-        raise ValueError(
-            f"the run {run} has no row of {task.data.name}, fold {task.data.fold}, seed {seed}"
-        )
     if any(not torch.equal(kept["labels"], task.test.labels) for kept in found.values()):
         raise ValueError(f"the run {run} was tested on other clips than {task.data.name} has now")
     return {name: found[name]["logits"] for name in method_categories(found)}
 
 
+def _rows_of_task(task: Task, run, seed: int) -> pd.DataFrame:
+    """One row of each method in a run, of this dataset and fold."""
+    rows = load_rows(run)
+    name, fold = task.data.name, task.data.fold
+    of_fold = rows["fold"].isna() if fold is None else rows["fold"] == fold
+    of_seed = (rows["seed"] == seed) | ~learns(rows["method"])
+    rows = drop_repeats(rows[(rows["dataset"] == name) & of_fold & of_seed])
+    if rows.empty:
+        raise ValueError(f"the run {run} has no row of {name}, fold {fold}, seed {seed}")
+    if versioned_datasets(rows):
+        versions = "; ".join(sorted(set(mark_versions(rows)["version"])))
+        raise ValueError(
+            f"the run {run} has rows of several versions of {name} ({versions}): delete all but "
+            "those of one version"
+        )
+    groups = split_settings(rows)
+    if len(groups) > 1:
+        labels = "; ".join(label for label, _ in groups)
+        raise ValueError(f"the run {run} has several settings there: {labels}")
+    duplicate = is_duplicate(rows)
+    if duplicate.any():
+        raise ValueError(f"the run {run}: {describe_duplicates(rows[duplicate])}")
+    # Only methods that learn nothing have several rows now, one a seed.
+    nearest = rows.sort_values("seed", key=lambda seeds: (seeds - seed).abs(), kind="stable")
+    return nearest.drop_duplicates("method")
+
+
 def worst_mistakes(logits: torch.Tensor, labels) -> pd.DataFrame:
     """Wrong test clips, the worst first: clip, label, guess, confidence, gap.
 
-    gap: by how much the guess's logit exceeds the true class's. It still orders clips whose
-    confidence is 1.00 alike.
+    gap: by how much the guess's logit exceeds the true class's. It orders also
+    clips whose confidence is 1.00 for all.
     """
     frame = confidence_frame(logits, labels).rename_axis("clip").reset_index()
     true = logits.gather(1, torch.as_tensor(labels)[:, None])[:, 0]

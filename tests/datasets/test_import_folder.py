@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 from standin import write_sound
 
-from palmkit import DatasetError, check_dataset, draw_shots, list_folds, load_dataset, own_dataset
+from palmkit import (
+    DatasetError,
+    check_dataset,
+    draw_shots,
+    import_dataset,
+    list_folds,
+    load_dataset,
+    own_dataset,
+)
 from palmkit.cli import main
 
 
@@ -41,6 +49,10 @@ def recordings(frame):
     return {path.rsplit("_", 1)[0] for path in frame["path"]}
 
 
+def test_the_name_of_earlier_versions():
+    assert own_dataset is import_dataset
+
+
 def test_a_folder_of_class_folders_is_a_dataset(pets):
     data = load_dataset(pets, fold=1)
     assert (
@@ -70,25 +82,29 @@ def test_a_folder_of_class_folders_is_a_dataset(pets):
 
 
 def test_split_is_seeded_and_written_down(pets, tmp_path):
-    one, again, other = own_dataset(pets), own_dataset(str(pets)), own_dataset(pets, seed=1)
+    one, again, other = (
+        import_dataset(pets),
+        import_dataset(str(pets)),
+        import_dataset(pets, seed=1),
+    )
     assert one == again != other
     tables = [(root / "csv_files" / "test_1.csv").read_text() for root in (one, other)]
     assert tables[0] != tables[1] and tables[0].startswith("path,classname\n")
     made = json.loads((one / "split.json").read_text())
     assert made["seed"] == 0 and made["folds"] == 5 and made["groups"] == "each file by itself"
     assert made["source"] == str(pets)
-    root = own_dataset(pets, root=tmp_path / "elsewhere")
+    root = import_dataset(pets, root=tmp_path / "elsewhere")
     assert root == tmp_path / "elsewhere"
     assert (root / "csv_files" / "test_1.csv").read_text() == tables[0]
-    assert own_dataset(pets, root=root) == root
+    assert import_dataset(pets, root=root) == root
     with pytest.raises(DatasetError, match="elsewhere is there already and holds something else"):
-        own_dataset(pets, root=root, seed=1)
+        import_dataset(pets, root=root, seed=1)
 
 
 def test_new_recordings_make_a_new_split(pets):
-    before = own_dataset(pets)
+    before = import_dataset(pets)
     write_sound(pets / "cat" / "r99_A.wav", 999, 0, 0.2)
-    after = own_dataset(pets)
+    after = import_dataset(pets)
     assert (
         after != before
         and len(load_dataset(after, 1).train) + len(load_dataset(after, 1).test) == 25
@@ -96,7 +112,7 @@ def test_new_recordings_make_a_new_split(pets):
 
 
 def test_groups_are_not_torn_apart(pets):
-    root = own_dataset(pets, folds=3, groups=r"(r\d\d)_")
+    root = import_dataset(pets, folds=3, groups=r"(r\d\d)_")
     torn = 0
     for fold in (1, 2, 3):
         data = load_dataset(root, fold)
@@ -105,7 +121,7 @@ def test_groups_are_not_torn_apart(pets):
             "cat": 4,
             "big dog": 4,
         }  # stratified
-        free = load_dataset(own_dataset(pets, folds=3), fold)
+        free = load_dataset(import_dataset(pets, folds=3), fold)
         torn += len(recordings(free.train) & recordings(free.test))
     assert torn > 0  # without groups they are
     assert (
@@ -122,7 +138,7 @@ def test_file_names_that_tell_the_recording(tmp_path):
             )
             path.parent.mkdir(parents=True, exist_ok=True)
             write_sound(path, 10 * label + n, label, 0.1)
-    root = own_dataset(tmp_path / "esc", folds=2)
+    root = import_dataset(tmp_path / "esc", folds=2)
     assert (
         json.loads((root / "split.json").read_text())["groups"] == "recordings that file names tell"
     )
@@ -136,14 +152,14 @@ def test_equal_files_belong_together(pets):
     for n in range(3):
         (pets / "cat" / f"r7{n}_A.wav").write_bytes((pets / "cat" / f"r0{n}_A.wav").read_bytes())
     for groups in (None, r"(r\d\d)_"):
-        root = own_dataset(pets, folds=3, groups=groups)
+        root = import_dataset(pets, folds=3, groups=groups)
         assert not [
             f for f in check_dataset(root, shots=1).findings["what"] if "very samples" in f
         ], groups
 
 
 def test_single_split(pets):
-    root = own_dataset(pets, folds=1)
+    root = import_dataset(pets, folds=1)
     assert list_folds(root) == [None]
     data = load_dataset(root)
     assert len(data.test) == 6 and len(data.train) == 18
@@ -155,7 +171,7 @@ def test_csv_without_a_split(pets):
         for path in pets.glob("*/r*.wav")
     ]
     table = write_csv(pets, ["path", "classname", "group"], rows)
-    root = own_dataset(table, folds=2)
+    root = import_dataset(table, folds=2)
     assert (
         root.name == "list"
         and json.loads((root / "split.json").read_text())["groups"] == "the column `group`"
@@ -163,7 +179,7 @@ def test_csv_without_a_split(pets):
     data = load_dataset(root, 1)
     assert not recordings(data.train) & recordings(data.test)
     assert (
-        own_dataset(write_csv(pets, ["path", "classname", "take"], rows), folds=2, groups="take")
+        import_dataset(write_csv(pets, ["path", "classname", "take"], rows), folds=2, groups="take")
         != root
     )
 
@@ -192,7 +208,7 @@ def test_class_that_is_in_the_training_part_only(pets):
         pets, ["path", "classname", "split"], [*rows, ("big dog/r10_A.wav", "dog", "train")]
     )
     with pytest.raises(DatasetError, match="the split has no clip of dog to test on"):
-        own_dataset(table)
+        import_dataset(table)
 
 
 PATH, CAT = "cat/r00_A.wav", ("cat/r00_A.wav", "cat")
@@ -211,12 +227,12 @@ BAD_ROWS = [  # a third column, the row, the message
 def test_bad_csv(column, row, message, pets):
     columns = ["path", "classname", *([column] if column else [])]
     with pytest.raises(DatasetError, match=message):
-        own_dataset(write_csv(pets, columns, [row]))
+        import_dataset(write_csv(pets, columns, [row]))
 
 
 def test_csv_without_a_column(pets):
     with pytest.raises(DatasetError, match="has no column classname"):
-        own_dataset(write_csv(pets, ["path", "label"], [CAT]))
+        import_dataset(write_csv(pets, ["path", "label"], [CAT]))
 
 
 def test_a_published_dataset_that_lost_its_tables_is_not_ones_own(pets):
@@ -228,40 +244,40 @@ def test_a_published_dataset_that_lost_its_tables_is_not_ones_own(pets):
 def test_bad_folders_and_settings(pets, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(DatasetError, match="has the classes"):
-        own_dataset(tmp_path / "none")
+        import_dataset(tmp_path / "none")
     with pytest.raises(DatasetError, match="there is no folder or CSV"):
-        own_dataset(tmp_path / "nowhere")
+        import_dataset(tmp_path / "nowhere")
     with pytest.raises(
         DatasetError, match=r"big dog has 6 recordings \(groups\), too few for folds=7: use folds=6"
     ):
-        own_dataset(pets, folds=7, groups=r"(r\d\d)_")
+        import_dataset(pets, folds=7, groups=r"(r\d\d)_")
     for groups, message in (
         ("(", "no regular expression"),
         ("r.", "no regular"),
         (r"(x\d)", "does not match"),
     ):
         with pytest.raises(DatasetError, match=message):
-            own_dataset(pets, groups=groups)
+            import_dataset(pets, groups=groups)
     for folds in (0, -1, 2.5, "3", None):
         with pytest.raises(DatasetError, match=f"folds={folds!r}: use 2 or more, or 1"):
-            own_dataset(pets, folds=folds)
+            import_dataset(pets, folds=folds)
     for seed in (-1, 2**32, "x", None):
         with pytest.raises(DatasetError, match=f"seed={seed!r}: use a whole number"):
-            own_dataset(pets, seed=seed)
+            import_dataset(pets, seed=seed)
     with pytest.raises(DatasetError, match="groups is empty"):
-        own_dataset(pets, groups="")
+        import_dataset(pets, groups="")
     (pets / "Cat").mkdir()
     write_sound(pets / "Cat" / "x.wav", 1, 1, 0.1)
     with pytest.raises(DatasetError, match="'Cat' and 'cat' differ in case or spaces only"):
-        own_dataset(pets)
+        import_dataset(pets)
 
 
 def test_a_root_that_cannot_be(pets, tmp_path):
     with pytest.raises(DatasetError, match="is inside .*taken for a class: choose another root"):
-        own_dataset(pets, root=pets / "tables")
+        import_dataset(pets, root=pets / "tables")
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match="cannot be made .*: choose another root"):
-        own_dataset(pets, root=tmp_path / "file" / "tables")
+        import_dataset(pets, root=tmp_path / "file" / "tables")
     assert not (pets / "tables").exists()
 
 
@@ -270,19 +286,19 @@ def test_a_row_that_is_shorter_than_the_header(pets):
     table = write_csv(pets, ["path", "classname", "fold"], rows)
     table.write_text(table.read_text() + "cat/r01_A.wav,cat\n")
     with pytest.raises(DatasetError, match="row 4: the fold is ''"):
-        own_dataset(table)
+        import_dataset(table)
 
 
 def test_an_empty_group(pets):
     rows = [("cat/r00_A.wav", "cat", "a"), ("big dog/r10_A.wav", "dog", " ")]
     with pytest.raises(DatasetError, match="row 3: the column `group` is empty"):
-        own_dataset(write_csv(pets, ["path", "classname", "group"], rows))
+        import_dataset(write_csv(pets, ["path", "classname", "group"], rows))
 
 
 def test_a_folder_named_as_a_clip_is_no_clip(pets):
     (pets / "cat" / "more.wav").mkdir()
     write_sound(pets / "cat" / "more.wav" / "r77_A.wav", 77, 0, 0.1)
-    data = load_dataset(own_dataset(pets, folds=2), 1)
+    data = load_dataset(import_dataset(pets, folds=2), 1)
     assert len(data.train) + len(data.test) == 25
 
 
@@ -290,7 +306,7 @@ def test_groups_joined_by_a_chain_of_equal_files(pets):
     """r00 and r01 share a file, r01 and r02 another: the three are one group."""
     for one, other in (("r00_A", "r01_A"), ("r01_B", "r02_B")):
         (pets / "cat" / f"{other}.wav").write_bytes((pets / "cat" / f"{one}.wav").read_bytes())
-    root = own_dataset(pets, folds=2, groups=r"(r\d\d)_")
+    root = import_dataset(pets, folds=2, groups=r"(r\d\d)_")
     for fold in (1, 2):
         data = load_dataset(root, fold)
         sides = [{path[-9:-6] for path in frame["path"]} for frame in (data.train, data.test)]
@@ -315,7 +331,7 @@ def test_a_split_that_fails_by_one_seed_is_tried_by_others(tmp_path):
                 path = tmp_path / f"{group}_{name}{n}.wav"
                 path.write_bytes(path.name.encode())
                 rows.append((path.name, name, group))
-    root = own_dataset(write_csv(tmp_path, ["path", "classname", "group"], rows), folds=2)
+    root = import_dataset(write_csv(tmp_path, ["path", "classname", "group"], rows), folds=2)
     for fold in (1, 2):
         data = load_dataset(root, fold)
         trained, tested = (
@@ -331,7 +347,7 @@ def test_a_system_without_links(pets, monkeypatch, tmp_path):
 
     monkeypatch.setattr("pathlib.Path.symlink_to", refuse)
     with pytest.raises(DatasetError, match="cannot be made a link .*copy the recordings"):
-        own_dataset(pets, root=tmp_path / "out")
+        import_dataset(pets, root=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -107,6 +107,11 @@ class TestDuplicates:
             table = tables.summarise(pd.concat([rows, more]))
         assert table["mean"].tolist() == [0.3] and table["seeds"].tolist() == [1]
 
+    def test_they_are_named_where_the_dataset_has_a_single_split(self):
+        rows = frame(dict(fold=None, key="first"), dict(fold=None, key="second"))
+        with pytest.raises(ValueError, match=r"palm, seed 0: 2 rows .*keys first, second"):
+            tables.intervals(rows, ["method"])
+
     def test_they_do_not_stand_for_a_fold_that_is_missing(self):
         """Two rows of fold 1 are not folds 1 and 2."""
         rows = frame(dict(key="first"), dict(key="second"), dict(seed=1), dict(seed=1, fold=2))

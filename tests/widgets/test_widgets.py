@@ -6,6 +6,7 @@
 import gc
 import html
 import io
+import json
 import re
 import statistics
 import threading
@@ -302,6 +303,38 @@ def test_mistakes_of_a_run(folder, mini, task, tmp_path):
     run_trials(make_grid(["palm"], [folder], seeds=[0], shots=1, epochs=2), mini, run)
     with pytest.raises(ValueError, match="several settings there: shots=1; shots=4"):
         session.run_logits(task, run)
+
+
+def copy_row(run, **changed):
+    """A second row of PALM beside the one of a run, with its tensors."""
+    (path,) = run.glob("rows/*/palm-*.json")
+    row = json.loads(path.read_text()) | changed
+    stem = path.stem.replace(path.stem.split("-")[-1], row["key"][:10])
+    path.with_name(f"{stem}.json").write_text(json.dumps(row))
+    tensors = path.with_suffix(".safetensors").read_bytes()
+    path.with_name(f"{stem}.safetensors").write_bytes(tensors)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, "palm.*seed 0: 2 rows of equal settings.*0123456789"),
+        ({"dataset_digest": "fedcba9876"}, "rows of several versions of .*fedcba98"),
+    ],
+)
+def test_no_row_is_taken_silently_of_several(folder, mini, task, tmp_path, changed, message):
+    run = tmp_path / "runs" / "one"
+    run_trials(make_grid(["palm"], [folder], seeds=[0], shots=1, epochs=1), mini, run)
+    copy_row(run, key="0123456789", **changed)
+    with pytest.raises(ValueError, match=message):
+        session.run_logits(task, run)
+
+
+def test_zero_shot_of_another_seed_serves(folder, mini, task, tmp_path):
+    run = tmp_path / "runs" / "one"
+    for seed in (1, 2):
+        run_trials(make_grid(["zeroshot"], [folder], seeds=[seed]), mini, run)
+    assert list(session.run_logits(task, run)) == ["zeroshot"]
 
 
 # What is seen
