@@ -110,28 +110,28 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         command.set_defaults(command=function)
         return command
 
-    _describe_run(add("run", _run, "run trials and write a row of each to runs/RUN/rows"))
+    _describe_run(add("run", _run, "run trials; write one row per trial to runs/RUN/rows"))
     _describe_notebooks(
-        add("notebooks", _notebooks, "run the trials and then the notebooks on them, by papermill")
+        add("notebooks", _notebooks, "run trials, then execute the notebooks on their rows")
     )
     _describe_table(add("table", _table, "print the results table of a run", [plugins]))
     _describe_check(
         add("check", _check, "check datasets: tables, counts, leakage, every audio file")
     )
     _describe_import(
-        add("import", _import, "make a dataset of a folder of class folders, or of a CSV",
+        add("import", _import, "make a dataset from a folder of class folders, or from a CSV",
             aliases=["own"])
     )  # fmt: skip
     _describe_fetch(
-        add("fetch", _fetch, "fetch datasets, or PENGI's checkpoint, into the folder PALMKIT_DATA")
+        add("fetch", _fetch, "download datasets, or PENGI's checkpoint, to the folder PALMKIT_DATA")
     )
-    lab = add("lab", _lab, "open the notebooks in JupyterLab; other arguments go to it")
-    lab.add_argument("folder", nargs="?", help="default: the notebooks of the checkout or package")
+    lab = add("lab", _lab, "open the notebooks in JupyterLab; it gets all other arguments")
+    lab.add_argument("folder", nargs="?", help="folder to open (default: the notebooks)")
     return parser, commands.choices
 
 
 def _add_flag(parser, name: str) -> None:
-    """A flag of FLAGS. Only what is said ends up among the arguments."""
+    """Add a flag of FLAGS. A flag that the user leaves out gives no argument."""
     flag = FLAGS[name]
     options = {"dest": f"choice:{name}", "default": argparse.SUPPRESS, "help": flag.help}
     if flag.is_switch:
@@ -148,12 +148,18 @@ def _add_flags(parser) -> None:
         _add_flag(parser, name)
     parser.add_argument("--quick", dest="choice:profile", action="store_const", const="quick",
                         default=argparse.SUPPRESS, help="--profile quick")  # fmt: skip
-    parser.add_argument("--config", metavar="FILE", help="a TOML file with these flags; flags win")
     parser.add_argument(
-        "--save-config", metavar="FILE", help="write what would be run to a file, and stop"
+        "--config",
+        metavar="FILE",
+        help="a TOML file with values for these flags; the command line overrides it",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="only say what there is to do and its cost here"
+        "--save-config", metavar="FILE", help="write these settings to a TOML file, and stop"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="only print what there is to do and what it costs on this machine",
     )
 
 
@@ -165,10 +171,14 @@ def _describe_notebooks(books) -> None:
     _add_flags(books)
     books.add_argument("-p", dest="parameters", nargs=2, action="append", default=[],
                        metavar=("KEY", "VALUE"),
-                       help="another parameter of a notebook")  # fmt: skip
-    books.add_argument("--notebooks", metavar="FOLDER", help="folder of the series")
-    books.add_argument("--only", nargs="+", type=int, metavar="N", help="numbers of notebooks")
-    books.add_argument("--copy-to", metavar="FOLDER", help="copy the series there, and stop")
+                       help="a parameter of the notebooks; repeatable")  # fmt: skip
+    books.add_argument("--notebooks", metavar="FOLDER", help="folder of the notebooks")
+    books.add_argument(
+        "--only", nargs="+", type=int, metavar="N", help="run only the notebooks with these numbers"
+    )
+    books.add_argument(
+        "--copy-to", metavar="FOLDER", help="copy the notebooks to this folder, and stop"
+    )
 
 
 def _describe_table(table) -> None:
@@ -181,32 +191,39 @@ def _describe_check(check) -> None:
     check.add_argument("datasets", nargs="+", metavar="DATASET",
                        help="folders, or names in PALMKIT_DATA")  # fmt: skip
     check.add_argument("--shots", type=int, default=16,
-                       help="clips a class that training draws (default: %(default)s)")  # fmt: skip
+                       help="clips per class for training (default: %(default)s)")  # fmt: skip
     check.add_argument("--tables-only", action="store_true", help="do not open the audio files")
 
 
 def _describe_import(own) -> None:
     own.add_argument("path", help="the folder, or a CSV with the columns path and classname")
     own.add_argument(
-        "--folds", type=int, default=5, help="1: a single split (default: %(default)s)"
+        "--folds",
+        type=int,
+        default=5,
+        help="number of folds; 1: a single split (default: %(default)s)",
     )
     own.add_argument(
-        "--groups", help="column, or regular expression on paths, of clips that stay together"
+        "--groups",
+        help="a column, or a regular expression on paths: clips with one value stay together",
     )
-    own.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    own.add_argument("--root", help="where the tables go (default: the cache)")
+    own.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
+    own.add_argument("--root", help="folder for the tables (default: in the cache)")
 
 
 def _describe_fetch(fetch) -> None:
     fetch.add_argument(
-        "names", nargs="+", metavar="NAME", help="of data_manifest.csv: pengi, ESC50, ESC10, ..."
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="a name in data_manifest.csv: pengi, ESC50, ESC10, ...",
     )
     choice = fetch.add_mutually_exclusive_group()
     choice.add_argument(
-        "--update", action="store_true", help="take the newest revision of the source"
+        "--update", action="store_true", help="fetch the newest revision of the source"
     )
     choice.add_argument("--verify", action="store_true",
-                        help="fetch nothing; compare all files with their checksums")  # fmt: skip
+                        help="only compare all files with their checksums")  # fmt: skip
 
 
 # Messages: on stderr, above progress bars, and in a run's log file.
@@ -281,7 +298,7 @@ def _run_log(name: str):
 
 
 def _read_choices(arguments) -> Choices:
-    """What is to be run: flags, then the config file, then the profile. All values are checked."""
+    """The choices: from flags, else the config file, else the profile. All values are checked."""
     from palmkit.experiments.trials import check_method_name, expand_methods
     from palmkit.plugins import load_plugins
 
@@ -350,7 +367,7 @@ def _needs_estimate(arguments, choices: Choices) -> bool:
 
 
 def _estimate(choices: Choices) -> Choices:
-    """Say what there is to do and its cost; the choices without datasets that are not at hand."""
+    """Log what there is to do and its cost. Returns the choices without absent datasets."""
     from palmkit.experiments.estimate import check_disk, estimate_cost, fetch_note
     from palmkit.models import load_model
     from palmkit.models.random import random_pengi
@@ -363,8 +380,8 @@ def _estimate(choices: Choices) -> Choices:
         if checkpoint != "pengi":
             raise
         problem, model = error, random_pengi(device)
-        log.info("PENGI's checkpoint is not at hand: estimated with random weights of its size.")
-    log.info("A few steps of each kind are run to measure what they take ...")
+        log.info("PENGI's checkpoint is not at hand: the estimate uses random weights of its size.")
+    log.info("Running a few steps of each kind to measure their time ...")
     estimate = estimate_cost(model, choices.name, **choices.grid())
     log.info("%s", estimate)
     if estimate.absent:
@@ -407,7 +424,7 @@ def _notebooks(arguments) -> None:
         raise ValueError("name the run by --name, not by -p run")
     choices = _read_choices(arguments)
     given = set(extra) | (choices.given - {"name", "profile", "imports"})
-    # Before an hour of work, not after it.
+    # Checked before an hour of work, not after it.
     books = list_notebooks(arguments.notebooks, arguments.only)
     choose_parameters(books, choices.parameters() | extra | {"run": choices.name}, given)
     _check_choices(choices)
@@ -458,11 +475,11 @@ def _check(arguments) -> None:
         if not arguments.tables_only:
             print(f"{to_markdown(check.summarise_clips().set_index('files'))}\n")
         findings = check.findings.set_index("severity")
-        print(f"{to_markdown(findings)}\n" if len(findings) else "Nothing was found to be wrong.\n")
+        print(f"{to_markdown(findings)}\n" if len(findings) else "No problems found.\n")
         if not check.ok:
             bad.append(check.name)
     if bad:
-        raise ValueError(f"{', '.join(bad)} cannot be used as it is: see the errors above")
+        raise ValueError(f"{', '.join(bad)} cannot be used as it is: correct the errors above")
 
 
 def _import(arguments) -> None:

@@ -25,7 +25,7 @@ class Dataset:
     """One fold of a dataset.
 
     train, test: DataFrames (path, class_name, label), indexed by the row of their CSV. `label`
-    counts `class_names`, which are sorted.
+    is the index in `class_names`, which are sorted.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Dataset:
     def digest(self) -> str:
         """sha256 of class names and of every row's split, relative path, label and file content.
 
-        Neither the folder's place nor the files' times count. A file is hashed once in a process
-        while its size, times and inode stay the same. Raises AudioError for a missing file.
+        It does not depend on where the folder is or on the files' times. A process hashes a file
+        again only if its size, times or inode changed. Raises AudioError for a missing file.
         """
         from palmkit.audio import file_digest  # PyTorch is behind it, and loading needs none
 
@@ -55,7 +55,7 @@ class Dataset:
         return sha.hexdigest()
 
     def relative(self, path) -> str:
-        """A clip's path as its CSV has it."""
+        """A clip's path relative to the folder, as in its CSV."""
         return Path(path).relative_to(self.root).as_posix()
 
 
@@ -63,7 +63,7 @@ def read_dataset(root, fold: int | None = None) -> Dataset:
     """Read a dataset folder: `train.csv` and `test.csv`, or those of fold K in `csv_files/`.
 
     The tables have the columns `path`, relative to the folder, and `classname`. Raises
-    DatasetError, which names file and row, and also where files differ from what was fetched.
+    DatasetError, which names file and row. It is also raised if files differ from what was fetched.
     """
     root = Path(root)
     if problem := verify_folder(root):
@@ -105,7 +105,7 @@ def _check_fold(root: Path, name: str, fold: int | None) -> None:
 
 
 def _check_classes(place: str, frames: dict[str, pd.DataFrame]) -> list[str]:
-    """The sorted class names; DatasetError if a task cannot be made of them."""
+    """The sorted class names. Raises DatasetError if they make no classification task."""
     train, test = (set(frames[split]["class_name"]) for split in SPLITS)
     if train != test:
         raise DatasetError(
@@ -139,9 +139,9 @@ def indistinguishable_names(class_names) -> list[tuple[str, ...]]:
 def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFrame:
     """The published few-shot draw: for each class in sorted order, `sample(shots)`.
 
-    All classes share one legacy NumPy stream of `seed`, as in the published code. A class with
-    fewer clips gives all of them and takes nothing from the stream; a warning names such classes.
-    shots=-1: all clips, undrawn.
+    All classes share one legacy NumPy generator seeded by `seed`, as in the published code. For a
+    class with fewer clips, all of them are used and no random number is drawn; a warning names such
+    classes. shots=-1: all clips, without a draw.
     """
     if shots == -1:
         return train.copy()
@@ -149,7 +149,7 @@ def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFr
         raise ValueError(f"shots={shots!r}: use 1 or more, or -1 for all clips")
     if not isinstance(seed, Integral) or not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed!r}: use a whole number from 0 to {2**32 - 1}")
-    # What np.random.seed(seed) starts, without touching the global generator.
+    # The numbers of np.random.seed(seed), without touching the global generator.
     stream = np.random.RandomState(seed)
     chosen, short = [], []
     for class_name in sorted(train["class_name"].unique()):
@@ -161,7 +161,7 @@ def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFr
             chosen.append(clips.sample(shots, random_state=stream))
     if short:
         warnings.warn(
-            f"{len(short)} classes have fewer than {shots} clips and give all: {', '.join(short)}",
+            f"{len(short)} classes have fewer than {shots} clips, all are used: {', '.join(short)}",
             stacklevel=2,
         )
     drawn = pd.concat(chosen)

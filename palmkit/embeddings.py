@@ -18,7 +18,7 @@ from palmkit import audio
 from palmkit.audio import file_digest
 from palmkit.storage import TensorStore, cache_folder, progress_bar
 
-# Raise it with every change of audio.py or a model that changes an embedding and no digest.
+# Raise it when audio.py or a model changes such that embeddings change but no digest does.
 EMBEDDING_VERSION = 3
 
 
@@ -67,23 +67,27 @@ def embed(
     transform=None,
     on_progress=None,
 ) -> Embeddings:
-    """Embed clips. Those in the cache are read, only the others are computed.
+    """Embed clips. Embeddings in the cache are read; only the others are computed.
 
     clips: a DataFrame (path, label) of `load_dataset` or `draw_shots`, or a list of paths.
     cache: a folder; "default" is PALMKIT_CACHE or ~/.cache/palmkit; None disables caching.
     crop: as in `read_clip`; a random start is drawn from a generator seeded by `crop_seed` and the
-    file's content, so that a run repeats. workers: threads that decode while the model encodes.
-    transform: called with (waveform [samples], seed), it gives the waveform to embed; its `.key`, a
-    JSON-able value, says all that changes its result. See `palmkit.corruptions.Corruption`.
-    on_progress: called with (clips done, clips to do) instead of a progress bar; what it raises
-    ends the work there.
+    file's content, so it is the same in every run.
+    workers: threads that decode while the model encodes.
+    transform: called with (waveform [samples], seed), it returns the waveform to embed. Its
+    `.key`, a JSON-able value, must cover everything that changes its result. See
+    `palmkit.corruptions.Corruption`.
+    on_progress: called with (clips done, clips to do) instead of a progress bar. An exception that
+    it raises ends the work.
     Raises AudioError (path, and row of which CSV) and OSError (disk). Clips embedded before the
     error are kept.
     """
     frame = as_frame(clips)
     paths = [str(path) for path in frame["path"]]
     if not paths or batch_size < 1:
-        raise ValueError(f"there are no clips to embed, or batch_size={batch_size} is none")
+        raise ValueError(
+            f"no clips to embed: {len(paths)} clips, batch_size={batch_size}; use 1 or more"
+        )
     setting = provenance(model, crop, crop_seed)
     if transform is not None:
         setting["transform"] = transform.key
@@ -136,7 +140,7 @@ def _encode_batches(model, batches, store, total, on_progress) -> dict[int, dict
 
 
 def as_frame(clips) -> pd.DataFrame:
-    """Clips as `embed` takes them, as a DataFrame."""
+    """The clips that `embed` was given, as a DataFrame."""
     if isinstance(clips, pd.DataFrame):
         return clips
     return pd.DataFrame({"path": [str(path) for path in clips]})
@@ -149,14 +153,14 @@ def list_labels(frame: pd.DataFrame) -> torch.Tensor:
 
 
 def unique_clips(frames) -> pd.DataFrame:
-    """The clips of several frames, each once, with the CSV and row that first names it."""
+    """The clips of several frames, each once, with the CSV and the row where it occurs first."""
     rows = [frame[["path"]].assign(row=frame.index, csv=frame.attrs.get("csv")) for frame in frames]
     return pd.concat(rows, ignore_index=True).drop_duplicates("path", ignore_index=True)
 
 
 def provenance(model, crop, crop_seed) -> dict:
-    """All that changes an embedding, but for the audio file itself."""
-    # A model that can tell, as Pengi does, shares embeddings with models that differ in text only.
+    """All that changes an embedding, except the audio file itself."""
+    # With `audio_digest`, as Pengi has, models that differ only in text share cached embeddings.
     digest = getattr(model, "audio_digest", model.digest)
     return {
         "version": EMBEDDING_VERSION,
@@ -172,7 +176,7 @@ def provenance(model, crop, crop_seed) -> dict:
 def read_ahead(pool, function, items, batch_size):
     """Results of function(item) in order, in lists of batch_size, at most four batches read ahead.
 
-    What was read before an item that raises is handed out before the error.
+    Results from before a failed item are yielded before its error is raised.
     """
     items = iter(items)
     ahead = deque(pool.submit(function, item) for item in itertools.islice(items, 4 * batch_size))
@@ -190,7 +194,7 @@ def read_ahead(pool, function, items, batch_size):
 
 
 def with_csv_row(error, frame) -> str:
-    """The message with the CSV row of the file it is about."""
+    """The error's message, with the CSV row of the file that it names."""
     if "csv" not in frame:
         frame = frame.assign(row=frame.index, csv=frame.attrs.get("csv"))
     for clip in frame.itertuples():

@@ -1,6 +1,6 @@
 """Methods and models from outside of the package: Python files that a user names, and entry points.
 
-The files' paths stand in the environment variable PALMKIT_IMPORT, joined by `os.pathsep`. So worker
+The environment variable PALMKIT_IMPORT has the files' paths, joined by `os.pathsep`. So worker
 processes and notebook kernels find them too.
 """
 
@@ -33,7 +33,7 @@ def listed_files() -> list[Path]:
 class PluginFinder:
     """Finds the module `palmkit.plugins.my_method` in the listed file `my_method.py`.
 
-    So Python can unpickle the file's classes in a worker process, which only has the variable.
+    A worker process only has the variable. With this finder it can unpickle the file's classes.
     """
 
     @staticmethod
@@ -71,7 +71,9 @@ def plugin_modules() -> list[ModuleType]:
 
 def _import_file(file: Path) -> ModuleType:
     if file.suffix != ".py" or not file.stem.isidentifier() or os.pathsep in str(file):
-        raise PluginError(f"{file} must be a Python file with a plain name, say my_method.py")
+        raise PluginError(
+            f"{file} must be a Python file whose name is an identifier, such as my_method.py"
+        )
     if not file.is_file():
         raise PluginError(f"there is no file {file} to import")
     try:
@@ -84,7 +86,7 @@ def _import_file(file: Path) -> ModuleType:
 
 
 def _describe(error: Exception, file: Path) -> str:
-    """The error in one line, with the line of the file where it arose."""
+    """The error in one line, with the line of the file where it was raised."""
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
@@ -122,4 +124,4 @@ def plugin_digest(cls: type) -> str:
     try:
         return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
     except (OSError, TypeError) as error:
-        raise PluginError(f"{cls.__name__} is defined in no file: put it into one") from error
+        raise PluginError(f"{cls.__name__} is not defined in a file: move it to one") from error

@@ -1,4 +1,4 @@
-"""Where the kit keeps things, and how it writes them: whole or not at all.
+"""Folders of the kit, and atomic writes: a file is written completely or not at all.
 
 One rule says where `runs` and `data` are:
 1. where PALMKIT_RUNS and PALMKIT_DATA say;
@@ -68,7 +68,7 @@ def cache_root() -> Path:
 
 
 def cache_folder(cache="default") -> Path | None:
-    """What `cache=` means: `cache_root()` for "default", no folder for None, else a folder."""
+    """The folder that `cache=` means: `cache_root()` for "default"; None for None; else it."""
     if cache is None:
         return None
     return cache_root() if cache == "default" else Path(cache).expanduser()
@@ -93,7 +93,7 @@ def _shipped(name: str) -> Path:
 
 
 def progress_bar(total: float, what: str, unit: str, **options):
-    """A tqdm bar that goes when it is done; none for nothing to do, nor with PALMKIT_PROGRESS=0."""
+    """A tqdm bar that disappears at the end. Hidden if total is 0 or PALMKIT_PROGRESS is 0."""
     quiet = total == 0 or os.environ.get("PALMKIT_PROGRESS") == "0"
     return tqdm(total=total, desc=what, unit=unit, leave=False, disable=quiet, **options)
 
@@ -101,7 +101,8 @@ def progress_bar(total: float, what: str, unit: str, **options):
 def atomic_write(path: Path, data: bytes | str) -> None:
     """Write a file under a temporary name and rename it: readers see the old file or the new one.
 
-    A failure (full disk, no permission, killed) leaves what was there. OSError says what to do.
+    After a failure (full disk, no permission, killed) the old file is unchanged. Raises OSError,
+    which says what to do.
     The file's permissions follow the umask.
     """
     data = data.encode() if isinstance(data, str) else data
@@ -120,13 +121,13 @@ def atomic_write(path: Path, data: bytes | str) -> None:
 
 
 def write_error(path, error: OSError) -> OSError:
-    """The same error with the file it is about, and what to do."""
+    """The same error, with the name of the file and what to do."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "Free some space" if full else "Make the folder writable"
     return OSError(
         error.errno,
         f"cannot write {path}: {error.strerror}. {advice}, or choose another place with "
-        "PALMKIT_CACHE or PALMKIT_RUNS; what was written before is whole and will be used again",
+        "PALMKIT_CACHE or PALMKIT_RUNS; files written before are complete and will be used again",
     )
 
 
@@ -135,8 +136,8 @@ def write_error(path, error: OSError) -> OSError:
 STORE = "tensors-1"  # the folder; raise the number when the format changes
 LARGE = 2**18  # bytes; a larger entry has a file of its own and is memory-mapped
 MERGE_COUNT = 32  # shards; with more, the small ones are merged
-MERGE_BYTES = 2**26  # a shard from this size on is left as it is
-ABANDONED = 7 * 24 * 3600  # seconds; the writer of a .part file of this age is taken to be gone
+MERGE_BYTES = 2**26  # a shard of this size or more is not merged
+ABANDONED = 7 * 24 * 3600  # seconds; a .part file of this age is assumed to have no writer
 
 MAGIC = b"PKT1"
 # Magic, CRC of the rest of the header, length of the body, key, checksum of key and body.
@@ -154,19 +155,19 @@ class Place(NamedTuple):
 
 
 class TensorStore:
-    """Entries {name: array} of one setting on disk, each there whole or not at all.
+    """Entries {name: array} of one setting on disk. An entry is complete or absent.
 
     root: the cache's folder; None keeps nothing. kind: a sub-folder, "embeddings" for example.
-    provenance: all that changes the content of every entry, as JSON-able values; it decides the
-    folder and is written there once. An entry's own name must tell the rest, the digest of an audio
-    file say.
+    provenance: all that changes the content of every entry, as JSON-able values. It determines the
+    folder and is written there once. What differs between entries must be in the entry's name, such
+    as the digest of an audio file.
 
     A shard holds entries up to 256 KB, one after the other. Each has a header with its key and
     checksum; the index is made from the headers at opening. Larger entries have a file each.
     A store writes a `.part` file of its own and renames it to `.shard` when it closes; no file is
     changed after that. So writers need no lock, on any file system, and what was put before a crash
     stays. (SQLite would need locks, which network file systems do not do reliably.)
-    A damaged entry is warned of and counts as missing; whoever puts it again repairs it.
+    A damaged entry gives a warning and counts as missing; putting it again repairs it.
     """
 
     def __init__(self, root: Path | None, kind: str, provenance: dict):
@@ -193,7 +194,7 @@ class TensorStore:
         return key in self._index or (self.folder is not None and self._own_file(key).is_file())
 
     def get(self, name: str) -> dict[str, np.ndarray] | None:
-        """The entry, or None without a whole one. Large ones are memory-mapped, copy on write."""
+        """The entry; None without a complete one. Large ones are memory-mapped, copy on write."""
         if self.folder is None:
             return None
         key, problem = self._key(name), None
@@ -229,7 +230,7 @@ class TensorStore:
                 self._append(key, record)
 
     def close(self) -> None:
-        """Complete the shard that was written; merge small shards where there are many."""
+        """Rename the shard that was written to its final name; merge small shards if many."""
         with self._lock:
             wrote = self._complete()
             damaged = self._damaged
@@ -278,7 +279,7 @@ class TensorStore:
         return _decode(key, body, place.checksum)
 
     def _append(self, key: bytes, record: bytes) -> None:
-        """Write an entry at the end of this store's own shard, or nothing of it."""
+        """Append an entry to this store's own shard, completely or not at all."""
         try:
             if self._part is None:
                 name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.part"
@@ -299,7 +300,7 @@ class TensorStore:
         self._index.setdefault(key, []).append(place)
 
     def _complete(self) -> bool:
-        """Rename the shard that was written. Whether there was one."""
+        """Rename the shard that was written. Returns whether there was one."""
         if self._part is None:
             return False
         path, size = Path(self._part.name), self._part.seek(0, os.SEEK_END)
@@ -332,7 +333,7 @@ class TensorStore:
             self._index = {}
         for path in sources:
             with contextlib.suppress(FileNotFoundError):  # another process did the same
-                # A damaged file may be somebody else's: it is put aside, not deleted.
+                # A damaged file may belong to another program: it is renamed, not deleted.
                 os.replace(path, path.with_suffix(".damaged")) if path in damaged else path.unlink()
 
 
@@ -398,7 +399,7 @@ def _decode(key: bytes, body, checksum: bytes) -> dict[str, np.ndarray]:
 
 
 def _read_headers(file) -> tuple[list[tuple[bytes, Place]], bool]:
-    """(key, place) of each entry of a shard, and whether some of the file is no whole entry."""
+    """(key, place) of each entry of a shard, and whether anything else is in the file."""
     places, damaged, at = [], False, 0
     size = os.fstat(file.fileno()).st_size
     while at < size:

@@ -11,7 +11,7 @@ TEST_BATCH = 128
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite: the message says at which step, `losses` holds all."""
+    """The loss became NaN or infinite. The message names the step; `losses` has all losses."""
 
     def __init__(self, message, losses=()):
         super().__init__(message)
@@ -42,26 +42,26 @@ def check_shapes(features, labels, dim: int, stream: bool) -> None:
     fit_together = features.ndim in axes and labels.shape == features.shape[-2:-1]
     if not fit_together or features.shape[-1] != dim or len(labels) == 0:
         raise ValueError(
-            f"features [n, {dim}] and labels [n] do not fit: "
+            f"features must be [n, {dim}] and labels [n], with the same n of 1 or more; got "
             f"{list(features.shape)} and {list(labels.shape)}"
         )
 
 
 def shuffled(n: int, batch_size: int, epochs: int, seed: int):
-    """Index batches: shuffled each epoch, the last short one kept."""
+    """Index batches, shuffled in each epoch. The last batch of an epoch may be shorter."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         yield from torch.randperm(n, generator=generator).split(batch_size)
 
 
 def fit(method, features, labels, **settings) -> list[float]:
-    """Let `method` learn from a support set, in place; the loss of each step, before its update.
+    """Train `method` on a support set, in place. Returns the loss of each step, before its update.
 
     features [n, dim], or [epochs, n, dim] (a stream: other features in each epoch, see
     `palmkit.protocols.streams`); labels [n].
-    settings: those of `sgd`, or of the method's own `fit`. Their defaults are the paper's.
-    A method with nothing to learn is left alone and gives []. Raises ValueError for features and
-    labels that do not fit, and TrainingDiverged.
+    settings: those of `sgd`, or of the method's own `fit`. The defaults are the paper's.
+    For a method with nothing to learn this returns []. Raises ValueError for features and labels
+    whose shapes do not match, and TrainingDiverged.
     """
     features, labels = as_tensors(method, features, labels, stream=True)
     return method.fit(features, labels, **settings)
@@ -80,7 +80,7 @@ def sgd(
     batches=None,
     on_epoch=None,
 ) -> list[float]:
-    """SGD and cross-entropy as published: the loss of each step, before its update.
+    """SGD and cross-entropy as published. Returns the loss of each step, before its update.
 
     features [n, dim] or [epochs, n, dim], labels [n]: tensors that `fit` has checked.
     batches: an explicit sequence of index arrays, one a step, instead of shuffling.
@@ -89,8 +89,8 @@ def sgd(
     """
     if features.ndim == 3 and (batches is not None or len(features) != epochs):
         raise ValueError(
-            f"a stream of {len(features)} epochs is for as many, shuffled; "
-            f"not {epochs}, nor batches"
+            f"features of {len(features)} epochs need epochs={len(features)}, not {epochs}, "
+            "and no batches"
         )
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
     if not parameters:
@@ -132,9 +132,9 @@ def predict(method, features) -> torch.Tensor:
 
 
 def score(logits: torch.Tensor, labels) -> dict:
-    """accuracy, f1, precision and recall (macro), and loss of logits [n, classes], labels [n].
+    """accuracy, f1, precision and recall (macro) and loss, of logits [n, classes] and labels [n].
 
-    The loss is the published one: the mean of the means of batches of 128.
+    The loss is computed as published: the mean over batches of 128 of the batch means.
     """
     labels = torch.as_tensor(labels).cpu()
     guess = logits.argmax(1)

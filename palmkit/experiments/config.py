@@ -1,4 +1,4 @@
-"""What a command is to run: flags, a config file and a profile become one checked set of choices.
+"""What a command runs: flags, a config file and a profile become one checked set of choices.
 
 Nothing heavy is imported here: the command line is built from this module.
 """
@@ -27,7 +27,7 @@ from palmkit.experiments.trials import (
 from palmkit.names import unknown_name
 from palmkit.storage import atomic_write, run_folder
 
-# What a command takes where nothing else is said. Names of datasets: see `expand_datasets`.
+# Values of a command without flags. Names of datasets: see `expand_datasets`.
 PROFILES = {
     "default": {
         "checkpoint": "mini",
@@ -76,10 +76,10 @@ def clean_device(name: str, value) -> str:
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag of the command line and a key of config files, and the choice that it makes.
+    """A flag of the command line, also a key of config files, and the choice that it makes.
 
-    many: it takes several values. is_switch: it takes none. is_table: values are KEY=VALUE, in a
-    file a table.
+    many: it takes several values. is_switch: it takes none. is_table: its values are KEY=VALUE; in
+    a config file it is a table.
     """
 
     choice: str
@@ -101,22 +101,28 @@ class Flag:
 
 # Choices about the model and the run; those of trials follow from the fields of Trial.
 FLAGS: dict[str, Flag] = {
-    "name": Flag("name", Setting("rows go to runs/RUN", clean_run_name, metavar="RUN"), "run"),
+    "name": Flag(
+        "name",
+        Setting("name of the run; its rows go to runs/RUN", clean_run_name, metavar="RUN"),
+        "run",
+    ),
     "profile": Flag(
         "profile",
         Setting(
-            "default, quick (first fold and seed) or paper (the published grid, estimated first)",
+            "default, quick (first fold and seed) or paper (the published grid, after an estimate)",
             clean_profile,
         ),
         "default",
     ),
     "checkpoint": Flag(
         "checkpoint",
-        Setting("a model's name, or a checkpoint; pengi with --profile paper", metavar="NAME|FILE"),
+        Setting(
+            "name of a model, or a checkpoint file; pengi with --profile paper", metavar="NAME|FILE"
+        ),
     ),
     "device": Flag("device", Setting("auto, cpu, cuda, cuda:1, ...", clean_device), "auto"),
     "note": Flag(
-        "note", Setting("a sentence that every output of this run carries", metavar="TEXT"), ""
+        "note", Setting("a sentence to be shown with every output of this run", metavar="TEXT"), ""
     ),
     "import": Flag(
         "imports",
@@ -134,13 +140,13 @@ for _name, _field in FIELDS.items():
         is_switch=isinstance(DEFAULTS.get(_name), bool),
         is_table=isinstance(DEFAULTS.get(_name), dict),
     )
-# What notebooks may have as parameters: all but what is about the run itself.
+# Parameters of notebooks: all choices but those about the run itself.
 CHOICES = ("checkpoint", *AXES, *SETTINGS, "device", "note")
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is to be run. values: by choice, all of them; given: the choices that a user made."""
+    """What to run. values: the value of every choice. given: the choices that the user made."""
 
     values: dict
     given: frozenset[str]
@@ -162,8 +168,8 @@ class Choices:
 
 
 def choose(said: dict, config: dict | None = None) -> Choices:
-    """Choices from flags and a config file, both by the flags' names; flags win, and the profile
-    fills the rest.
+    """Choices from flags and a config file, both by the flags' names. A flag overrides the
+    file, and the profile gives the rest.
 
     A value of a config file that is the default counts as not given. Raises ValueError for a value
     that cannot be run.

@@ -1,4 +1,4 @@
-"""Trials: a method on a fold of a dataset with a seed and its settings. And grids of them.
+"""Trials (one method on one fold of a dataset, with a seed and settings), and grids of trials.
 
 The fields of `Trial` are the one description of an experiment. The flags of the command line, the
 keys of rows, the columns of tables and the parameters of notebooks derive from them, so a new
@@ -29,7 +29,7 @@ PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
 # The keys of palmkit.methods.METHODS, which loads PyTorch.
 METHOD_NAMES = (*PAPER_METHODS, "palm-dagger")
 CROPS = ("random", "start", "center")
-# What is random in the released protocol, as in palmkit.protocols.train_mode.
+# What is random in the released protocol; the same names as in palmkit.protocols.train_mode.
 STOCHASTIC = ("crops", "bn0", "specaugment", "drop_path", "audio_dropout", "text_dropout")
 
 
@@ -156,12 +156,13 @@ def parse_crop(text: str) -> str | int:
 class Setting:
     """How a field of `Trial` is described, checked, and given on the command line.
 
-    clean: a function of (name, value); returns the value in its one form or raises ValueError.
-    parse: makes a value of a text of the command line; raises ValueError.
-    several: the argument of a grid that takes several values of this field, "" if a grid has one.
-    trained: only training depends on it, so a method that learns nothing does not have it.
-    fitted: an argument of `palmkit.training.fit`.
-    protocol: the only protocol that has it, "" for all.
+    clean: a function of (name, value); returns a normalised value or raises ValueError.
+    parse: turns a text of the command line into a value; raises ValueError.
+    several: the argument of `make_grid` that takes several values of this field; "" if there is
+        none.
+    trained: only training depends on it, so it does not apply to a method that learns nothing.
+    fitted: it is an argument of `palmkit.training.fit`.
+    protocol: the only protocol that it applies to; "" for all.
     """
 
     help: str
@@ -186,28 +187,31 @@ class Trial:
     """What to run. The defaults are the paper's settings.
 
     stochastic: what is random in the released protocol, "all" or some of STOCHASTIC. Nothing is
-    random in the frozen. autocast: the released protocol's audio encoder in half precision where
-    PyTorch deems it safe; faster on a GPU. options: keyword arguments of the method
-    (context_length=8, say), and `variations.VARIATIONS` of the task. Raises ValueError for a value
-    that cannot be run.
+    random in the frozen protocol. autocast: the audio encoder of the released protocol in half
+    precision where PyTorch considers it safe; faster on a GPU. options: keyword arguments of the
+    method (context_length=8, say), and `variations.VARIATIONS` of the task.
+    Raises ValueError for a value that cannot be run.
     """
 
     method: str = field(
-        metadata={"setting": Setting("methods, or all: the paper's four", several="methods")}
+        metadata={
+            "setting": Setting("names of methods, or all: the paper's four", several="methods")
+        }
     )
     dataset: str = field(
         metadata={
             "setting": Setting(
-                "folders, names in PALMKIT_DATA, or default: the generated ones", several="datasets"
+                "folders, names in PALMKIT_DATA, or default: the generated datasets",
+                several="datasets",
             )
         }
     )
     fold: int | None = setting(
-        None, "fold numbers, first, or all", clean=clean_fold, several="folds"
+        None, "numbers of folds, first, or all", clean=clean_fold, several="folds"
     )
     seed: int = setting(
         0,
-        "seeds of draw, initial values and shuffling",
+        "seeds of the few-shot draw, the initial values and the shuffling",
         clean=clean_seed,
         parse=parse_integer,
         several="seeds",
@@ -215,7 +219,7 @@ class Trial:
     )
     shots: int = setting(
         16,
-        "clips a class, -1 for all",
+        "training clips per class; -1: all clips",
         clean=clean_shots,
         parse=parse_integer,
         metavar="N",
@@ -223,7 +227,7 @@ class Trial:
     )
     protocol: str = setting(
         "frozen",
-        "encoders frozen, as the paper says, or in train mode, as its code has them",
+        "frozen: frozen encoders, as in the paper's text; released: train mode, as in its code",
         clean=clean_protocol,
         choices=PROTOCOLS,
     )
@@ -245,7 +249,7 @@ class Trial:
     )
     batch_size: int = setting(
         16,
-        "clips a step of training",
+        "clips per training step",
         clean=functools.partial(clean_integer, least=1),
         parse=parse_integer,
         metavar="N",
@@ -272,7 +276,7 @@ class Trial:
     )
     crop: str | int = setting(
         "random",
-        "where long clips are cut: random, start, center, or a start in samples",
+        "which part of a long clip is used: random, start, center, or a start in samples",
         clean=clean_crop,
         parse=parse_crop,
         metavar="CROP",
@@ -282,7 +286,7 @@ class Trial:
     )
     autocast: bool = setting(
         False,
-        "the released protocol's audio encoder in half precision, where safe",
+        "use half precision for the audio encoder of the released protocol, where it is safe",
         clean=clean_flag,
         protocol="released",
     )
@@ -309,7 +313,9 @@ class Trial:
                 raise ValueError(NO_SHOTS)
             return
         if "pca_dim" in self.options:
-            raise ValueError(f"pca_dim: the axes are the support set's, and {self.method} has none")
+            raise ValueError(
+                f"pca_dim: its axes come from the support set, and {self.method} uses none"
+            )
         for name, value in UNTRAINED.items():
             self._set(name, value)
         self._set("stochastic", tuple(part for part in self.stochastic if part == "crops"))
@@ -426,7 +432,7 @@ def make_grid(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> li
     the paper's four.
 
     A method that learns nothing runs with the first seed only, as in the paper. Raises ValueError
-    before anything is run or generated.
+    before it generates a dataset.
     """
     from palmkit.datasets.resolve import choose_folds
 
@@ -444,10 +450,9 @@ def make_grid(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> li
 
 
 def check_datasets(datasets, also=()) -> None:
-    """Raise DatasetError for a name that is no folder, none in PALMKIT_DATA, no generated dataset
-    and not in `also`.
+    """Raise DatasetError for an unknown dataset. This generates nothing.
 
-    Generates nothing.
+    Known are folders, names in PALMKIT_DATA, generated datasets, and the names in `also`.
     """
     from palmkit.storage import data_root
     from palmkit.tables import DatasetError  # loads pandas
@@ -474,7 +479,7 @@ def check_datasets(datasets, also=()) -> None:
 
 
 def dataset_grid(methods, dataset: str, folds, seeds, **settings) -> list[Trial]:
-    """One dataset's trials, of these very folds."""
+    """The trials of one dataset on these folds."""
     trials = []
     for fold in dict.fromkeys(folds):
         for seed in seeds:
@@ -490,8 +495,8 @@ def sweep(
     """The grid of `make_grid` once for each value of one setting: a field of Trial (shots, lr, ...)
     or an option.
 
-    None as a value leaves the setting at its default, so the trial is the same, row and all, in
-    every sweep.
+    The value None leaves the setting at its default. Such a trial is the same in every sweep, and
+    has the same row.
     """
     options = settings.pop("options", {})
     trials = []
@@ -506,5 +511,5 @@ def sweep(
 
 
 def stochastic_label(trial: Trial) -> str:
-    """What was random, as rows say it: "all", "none" or "crops + bn0"."""
+    """What was random, as a row records it: "all", "none" or "crops + bn0"."""
     return "all" if trial.stochastic == STOCHASTIC else " + ".join(trial.stochastic) or "none"

@@ -58,11 +58,11 @@ def draw_uniform(shape, bound: float, generator: torch.Generator) -> torch.Tenso
 
 
 class Method(nn.Module):
-    """Base class. What tables, plots and choices need to know of a method are class attributes.
+    """Base class. Tables, plots and the command line read the class attributes of a method.
 
-    A subclass with a `name` of its own has `label` = its name, a colour and `in_paper` = False
-    unless it says otherwise. Everything that is learned must be an nn.Parameter: parameters are
-    what `save_prompt` and rows keep.
+    By default a subclass with a `name` of its own gets this name as `label`, and a colour;
+    `in_paper` is False. Everything that is learned must be an nn.Parameter, because `save_prompt`
+    and rows keep parameters only.
     """
 
     name: str = ""  # on the command line, in rows and file names
@@ -85,15 +85,15 @@ class Method(nn.Module):
         super().__init__()
         self.class_names = check_class_names(class_names)
         self.seed = seed
-        # Frozen encoders are used, not owned: they are no part of parameters() or state_dict().
+        # The frozen encoders must not be in parameters() or state_dict().
         object.__setattr__(self, "model", model)
 
     def fit(self, features, labels, **settings) -> list[float]:
-        """Learn from the support set; the loss of each step. The base class does SGD.
+        """Learn from the support set. Returns the loss of each step. The base class uses SGD.
 
         features [n, dim], or [epochs, n, dim] if they change with the epoch; labels [n]; both on
         the model's device. settings: as in `palmkit.fit`, which checks the arguments and calls
-        this. An override without SGD takes **settings and ignores those that it has no use for.
+        this. An override without SGD takes **settings and ignores those that it does not need.
         """
         return sgd(self, features, labels, **settings)
 
@@ -117,7 +117,7 @@ class Method(nn.Module):
 
     @torch.no_grad()
     def load_prompt_learner(self, state: dict) -> None:
-        """Take what was learned from a state, of the published code or of `prompt_learner_state`.
+        """Load what was learned, from a state of the published code or of `prompt_learner_state`.
 
         Raises ValueError naming what is missing, unknown or of another shape.
         """
@@ -143,7 +143,7 @@ class Method(nn.Module):
 
 
 def check_class_names(class_names) -> list[str]:
-    """Class names as a list of strings. Raises TypeError or ValueError for none, one or doubles."""
+    """Class names as a list of strings: two or more, distinct. Raises TypeError or ValueError."""
     if isinstance(class_names, str):
         raise TypeError(f"class_names must be a list of names, not the string {class_names!r}")
     names = [str(name) for name in class_names]

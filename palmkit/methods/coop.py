@@ -78,16 +78,14 @@ class CoCoOp(CoOp):
     label = "COCOOP"
     color = "#de8f05"
     in_paper = True
-    # Tokens that go through the text encoder at once: this bounds memory and changes nothing else.
+    # Tokens that the text encoder gets at once. This bounds memory and changes no result.
     max_tokens = 8192
 
     def draw_parameters(self, context_length: int, generator: torch.Generator) -> None:
         super().draw_parameters(context_length, generator)
         dim, width = self.model.dim, self.model.text_width
         if dim < 16:
-            raise ValueError(
-                f"COCOOP's meta-net has a sixteenth of the features' width, which is {dim}: too few"
-            )
+            raise ValueError(f"COCOOP's meta-net has dim // 16 hidden units: dim={dim} is too few")
         self.meta_net = nn.Sequential(
             OrderedDict(
                 linear1=draw_linear(dim, dim // 16, generator),
@@ -126,7 +124,7 @@ def draw_linear(d_in: int, d_out: int, generator: torch.Generator) -> nn.Linear:
 
 def tokenize_suffixes(model, class_names, context_length: int):
     """Ids [c, 1 + context_length + s] of "X X .. X name.", one X for each context vector, and how
-    many of the last s tokens are true, [c]: the class name, the full stop and <end>."""
+    many of the last s tokens are not padding, [c]: the class name, the full stop and <end>."""
     ids, mask = model.tokenize([f"{'X ' * context_length}{name}." for name in class_names])
     placeholders = ids[:, 1 : 1 + context_length]
     if context_length and not (placeholders == ids[0, 1]).all():

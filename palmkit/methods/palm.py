@@ -20,9 +20,9 @@ class PALM(Method):
     Not in the paper, for ablations:
     init: where z starts ("published": noise; "text": f; "audio": the direction of the class's mean
         audio embedding in the support set);
-    fixed_lambda: a number that lambda stays at;
+    fixed_lambda: a constant lambda, which is not learned;
     shared_lambda: one lambda for all classes.
-    Noise and l are drawn in the same way in all of them, so that a seed means the same.
+    Noise and l are drawn in the same way in all variants, so a seed gives the same numbers.
     """
 
     name = "palm"
@@ -56,7 +56,7 @@ class PALM(Method):
             self.lambda_logits = nn.Parameter(lambda_logits[:1] if shared_lambda else lambda_logits)
 
     def encode_class_names(self) -> None:
-        """f [c, dim], and what the text projection makes it of, where that can be random."""
+        """Set f [c, dim] and, if the text projection can be random, its input `latents`."""
         latents = None
         if isinstance(self.model, StochasticText):
             latents = self.model.text_latents(self.class_names)  # encoded once, never again
@@ -82,7 +82,7 @@ class PALM(Method):
         return torch.sigmoid(self.lambda_logits).expand(len(self.f))
 
     def text_features(self) -> torch.Tensor:
-        """f of each class, [c, dim]; random in every step where the model's text projection is."""
+        """f of each class, [c, dim]; random in every step if the text projection is random."""
         if self.latents is not None and self.model.text_is_stochastic:
             return self.model.project_text(self.latents)
         return self.f

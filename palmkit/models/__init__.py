@@ -43,8 +43,9 @@ def list_models() -> dict:
 def load_model(name_or_path, device="auto") -> AudioTextModel:
     """A model by its name in `list_models()`, or PENGI from a checkpoint file.
 
-    device: "auto" is CUDA if there is one. Raises FileNotFoundError for a name that is neither,
-    CheckpointError for a broken file, and TypeError for an outside model that lacks members.
+    device: "auto" is CUDA if there is one. Raises FileNotFoundError for a name of no model and no
+    file, CheckpointError for a broken file, and TypeError if a model from outside of the package
+    lacks members of the protocol.
     """
     name = str(name_or_path)
     loaders = list_models()

@@ -22,7 +22,7 @@ class AudioTextModel(Protocol):
     logit_scale: float  # logits are logit_scale * cosine
     prompt: str  # the zero-shot prompt, with {} for the class name
     device: torch.device
-    dtype: torch.dtype  # in which methods compute: float32 or float64
+    dtype: torch.dtype  # of the methods' arithmetic: float32 or float64
     note: str  # a sentence that every output should carry, "" for none
 
     def encode_audio(self, waveforms) -> torch.Tensor:
@@ -51,8 +51,9 @@ class PromptableText(Protocol):
         """Token embeddings -> text embeddings [b, c, dim], not normalised, differentiable.
 
         prefix [b, p, text_width]: shared by all classes. suffix [c, s, text_width]: the classes'
-        own tokens, padded. lengths [c]: how many of them are true; the last of those is <end>.
-        A causal model runs the prefix once for all classes; another joins prefix and suffix.
+        own tokens, padded. lengths [c]: how many of them are not padding; the last of those is
+        <end>. A causal model runs the prefix once for all classes; a model that is not causal
+        concatenates prefix and suffix.
         """
 
 
@@ -60,13 +61,13 @@ class PromptableText(Protocol):
 class StochasticText(Protocol):
     """A model whose text projection can be in train mode (the published code's dropout).
 
-    PALM then projects the class names' constant latents anew in every step.
+    PALM then projects the class names' latents again in every step. The latents are constant.
     """
 
     text_is_stochastic: bool  # whether project_text is random now
 
     def text_latents(self, prompts: list[str]) -> torch.Tensor:
-        """Prompts -> the text projection's input [n, any width]; no mode of training changes it."""
+        """Prompts -> input of the text projection, [n, any width]; the same in any mode."""
 
     def project_text(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents [n, any width] -> unit embeddings [n, dim], without gradient."""

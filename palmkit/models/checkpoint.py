@@ -71,14 +71,14 @@ TEXT = "caption_encoder."
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is not what it should be; the message names the tensors."""
+    """A checkpoint that is not as expected; the message names the tensors."""
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the two encoders, without `module.`; code in the file is never run."""
+    """The tensors of the two encoders, names without `module.`. Code in the file is never run."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no checkpoint {path}; PENGI's (2.2 GB): `python -m palmkit fetch pengi`"
+            f"there is no checkpoint {path}; PENGI's (2.2 GB): `palmkit fetch pengi`"
         )
     tensors = read_tensors(path)
     tensors = tensors.get("model", tensors) if isinstance(tensors, dict) else {}
@@ -128,7 +128,7 @@ def read_config(checkpoint: Path) -> dict:
 
 
 def merge_config(config: dict) -> dict:
-    """PENGI's settings with those of `config` put over them. Raises CheckpointError."""
+    """PENGI's settings, overridden by those of `config`. Raises CheckpointError."""
     sections = [config]
     if isinstance(config, dict):
         sections += [config.get("audio", {}), config.get("text", {})]
@@ -159,7 +159,7 @@ def add_stft_kernels(state: dict, config: dict) -> dict:
 
 
 def read_sizes(state: dict) -> dict:
-    """Sizes, depths and head counts, each from all tensors that show it; those must agree."""
+    """Sizes, depths and head counts. Each is read off all tensors that show it; they must agree."""
     sizes = {"d_proj": find_size(state, "the joint width", (0, PROJECTIONS))}
     return sizes | {"audio": read_audio_sizes(state), "text": read_text_sizes(state)}
 
@@ -273,7 +273,7 @@ def check_agreement(config: dict, expected: dict, path: Path, reason: str, where
 def check_depths(sizes: dict) -> None:
     """Raise if a checkpoint of PENGI's widths has other depths.
 
-    A missing last layer shows in no other way.
+    A missing last layer cannot be noticed otherwise.
     """
     if (sizes["audio"]["embed_dim"], sizes["text"]["hidden_size"]) != (96, 512):
         return
@@ -354,7 +354,7 @@ def stft_kernels(window: torch.Tensor, bins: int) -> list[torch.Tensor]:
 
 
 def load_weights(audio: AudioEncoder, text: TextEncoder, state: dict, path: Path) -> None:
-    """Copy the checkpoint's tensors into the modules; each must be there, be known, and fit."""
+    """Copy the checkpoint's tensors into the modules. None may be missing, unknown or misshapen."""
     modules = {"audio": audio, "text": text}
     targets = {
         checkpoint_key(f"{encoder}.{name}"): tensor
@@ -396,8 +396,8 @@ def find_problems(state: dict, expected: dict[str, list[int]]) -> list[str]:
 def read_window(real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
     """The window inside the checkpoint's STFT kernels [bins, 1, n_fft].
 
-    An FFT stands for them only if they are a windowed Fourier transform: raises CheckpointError
-    if they are not.
+    An FFT replaces the kernels only if they are a windowed Fourier transform. Otherwise this raises
+    CheckpointError.
     """
     exact = real.dtype == imag.dtype == torch.float32  # half precision has rounded them
     real, imag = real.float(), imag.float()

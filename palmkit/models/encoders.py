@@ -62,7 +62,9 @@ class AudioEncoder(nn.Module):
             img_size=spec_size, in_chans=1, num_classes=0, global_pool="", **swin
         )
         for stage in self.trunk.layers:
-            for block in stage.blocks:  # timm leaves its window attention unfused: a quarter slower
+            for (
+                block
+            ) in stage.blocks:  # timm does not fuse window attention by default: a quarter slower
                 block.attn.fused_attn = True
         self.projection = Projection(self.trunk.num_features, d_proj, dropout)
 
@@ -93,7 +95,7 @@ class AudioEncoder(nn.Module):
 
     @staticmethod
     def chunks(x, clips: int):
-        """x in chunks of a few clips on a CPU, whose cache holds no more; whole elsewhere."""
+        """On a CPU x in chunks of a few clips, for its cache holds no more; elsewhere x whole."""
         return x.split(clips if x.device.type == "cpu" else max(len(x), 1))
 
     def image(self, log_mel, augment=None):
@@ -207,7 +209,7 @@ class TextEncoder(nn.Module):
         for layer in self.layers[:-1]:
             x, (k, v) = layer(x)
             keys_and_values.append((k[:, 0], v[:, 0]))
-        k, v = self.layers[-1].keys_and_values(x)  # nothing else of the last layer is looked at
+        k, v = self.layers[-1].keys_and_values(x)  # nothing else of the last layer is used
         return [*keys_and_values, (k[:, 0], v[:, 0])]
 
     def encode_suffix(self, x, eot, prefix=None):

@@ -63,7 +63,7 @@ class Pengi:
 
     @property
     def note(self) -> str:
-        """What every output of this model should say: the checkpoint's note and one set by hand."""
+        """A sentence for every output: the checkpoint's note, and one set by the user."""
         given = self.config["note"]
         return self._note if given in self._note else "; ".join(filter(None, [given, self._note]))
 
@@ -98,7 +98,7 @@ class Pengi:
         return self.project_text(self.text_latents(prompts))
 
     def text_latents(self, prompts: list[str]) -> torch.Tensor:
-        """Prompts -> the text projection's input, [n, clip_dim]; no mode of training changes it."""
+        """Prompts -> input of the text projection, [n, clip_dim]; the same in any mode."""
         ids, mask = (tensor.to(self.device) for tensor in self.tokenize(prompts))
         with torch.inference_mode():
             latents = self.text.eval().pooled(ids, mask)
@@ -132,13 +132,13 @@ class Pengi:
         return self.text.encode_suffix(suffix, lengths - 1, shared)
 
     def audio_digest(self) -> str:
-        """sha256 of all that changes an embedding of audio, whatever the text encoder is."""
+        """sha256 of all that changes an audio embedding; independent of the text encoder."""
         return self.digest("audio")
 
     def digest(self, *encoders: str) -> str:
         """sha256 of weights as they are now, config and preprocessing.
 
-        encoders: "audio" or "text" leaves out what the other encoder has. The note is no part.
+        encoders: "audio" or "text" is for that encoder only. The note is not included.
         """
         sha = hashlib.sha256()
         for encoder in encoders or ("audio", "text"):
@@ -171,8 +171,8 @@ def load_original(device="auto") -> Pengi:
 def round_features(embedding) -> torch.Tensor:
     """Unit embeddings [..., dim] as float32 features.
 
-    Double precision goes to multiples of 2^-20 first. Processors differ in its last bits, and
-    where a float32 ends is so close that a few values in a million would fall to another side.
+    Double precision is first rounded to multiples of 2^-20. Processors differ in its last bits.
+    Rounding to float32 alone would give a few values in a million another float32.
     """
     if embedding.dtype == torch.float64:
         embedding = (embedding * FEATURE_STEPS).round() / FEATURE_STEPS
@@ -218,7 +218,9 @@ def _load(path: Path, config: dict | None, device: torch.device, name: str) -> P
                 "text heads are assumed; put a config.json beside it or pass config=",
                 stacklevel=4,
             )
-    with torch.random.fork_rng(devices=[]):  # modules draw initial values that are thrown away
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # modules draw initial values, which the checkpoint replaces
         audio, text = build(sizes, settings)
     load_weights(audio, text, state, path)
     model = Pengi(audio, text, settings, device, name)

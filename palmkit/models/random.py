@@ -13,7 +13,7 @@ from palmkit.models.pengi import Pengi
 
 
 def random_pengi(device="auto") -> Pengi:
-    """A model of PENGI's size with random weights: it costs what PENGI costs."""
+    """A model of PENGI's size with random weights. It takes as much time and memory as PENGI."""
     config = PENGI_CONFIG | {"note": "random weights"}
     return Pengi(*random_encoders(), config, choose_device(device), "random PENGI")
 
@@ -29,7 +29,7 @@ def random_encoders(sizes=PENGI_SIZES, heads=8, seed=0):
             for module in (*audio.modules(), *text.modules()):
                 if isinstance(
                     module, torch.nn.Linear
-                ):  # large enough that inputs, not biases, decide what comes out
+                ):  # large enough that outputs depend on inputs, not only on biases
                     module.weight.normal_(std=module.in_features**-0.5)
             audio.bn0.running_mean.fill_(-20.0)  # near the mean and spread of a log-mel in dB
             audio.bn0.running_var.fill_(400.0)

@@ -1,8 +1,8 @@
 """Learned prompts as files in the published code's layout, theirs and ours.
 
 Such a file is a dict of two states, saved by `torch.save`: `prompt_learner`, and
-`pengi_bn0_buffer`, the statistics of bn0 after training. Without the latter the prompt is tested on
-other embeddings than it was learned on.
+`pengi_bn0_buffer`, the statistics of bn0 after training. Without the latter the prompt would be
+tested on other embeddings than it was trained on.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def save_prompt(path, method, bn0=None) -> None:
 
 
 def load_prompt(path, method):
-    """Put the learned prompt of a file into `method`; the model to embed test clips with.
+    """Load the learned prompt of a file into `method`. Returns the model to embed test clips with.
 
-    That is PENGI with the file's bn0 statistics, or the method's own model if it is another.
+    That model is PENGI with the file's bn0 statistics, or the method's own model if it is another.
     Code in the file is never run (weights_only). Raises FileNotFoundError, PromptError.
     """
     state = _read(Path(path))

@@ -32,7 +32,7 @@ from palmkit.storage import TensorStore, cache_folder, progress_bar
 from palmkit.training import shuffled
 
 STREAM_VERSION = 2  # raise it with every change here that changes a stream
-# Of log-mels (or latents) that are the same in every epoch; beyond it they are computed again.
+# Bytes of log-mels (or latents) that are kept; the others are computed again in each epoch.
 BUFFER_BYTES = 2**30
 
 
@@ -64,9 +64,9 @@ def embed_stream(
     clips, cache, crop, crop_seed: as in `embed`. stochastic: what is random, some of `STOCHASTIC`.
     Without "crops" a clip has one crop, that of `embed`; with nothing random, every epoch is
     `embed`'s table.
-    autocast: half precision where PyTorch thinks it safe.
-    The cache keeps decoded waveforms (4 bytes a sample) and every epoch (4 n dim bytes). An
-    interrupted stream goes on, and a longer one begins where a shorter one ended.
+    autocast: half precision where PyTorch considers it safe.
+    The cache keeps decoded waveforms (4 bytes per sample) and every epoch (4 n dim bytes). An
+    interrupted stream continues, and a longer one continues from a shorter one.
     Raises AudioError (path, and row of which CSV) and OSError (disk).
     """
     frame, root = as_frame(clips), cache_folder(cache)
@@ -98,7 +98,7 @@ def crop_seed_at_test(stochastic, seed: int, crop_seed: int):
 
 
 def stream_provenance(model, digests, encoder, batch_size, crop, crop_seed) -> dict:
-    """All that changes a stream's epochs; the number of epochs does not.
+    """All that changes the epochs of a stream. The number of epochs is not among it.
 
     digests: `file_digest` of each clip, in order.
     """
@@ -117,7 +117,7 @@ def stream_provenance(model, digests, encoder, batch_size, crop, crop_seed) -> d
 
 
 def waveform_provenance(model) -> dict:
-    """All that changes a decoded waveform, but for the audio file itself."""
+    """All that changes a decoded waveform, except the audio file itself."""
     return {"version": STREAM_VERSION, "sample_rate": model.sample_rate}
 
 
@@ -146,7 +146,7 @@ def _compute_epochs(buffer: _ClipBuffer, store, epochs: int, batch_size: int) ->
 
 
 class _ClipBuffer:
-    """The clips of a draw. What is the same in every epoch is read and computed once."""
+    """The clips of a draw. What does not change between epochs is read and computed once."""
 
     def __init__(self, frame, encoder: TrainModeAudio, crop, crop_seed, store: TensorStore):
         self.paths = [str(path) for path in frame["path"]]

@@ -61,7 +61,7 @@ def text_dropout(model, seed):
 
 
 def check_model(model) -> None:
-    """Raise ValueError unless the model is PENGI: the published train mode is of its modules."""
+    """Raise ValueError unless the model is PENGI: the train mode is defined for its modules."""
     if not isinstance(model, Pengi):
         raise ValueError(
             f"the published protocol's train mode is PENGI's and not defined for {model.name}: "
@@ -72,9 +72,9 @@ def check_model(model) -> None:
 def spec_augment(x, frames=FRAMES):
     """PENGI's SpecAugment: x [n, mel, frames, 1] after bn0 with stripes set to 0.
 
-    Two stripes of 0 to 63 frames and two of 0 to 7 bands for each clip, with uniform starts where
-    they fit. PENGI's trainer applies it although the flag for it is off.
-    frames: the width that stripes in time stay below.
+    Each clip gets two stripes of 0 to 63 frames and two of 0 to 7 bands, with uniform starts
+    inside the image. PENGI's trainer applies it although the flag for it is off.
+    frames: stripes in time are narrower than this.
     """
     x = x.clone()
     for axis, limit in ((2, frames), (1, BANDS)):

@@ -179,7 +179,7 @@ def test_a_zip_is_unpacked_into_the_folder_of_its_name(large, online, data, monk
 
 
 def test_pengi_by_zenodos_md5(online, data, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="python -m palmkit fetch pengi"):
+    with pytest.raises(FileNotFoundError, match="palmkit fetch pengi"):
         load_pengi("pengi")
     online.fault("content", times=1, corrupt=True)
     assert "does not match the known hash" in refused("pengi") and left(data) == []

@@ -173,7 +173,7 @@ def test_plan_without_the_checkpoint(home, known_clock, mini, monkeypatch, capsy
     monkeypatch.setattr("palmkit.models.random.random_pengi", lambda device: mini)
     assert main(["run", "--profile", "paper", "--dry-run", "--device", "cpu"]) == 1
     told = capsys.readouterr().err
-    assert "estimated with random weights of its size" in told and "350 trials" in told
+    assert "the estimate uses random weights of its size" in told and "350 trials" in told
     assert told.splitlines()[-1].startswith("palmkit: there is no checkpoint")
     assert main(["run", "--dry-run", "--checkpoint", str(home / "gone.pth")]) == 1
     assert "units" not in capsys.readouterr().err

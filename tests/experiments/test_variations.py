@@ -207,7 +207,7 @@ def test_narrowed_methods_compare_projected_embeddings(tiny_pengi, key):
 
 def test_cocoop_needs_sixteen_features(tiny_pengi):
     narrow = variations.ProjectedModel(tiny_pengi, variations.principal_axes(FEATURES, 8))
-    with pytest.raises(ValueError, match="width, which is 8: too few"):
+    with pytest.raises(ValueError, match="dim=8 is too few"):
         METHODS["cocoop"](narrow, NAMES)
 
 

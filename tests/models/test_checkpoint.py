@@ -602,7 +602,7 @@ def test_code_in_a_checkpoint_does_not_run(protocol, state, tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="python -m palmkit fetch pengi") as caught:
+    with pytest.raises(FileNotFoundError, match="palmkit fetch pengi") as caught:
         load_pengi(tmp_path / "base.pth")
     assert str(tmp_path / "base.pth") in str(caught.value)
 

@@ -283,11 +283,11 @@ def test_fit_on_a_stream_of_one_table(tiny_pengi, name):
 
 def test_fit_refuses_a_stream_that_does_not_fit(tiny_pengi):
     method, stream = PALM(tiny_pengi, NAMES), torch.randn(3, 6, 64)
-    with pytest.raises(ValueError, match="a stream of 3 epochs is for as many"):
+    with pytest.raises(ValueError, match="features of 3 epochs need epochs=3"):
         fit(method, stream, torch.arange(6) % 3, epochs=2)
-    with pytest.raises(ValueError, match="a stream of 3 epochs is for as many"):
+    with pytest.raises(ValueError, match="features of 3 epochs need epochs=3"):
         fit(method, stream, torch.arange(6) % 3, epochs=3, batches=[[0]])
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="features must be"):
         evaluate(method, stream, torch.arange(6) % 3)
 
 
