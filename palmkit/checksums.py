@@ -1,4 +1,4 @@
-"""Checksums of what was fetched, kept beside it, so that later loads notice a change."""
+"""Checksums of fetched files, kept beside them, so that a later load notices a change."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def verify_folder(folder, rehash: bool = False) -> str | None:
 
 
 def _changed_content(folder: Path, expected: dict, listed: dict, names: list[str]) -> set[str]:
-    """Those of `names` whose sha256 is not the expected one."""
+    """The `names` whose sha256 is not the expected one."""
     changed = set()
     total = sum(listed[name][0] for name in names)
     with progress_bar(total, folder.name, "B", unit_scale=True) as bar:
@@ -145,7 +145,7 @@ def _update_times(folder: Path, content: dict, listed: dict) -> None:
     files = {name: (*listed[name], entry[2]) for name, entry in content["files"].items()}
     derived = ("file_count", "bytes", "files")
     provenance = {key: value for key, value in content.items() if key not in derived}
-    with contextlib.suppress(OSError):  # a read-only folder is as good, only slower
+    with contextlib.suppress(OSError):  # in a read-only folder the files are hashed again each time
         write_checksums(folder, files, **provenance)
 
 

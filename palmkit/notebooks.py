@@ -21,7 +21,7 @@ with extra("notebooks"):
     from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
-# Nothing that a page needs the network for: its formulas and diagrams are none.
+# Leaves out what would need the network: pages have no formulas and no diagrams.
 NO_URLS = dict.fromkeys(
     ("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "mermaid_layout_elk_js_url"),
     "",
@@ -51,7 +51,7 @@ def list_notebooks(folder=None, numbers: list[int] | None = None) -> list[Path]:
 
 
 def choose_parameters(books: list[Path], parameters: dict, given=()) -> dict[Path, dict]:
-    """The parameters that each notebook gets: those that its own `parameters` cell has.
+    """The parameters for each notebook: those in its own `parameters` cell.
 
     given: names of the parameters that a user set. Raises ValueError for one that no notebook has.
     """

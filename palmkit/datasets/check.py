@@ -98,8 +98,8 @@ def check_dataset(
     """Check a dataset: layout, tables, classes, counts, folds, leakage, and every audio file.
 
     dataset: a folder or name, as `load_dataset` takes it.
-    shots: clips a class that training will draw.
-    decode: False leaves the audio files out.
+    shots: clips per class that training will draw.
+    decode: False skips the audio files.
     clip_seconds: of the model (default: PENGI's); longer clips are cropped.
 
     A fault becomes a finding with advice. Only an unknown dataset raises DatasetError.

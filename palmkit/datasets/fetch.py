@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class FetchError(DatasetError):
-    """Something could not be fetched, or is not what it should be; the message says what to do."""
+    """Something could not be fetched, or is not as expected; the message says what to do."""
 
 
 def fetch(*names: str, update: bool = False, verify: bool = False) -> list[Path]:
@@ -120,7 +120,7 @@ def _result(row: dict, place: Path) -> Path:
 
 
 def _reuse(row: dict, place: Path) -> Path:
-    """What was fetched before, if it is unchanged; says so if its source has a newer revision."""
+    """What was fetched before, if it is unchanged. Logs it if the source has a newer revision."""
     _check_unchanged(place)
     revision = read_checksums(place)["revision"]
     with contextlib.suppress(Exception):  # without a network nobody answers, and nothing is lost
@@ -138,7 +138,7 @@ def _check_unchanged(place: Path) -> None:
 
 
 def _bring(row: dict, place: Path, scratch: Path) -> None:
-    """Put a download, a zip or a folder that somebody downloaded by hand in its place."""
+    """Install a download, or a zip or folder that was downloaded by hand."""
     upstream, old = _ask(row, place), read_checksums(place)
     if old and upstream.revision == old["revision"]:
         log.info(f"{row['name']}: {row['source']} has nothing newer than {old['revision']}")

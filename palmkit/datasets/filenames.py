@@ -1,4 +1,4 @@
-"""What published file names say about recording and speaker."""
+"""Recording and speaker, read from published file names."""
 
 from __future__ import annotations
 

@@ -46,9 +46,9 @@ def is_raw_audio(path) -> bool:
 def import_dataset(
     path, folds: int = 5, groups: str | None = None, seed: int = 0, root=None
 ) -> Path:
-    """Split recordings where they are; the folder that `load_dataset` takes.
+    """Make splits of recordings. Returns a folder for `load_dataset`.
 
-    Recordings are neither copied nor changed.
+    Recordings are neither copied, moved nor changed.
 
     path: a folder with a folder of audio files for each class, named as the class; or a CSV with
         the columns `path` (relative to the CSV's folder) and `classname`. The CSV may have a
@@ -249,7 +249,7 @@ class _Split:
 
 
 def _splits(clips: pd.DataFrame, how: dict) -> list[_Split]:
-    """The splits that a CSV gives, or else made ones. Raises DatasetError if a class lacks clips."""
+    """The splits of a CSV, or else made ones. Raises DatasetError if a class lacks clips."""
     if "split" in clips:
         parts = (clips[clips["split"] == split] for split in SPLITS)
         candidates = [[_Split(None, *parts)]]
@@ -275,7 +275,7 @@ def _by_number(clips: pd.DataFrame, number: pd.Series) -> list[_Split]:
 
 
 def _lacking(split: _Split, classes: set[str]) -> str | None:
-    """What is wrong with a split that has no clip of some class to train or to test on."""
+    """The message about a class that lacks training or test clips in a split, or None."""
     place = "the split" if split.fold is None else f"fold {split.fold}"
     for part, frame in (("train", split.train), ("test", split.test)):
         if lacking := sorted(classes - set(frame["classname"])):
@@ -287,10 +287,10 @@ def _lacking(split: _Split, classes: set[str]) -> str | None:
 
 
 def _made_splits(clips: pd.DataFrame, how: dict) -> Iterator[list[_Split]]:
-    """Stratified splits that tear no group apart, by `seed` and by further seeds.
+    """Stratified splits that keep groups together, by `seed` and, if needed, by further seeds.
 
-    The splitter is greedy, so a class that is in few groups may lack in a fold by one seed and not
-    by another.
+    The splitter is greedy, so a class with few groups may be missing in a fold with one seed and
+    not with another.
     """
     folds = how["folds"]
     groups = clips.groupby("classname")["group"].nunique().sort_values()

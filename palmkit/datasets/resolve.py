@@ -47,7 +47,7 @@ def _existing_folder(path: Path) -> Path:
 
 
 def _unknown(dataset: str, in_data_root: Path, generated: list[str]) -> str:
-    """What to say of a name that no folder and no generated dataset has."""
+    """The message about the name of no folder and no generated dataset."""
     published = {
         name: row for name, row in _manifest().items() if row["kind"] in ("dataset", BY_HAND)
     }

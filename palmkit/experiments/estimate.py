@@ -25,7 +25,7 @@ ROW_BYTES = 50_000  # of a row's JSON: losses, clips, lambdas
 
 @dataclass(frozen=True)
 class Work:
-    """A trial that is to be run, and what decides its cost."""
+    """A trial to run, and what determines its cost."""
 
     trial: Trial
     class_names: list[str]
@@ -86,8 +86,8 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
     """What `run_trials` would do. The paper's datasets that are not at hand count as published.
 
     A few steps of each kind are run to measure their time and memory, so this takes minutes on a
-    slow machine. Clips that the cache has are counted all the same. In the released protocol a clip
-    counts once an epoch of each seed.
+    slow machine. Clips in the cache are counted too. In the released protocol a clip is counted
+    once per epoch and seed.
     """
     clock = Clock(model)
     jobs = count_jobs(model)
@@ -124,7 +124,7 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
 def _disk_bytes(works: list[Work], clips: int, model) -> int:
     """Bytes of embeddings, waveforms of streams, and rows; at most."""
     embeddings = clips * (ENTRY_BYTES + 4 * model.dim)
-    # A stream takes less a clip than this. It keeps waveforms, counted as a clip long, whatever
+    # A stream takes less per clip than this. It keeps waveforms, counted as a clip long, whatever
     # their length.
     streams = {work.draw: work.n_train for work in works if work.trial.protocol == "released"}
     samples = round(model.sample_rate * model.clip_seconds)
@@ -159,7 +159,7 @@ def _choose_folds(dataset, folds, absent) -> list[int | None]:
 
 
 def _at_hand(trials: list[Trial], model, run) -> tuple[list[Work], int]:
-    """What is to be run, and how many clips that takes."""
+    """The trials to run, and how many clips they need."""
     jobs = [job for job in prepare(trials, model, run) if read_finished(job.path, job.key) is None]
     works = [
         Work(job.trial, job.dataset.class_names, job.n_train, len(job.dataset.test)) for job in jobs
@@ -168,12 +168,12 @@ def _at_hand(trials: list[Trial], model, run) -> tuple[list[Work], int]:
 
 
 def _as_published(facts: DatasetFacts, trials: list[Trial]) -> tuple[list[Work], int]:
-    """The same from published counts: every class has as many clips as are drawn, and draws share
-    no clip.
+    """The same from published counts. Assumes that every class has enough clips, and that draws
+    share none.
     """
     if any(trial.shots < 0 for trial in trials):
         raise ValueError(
-            f"--shots -1: {facts.name} has to be at hand to know how many clips that are; "
+            f"--shots -1: {facts.name} has to be at hand, for its training clips are not known; "
             "fetch it first"
         )
     tested = dict(zip(facts.fold_numbers, facts.test_clips, strict=True))
@@ -193,8 +193,8 @@ def _as_published(facts: DatasetFacts, trials: list[Trial]) -> tuple[list[Work],
 
 
 def _peak_memory(model, jobs: int) -> int | None:
-    """Bytes that the most demanding step took so far: on the GPU, or in this process times as many
-    as will run.
+    """Bytes that the most demanding step took so far: on the GPU; else in this process, times the
+    number of processes that will run.
     """
     if model.device.type == "cuda":
         return torch.cuda.max_memory_allocated(model.device)

@@ -13,15 +13,15 @@ import torch
 from palmkit.plugins import listed_files, load_plugins
 
 START = 10  # seconds of work that starting processes is worth
-# A process that has grown is replaced by a new one, and no work is lost: users need not read of it.
+# joblib replaces a process that has grown. No work is lost, so users need no warning.
 warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
 
 SMALL = 128  # width of a text encoder whose steps are too short to be shared by several cores
 
 
 def count_jobs(model) -> int:
-    """Trials to run at a time: PALMKIT_JOBS; else one a core for a small model on a CPU, one for
-    all others.
+    """Trials to run at the same time: PALMKIT_JOBS; else one per core for a small model on a CPU,
+    and one for all others.
     """
     if given := os.environ.get("PALMKIT_JOBS"):
         if not given.isdigit() or given == "0":
@@ -32,11 +32,11 @@ def count_jobs(model) -> int:
 
 
 def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int):
-    """(n, function(*calls[n])) as they get done, the longest first; in `jobs` processes of one
-    thread each.
+    """Yield (n, function(*calls[n])) as calls finish, in `jobs` processes of one thread each. The
+    longest call starts first.
 
-    Work that takes less time than starting processes is done here, on one thread too: results are
-    the same bits.
+    Work that takes less time than starting processes runs in this process, also on one thread, so
+    results have the same bits.
     """
     order = sorted(range(len(calls)), key=lambda n: -seconds[n])
     if jobs > 1 and len(calls) > 1 and sum(seconds) > START:
@@ -64,8 +64,8 @@ def threads(number: int):
 class Plugins:
     """The first argument of a call in a worker: unpickling it imports the files.
 
-    The arguments after it may be objects of their classes. A worker that started before the files
-    were known has no other way to learn of them.
+    The arguments after it may be objects of classes in these files. A worker that started earlier
+    has no other way to know the files.
     """
 
     def __init__(self, files: list[Path]):

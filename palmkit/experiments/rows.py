@@ -26,7 +26,7 @@ from palmkit.experiments.variations import method_options
 from palmkit.protocols.streams import STREAM_VERSION
 from palmkit.storage import PACKAGE, atomic_write, run_folder
 
-# Raise it when a trial's result changes for other reasons than its settings.
+# Raise it when the same settings give another result than before.
 # 2: the key covers the model's config and preprocessing, and the content of the dataset.
 TRIAL_VERSION = 2
 PACKAGES = (
@@ -67,7 +67,7 @@ def _row_path(run, dataset, method, fold, shots, seed, key) -> Path:
 
 
 def write_row(path: Path, row: dict, tensors: dict[str, torch.Tensor]) -> None:
-    """Write a row and its tensors. The row comes last: one that is there is complete."""
+    """Write a trial's tensors, and then its row. So a row that exists is complete."""
     data = save(tensors)
     atomic_write(path.with_suffix(".safetensors"), data)
     update_row(path, {**row, "tensors": audio.digest(data)})
@@ -80,14 +80,14 @@ def update_row(path: Path, row: dict) -> dict:
 
 
 def parse_row(text: str | bytes) -> dict:
-    """A row of its text. Raises ValueError for what is no JSON."""
+    """Parse the text of a row. Raises ValueError if it is not JSON."""
     return json.loads(text, object_hook=_decode)
 
 
 def read_row(path: Path, key: str | None = None) -> dict | None:
     """A row, or None if it is not there.
 
-    A damaged one, or one of other settings, is reported and None.
+    For a damaged row, or one of other settings, this logs why and returns None.
     """
     if not path.is_file():
         return None
@@ -103,8 +103,8 @@ def read_row(path: Path, key: str | None = None) -> dict | None:
 
 
 def read_finished(path: Path, key: str) -> dict | None:
-    """A row whose tensors are there and whole, else None: the trial is run again, and a warning
-    says why.
+    """A row whose tensors are complete, else None. Then the trial is run again, and a warning says
+    why.
     """
     row = read_row(path, key)
     if row is None:
@@ -121,17 +121,17 @@ def read_finished(path: Path, key: str) -> dict | None:
 
 
 def row_version(row) -> int:
-    """The version of the kit's results that a row is of.
+    """The version of the kit's results that a row has.
 
-    Rows of before there was one are of version 1.
+    Rows from before versions were recorded have version 1.
     """
     return row.get("trial_version", 1)
 
 
 def count_old_rows(run, known: set[Path]) -> int:
-    """Rows of a run, besides the known ones, that another version of the kit wrote.
+    """The number of rows of a run, besides the known ones, that another version of the kit wrote.
 
-    They are left alone.
+    These rows are not changed.
     """
     others = set((run_folder(run) / "rows").glob("*/*.json")) - known
     return sum(row_version(read_row(path) or {}) != TRIAL_VERSION for path in others)
@@ -206,7 +206,7 @@ def load_tensors(row, run) -> dict[str, torch.Tensor]:
     `prompt.*`.
 
     row: a dict, or a line of a DataFrame of rows. Raises FileNotFoundError if the run has no such
-    row, or none with tensors.
+    row, or if the row has no tensors.
     """
     path = find_row(row, run)
     tensors = path.with_suffix(".safetensors")
@@ -236,7 +236,7 @@ def find_row(row, run) -> Path:
 def load_method(row, run, model):
     """The method of a row as it was after training, without training it.
 
-    A row with pca_dim needs its axes: ValueError.
+    Raises ValueError for a row with pca_dim, because its axes are not kept.
     """
     if "pca_dim" in row["options"]:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Run trials, each written as one row. A grid that stops goes on where it stopped."""
+"""Run trials; each is written as one row. An interrupted grid continues where it stopped."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Names the test clips of a task (no draw), or the training clips of a draw.
+    """Identifies the test clips of a task (no draw), or the training clips of a draw.
 
-    Equal for equal clips.
+    Two are equal if their clips are the same.
     """
 
     dataset: str
@@ -66,7 +66,7 @@ class ClipSet:
 
 @dataclass(frozen=True)
 class Job:
-    """A trial with all that is needed to run it, and the place of its row."""
+    """A trial with everything needed to run it, and the path of its row."""
 
     trial: Trial
     dataset: Dataset
@@ -95,16 +95,16 @@ class Job:
 
 
 def run_trials(trials: list[Trial], model, run, cache="default") -> list[dict]:
-    """Run the trials that `runs/RUN` has no row of; all rows, in the trials' order.
+    """Run the trials without a row in `runs/RUN`. Returns all rows, in the order of the trials.
 
-    Clips are embedded first. Then trials run, several at a time on a CPU (see `executor`), behind
-    one progress bar. What is to be done, and how long it takes here, is logged.
+    Clips are embedded first. Then the trials run, several at the same time on a CPU (see
+    `executor`), with one progress bar. Log messages say what there is to do and how long it takes.
     """
     jobs = prepare(trials, model, run)
     rows = {job.path: _read_finished(job) for job in jobs}
     missing = {job.path: job for job in jobs if rows[job.path] is None}
     if old := count_old_rows(run, set(rows)):
-        log.info("%d rows of another version of palmkit are left alone", old)
+        log.info("%d rows of another version of palmkit are not used", old)
     if missing:
         _run_missing([*missing.values()], model, cache)
         rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
@@ -114,7 +114,7 @@ def run_trials(trials: list[Trial], model, run, cache="default") -> list[dict]:
 def prepare(trials: list[Trial], model, run) -> list[Job]:
     """Each trial with its fold, its draw and its key.
 
-    A fold is read once, and drawn from once a seed.
+    Each fold is read once, and drawn from once per seed.
     """
     model_digest = model.digest()
     read = functools.cache(load_dataset)
@@ -188,8 +188,8 @@ def _check_model(trial: Trial, model) -> None:
 
 
 def count_passes(jobs: list[Job]) -> int:
-    """Clips that go through the audio encoder at most: each once, or in each epoch of a stream and
-    once at test.
+    """Upper limit of the clips that are encoded: each once, or in each epoch of a stream and once
+    at test.
     """
     plain = set()
     for job in jobs:
@@ -239,7 +239,7 @@ def _run_missing(jobs: list[Job], model, cache) -> None:
 
 @dataclass(frozen=True)
 class EmbeddedClips:
-    """What a trial is made of: the embedded test clips, and its embedded draw if it learns."""
+    """The data of a trial: the embedded test clips, and its embedded draw if it learns."""
 
     test: Embeddings
     support: Embeddings | None
@@ -270,7 +270,7 @@ def _support_settings(trial: Trial) -> EmbedSettings:
 def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips]:
     """The embedded clips of each job, by its path.
 
-    A clip is encoded once, in however many folds and draws it is.
+    A clip in several folds and draws is encoded once.
     """
     frames: dict[EmbedSettings, dict[ClipSet, pd.DataFrame]] = {}
     for job in jobs:
@@ -306,9 +306,9 @@ def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips]:
 
 @dataclass(frozen=True)
 class StreamSource:
-    """What a trial of the released protocol is made of.
+    """The data of a trial of the released protocol.
 
-    Streams are large, so a trial reads its own from the cache.
+    Streams are large, so each trial reads its stream from the cache.
     """
 
     model: Pengi
@@ -333,7 +333,7 @@ STREAM_SETTINGS = ("epochs", "batch_size", "seed", "autocast", "crop", "crop_see
 def _stream_settings(trial: Trial) -> dict:
     """Arguments of `embed_stream`.
 
-    Dropout of the text is not among them: methods have it, not streams.
+    Text dropout is not included: it belongs to the method, not to the stream.
     """
     settings = {name: getattr(trial, name) for name in STREAM_SETTINGS}
     parts = tuple(part for part in trial.stochastic if part != "text_dropout")
@@ -341,7 +341,7 @@ def _stream_settings(trial: Trial) -> dict:
 
 
 def _stream_key(job: Job) -> tuple[ClipSet, str]:
-    """Equal for jobs that share a stream. The method is no part of it."""
+    """The same for jobs that share a stream. The method is not part of it."""
     return job.learned, json.dumps(_stream_settings(job.trial), sort_keys=True)
 
 
@@ -414,7 +414,7 @@ def run_trial(
     logits = predict(method, test.features)
     times.append(time.perf_counter())
     scores = score(logits, test.labels)
-    if diverged:  # an outcome like another: the row says so, and its scores are NaN
+    if diverged:  # divergence is a result too: the row records it, and its scores are NaN
         scores = dict.fromkeys(scores, float("nan"))
     row = {
         **_describe(trial, model, dataset, method),
@@ -436,7 +436,7 @@ def run_trial(
 
 
 def _fit(trial: Trial, model, method, support) -> tuple[list[float], str]:
-    """Losses, and the message of a training that diverged or ""."""
+    """The losses, and the message if training diverged, else ""."""
     if support is None:
         return [], ""
     dropout = contextlib.nullcontext()
@@ -451,7 +451,7 @@ def _fit(trial: Trial, model, method, support) -> tuple[list[float], str]:
 
 
 def _describe(trial: Trial, model, dataset: Dataset, method) -> dict:
-    """What of a row does not depend on training."""
+    """The columns of a row that do not depend on training."""
     config = getattr(model, "config", {})
     return {
         **asdict(trial),

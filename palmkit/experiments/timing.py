@@ -49,7 +49,7 @@ class Clock:
         return built - start, step, (done - fitted) / len(features)
 
     def _step(self, method, features, labels, batch_size: int) -> float:
-        """Seconds of a step. The first is slower, so where steps are short it is not counted."""
+        """Seconds of a step. The first step is slower, so it is not counted if steps are short."""
         steps = [range(batch_size)]
         before = time.perf_counter()
         fit(method, features, labels, batches=steps)

@@ -1,9 +1,9 @@
-"""What a study changes about a task before a method sees it. Each is an entry of `Trial.options`,
-so rows carry it.
+"""Changes of a task before a method gets it. Each is an entry of `Trial.options`, so rows
+record it.
 
 - classes: a list of class names. Only these classes of the dataset are used.
 - names: {class name: the name that the text encoder reads instead}.
-- rare: {class name: clips of its draw that are kept}.
+- rare: {class name: how many clips of its draw are kept}.
 - pca_dim: embeddings, of audio and text, are projected to the support set's first principal axes.
 - corruption: [kind, strength] of `palmkit.corruptions`, applied to the test clips.
 """
@@ -23,7 +23,7 @@ VARIATIONS = ("classes", "names", "rare", "pca_dim", "corruption")
 
 
 def method_options(options: dict) -> dict:
-    """The options that are the method's."""
+    """The options of the method."""
     return {name: value for name, value in options.items() if name not in VARIATIONS}
 
 
@@ -63,8 +63,8 @@ def _check_corruption(value) -> None:
 
 
 def modify_task(dataset: Dataset, classes=None, names=None, **_others) -> Dataset:
-    """The dataset with these classes only, and with other names. Draws of a renamed class stay the
-    same.
+    """The dataset with these classes only, and with other names. A renamed class keeps
+    its draws.
 
     Raises ValueError for a class that the dataset does not have.
     """
@@ -93,7 +93,7 @@ def _keep_classes(dataset: Dataset, kept: list[str]) -> Dataset:
 
 
 def modify_draw(drawn: pd.DataFrame, rare=None, **_others) -> pd.DataFrame:
-    """A draw of which each class in `rare` keeps its first clips, so fewer are among more."""
+    """The draw with only the first clips of each class in `rare`. Fewer clips are a subset of more."""
     rare = rare or {}
     there = set(drawn["class_name"])
     for name in rare:
@@ -123,9 +123,7 @@ def principal_axes(features: torch.Tensor, pca_dim: int) -> torch.Tensor:
 
 
 class ProjectedModel:
-    """A model whose text embeddings are projected to `axes` [dim, pca_dim]; the rest is the
-    model's.
-    """
+    """A model with text embeddings projected to `axes` [dim, pca_dim]; the rest as in the model."""
 
     def __init__(self, model, axes: torch.Tensor):
         self.model = model

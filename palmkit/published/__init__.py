@@ -20,7 +20,7 @@ SWAPPED_FOLDS = {"TUT2017": (2, 3, 4)}
 
 
 def citations() -> pd.DataFrame:
-    """Where each table is from: table, grade, source, what."""
+    """The source of each table: table, grade, source, what."""
     return pd.read_csv(FOLDER / "sources.csv")
 
 
@@ -43,7 +43,7 @@ def without_swapped_folds(rows: pd.DataFrame) -> pd.DataFrame:
 def printed_table() -> pd.DataFrame:
     """The table as its authors print it (A): method, dataset (AVERAGE too), seed, accuracy.
 
-    Without a seed (NA): the printed mean over seeds. Ten of its cells are not what the logs give.
+    seed NA: the printed mean over seeds. Ten cells differ from what the logs give.
     """
     return pd.read_csv(FOLDER / "paper_table.csv", dtype={"seed": "Int64"})
 

@@ -35,7 +35,7 @@ def compare(
 ) -> pd.DataFrame:
     """Ours beside the released logs: ours, paper, difference, seeds and folds of ours.
 
-    A dataset that the paper does not have has no paper's number. The paper's AVERAGE is over its
+    A dataset that is not in the paper has no number of the paper. The paper's AVERAGE is over its
     eleven datasets, so it is given only if ours is over the same. swapped_folds=False leaves
     TUT2017's folds 2 to 4 out, on both sides.
     """
@@ -43,7 +43,7 @@ def compare(
 
 
 def _sides(rows: pd.DataFrame, swapped_folds: bool) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Our rows, with the versions of their datasets marked, and the logs."""
+    """Our rows, with the versions of their datasets, and the rows of the logs."""
     rows, logs = mark_versions(rows), published_rows()
     if swapped_folds:
         return rows, logs
@@ -85,7 +85,7 @@ def compare_with_paper(rows: pd.DataFrame, swapped_folds: bool = True) -> pd.Dat
         chosen = table["dataset"] != AVERAGE if whole else table["dataset"] == line.dataset
         cells = table[chosen & (table["method"] == line.method)]
         margin = UNLEARNED_WITHIN if whole and learns_nothing else _margin(cells)
-        # What makes one dataset not comparable makes the mean so.
+        # If one dataset is not comparable, the mean is not either.
         reason = next(filter(None, (reasons(name, line.method) for name in cells["dataset"])), "")
         if not reason and not line.paper >= 0:
             reason = "the paper's mean is over other datasets"
@@ -116,7 +116,7 @@ def verdict(difference: float, margin: float, whole: bool = True) -> str:
 def verdict_table(rows: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     """`compare_with_paper` as text for a page.
 
-    Twice where TUT2017 is among the datasets: with its swapped folds and without.
+    If TUT2017 is among the datasets, there are two tables: with its swapped folds and without.
     """
     table = compare_with_paper(rows)
     if set(rows["dataset"]) & set(SWAPPED_FOLDS):
@@ -160,7 +160,7 @@ def why_not_comparable(rows: pd.DataFrame, logs: pd.DataFrame) -> str:
 
 
 def _other_data(rows: pd.DataFrame, logs: pd.DataFrame) -> str:
-    """How folds or test clips differ from the paper's; empty if they do not."""
+    """How folds or test clips differ from the paper's; "" if they do not."""
     dataset = rows["dataset"].iloc[0]
     folds = rows["fold"].fillna(0).astype(int)  # one split: None in our rows, 0 in the logs
     if missing := sorted(set(logs["fold"]) ^ set(folds)):

@@ -21,8 +21,8 @@ def probabilities(logits) -> np.ndarray:
 def confidence_frame(logits, labels) -> pd.DataFrame:
     """One line for each clip: label, guess, right, confidence, margin and entropy.
 
-    confidence: the probability of the guess. margin: that minus the next class's. entropy: in bits;
-    guessing evenly has log2 of the number of classes.
+    confidence: the probability of the guess. margin: confidence minus the second largest
+    probability. entropy: in bits; equal probabilities have log2 of the number of classes.
     """
     p, labels = probabilities(logits), np.asarray(labels)
     top = np.sort(p, axis=1)[:, ::-1]

@@ -1,4 +1,4 @@
-"""Rules about what can go wrong in a run of PALM. Each gives a sentence, or None if it is fine.
+"""Rules about what can go wrong in a run of PALM. Each returns a sentence, or None if all is well.
 
 The thresholds are conventions. A finding is a reason to look, not a verdict.
 """
@@ -21,7 +21,7 @@ LOSS_RISE = 2  # times the loss of the first step
 def lambdas_at_extremes(row) -> str | None:
     """Nine in ten of a row's lambdas are below 0.05 or above 0.95: text or learned vector alone.
 
-    A lambda of 0 stays there, because z gets no gradient any more.
+    A lambda of 0 stays there, because z no longer gets a gradient.
     """
     lambdas = np.asarray(row["lambdas"], float)
     low, high = int((lambdas < EXTREME).sum()), int((lambdas > 1 - EXTREME).sum())
@@ -84,7 +84,7 @@ def unstable_training(row) -> str | None:
     """The loss is not finite, or it rose and did not come down again.
 
     Rose: an epoch's mean is over twice the first step's loss. Did not come down: the last epoch's
-    mean is above ln(classes), the loss of guessing evenly.
+    mean is above ln(classes), the loss of equal probabilities.
     """
     losses = np.asarray(row["losses"], float)
     finite = np.isfinite(losses)

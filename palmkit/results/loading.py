@@ -33,7 +33,7 @@ class RowError(ValueError):
 def load_rows(run, details: bool = False) -> pd.DataFrame:
     """All rows of a run, one a trial.
 
-    details: with what was recorded of each step, clip and class too (HEAVY_FIELDS); without it a
+    details: also load what was recorded for each step, clip and class (HEAVY_FIELDS); otherwise a
     row has `n_classes` instead. A damaged row is left out, with a warning that names its file.
     Raises FileNotFoundError if there is no row.
     """
@@ -67,7 +67,7 @@ def read_light_row(path: Path, details: bool = False) -> dict:
 
 
 def cut_lists(data: bytes) -> bytes:
-    """A row's text with its long lists emptied, which are not parsed then.
+    """A row's text with its long lists emptied, so that they are not parsed.
 
     In a row that `json.dumps(row, indent=1)` wrote, such a list ends at the first line that is
     " ]": no string contains a line break, and inner lists are indented further. A text of any other
@@ -102,7 +102,7 @@ def check_row(row) -> None:
 
 
 def upgrade_row(row: dict) -> None:
-    """Give a row of an earlier version the fields that later ones have."""
+    """Add the fields of later versions to a row of an earlier version."""
     if "parts" in row:
         row.setdefault("stochastic", row.pop("parts"))
     row.setdefault("note", "")

@@ -1,7 +1,7 @@
-"""Order, label and colour of methods, and whether they learn: all of it are class attributes.
+"""Order, label and colour of methods, and whether they learn, from their class attributes.
 
-Methods from outside of the package count too. A method of old rows that can no longer be imported
-stands last, under its name and in a neutral colour.
+Methods from outside of the package count too. A method that can no longer be imported
+comes last, with its name as label and a neutral colour.
 """
 
 from __future__ import annotations

@@ -51,10 +51,10 @@ def _recalls(tensors, classes: int) -> np.ndarray:
 
 
 def per_clip_accuracy(rows: pd.DataFrame, run) -> np.ndarray:
-    """[clips]: the share of seeds that are right about each test clip, the folds in a row.
+    """[clips]: for each test clip, the share of seeds that are right; folds one after the other.
 
-    rows: of one dataset, method and setting. It is what `paired_bootstrap` takes of each side.
-    Raises ValueError for a mixture.
+    rows: of one dataset, method and setting; otherwise raises ValueError. The result is an argument
+    of `paired_bootstrap`.
     """
     kinds = rows[["dataset", "method"]].drop_duplicates()
     if len(kinds) != 1 or rows[["fold", "seed"]].duplicated().any():

@@ -1,4 +1,4 @@
-"""`runs/RUN/index.html`: a run as a report to send to a colleague, in one file without network.
+"""`runs/RUN/index.html`: the report of a run in one file, which needs no network.
 
 Tables, figures and settings are in the file. Links lead to the executed notebooks, the tables as
 CSV, LaTeX and Markdown and the figures as PDF, which lie beside it.
@@ -38,7 +38,7 @@ CSS_DPI = 96  # a browser's pixels to the inch
 
 
 def write_report(run, status: dict[str, str] | None = None, parameters: dict | None = None) -> Path:
-    """Write the report of what is in `runs/RUN`; its path.
+    """Write the report of `runs/RUN`. Returns its path.
 
     status: of each notebook (its stem), "done", "failed" or "not run"; default: of those that the
     run has. parameters: what the run was started with. What is not there (rows, figures, notebooks)
@@ -213,7 +213,7 @@ def _figures(folder: Path, books: dict) -> list[dict]:
 def _figure_names(book, paths) -> list[str]:
     """Names of the figures that a notebook's code saves, in order.
 
-    A name that the code makes up (f"...") is a pattern.
+    A name that the code computes (f"...") becomes a pattern.
     """
     code = "\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
     names = []

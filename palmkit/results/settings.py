@@ -10,9 +10,9 @@ from palmkit.results.method_style import learns
 
 # Those of the trial, then those of the model and of a method from outside.
 SETTINGS = (*trials.SETTINGS, "weights", "rates", "method_digest")
-# What rows of before a setting existed were run with.
+# Values for rows that are older than a setting.
 BEFORE = {"stochastic": "none", "autocast": "False", "method_digest": ""}
-ANY = "any"  # the value of a setting that does not matter to a row
+ANY = "any"  # the value of a setting that does not affect a row
 LABEL_LENGTH = 12  # of a digest in a label
 
 
@@ -31,7 +31,7 @@ def setting(rows: pd.DataFrame, name: str, default=None) -> pd.Series:
 
 
 def label_settings(rows: pd.DataFrame) -> pd.DataFrame:
-    """SETTINGS of each row as text; ANY where a setting does not matter to the row."""
+    """SETTINGS of each row as text; ANY for a setting that does not affect the row."""
     labels = rows.reindex(columns=list(SETTINGS)).astype(str)
     for name, value in BEFORE.items():
         labels[name] = labels[name].replace("nan", value)

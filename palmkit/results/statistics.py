@@ -34,10 +34,10 @@ def difference_margin(std_a, seeds_a, std_b, seeds_b, level: float = LEVEL) -> f
     """How far two means differ by their seeds alone: half the width of Welch's interval.
 
     std_a, std_b: [datasets] standard deviations over seeds_a, seeds_b seeds; a number is one
-    dataset. Of several datasets it is the margin of the difference of the unweighted means over
-    all: variances add, degrees of freedom are Satterthwaite's. One seed has no spread (std NaN): it
-    is one more draw from the other side's, which widens the margin. NaN where neither side has a
-    spread.
+    dataset. For several datasets it is the margin of the difference of the unweighted means over
+    all: variances add, degrees of freedom are Satterthwaite's. A side with one seed has no std
+    (NaN): it is treated as one more draw from the other side's distribution, which widens the
+    margin. NaN if neither side has a std.
     """
     terms = []  # variance of a mean, and its degrees of freedom
     for a, n_a, b, n_b in np.broadcast(std_a, seeds_a, std_b, seeds_b):
@@ -71,7 +71,7 @@ def paired_bootstrap(
         raise ValueError(
             f"right_a and right_b must be [clips] with one clip at least, not {list(gain.shape)}"
         )
-    # A draw depends only on how often each value comes. That is much faster than drawing indices,
+    # A draw depends only on how often each value occurs. Counts are faster to draw than indices,
     # as scipy.stats.bootstrap does.
     values, counts = np.unique(gain, return_counts=True)
     generator = np.random.default_rng(seed)

@@ -59,8 +59,8 @@ def __getattr__(name: str):
 def split_tables(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The tables that rows make: one for each group of `split_settings`.
 
-    Where TUT2017 has its swapped folds, there is one more without them. Rows carry the version of
-    their dataset as `version` then, if a dataset has several.
+    If TUT2017 has its swapped folds, there is one more table without them. If a dataset has several
+    versions, rows have the version as `version`.
     """
     tables = []
     for label, group in split_settings(mark_versions(rows)):
@@ -154,9 +154,9 @@ def intervals(rows: pd.DataFrame, by: list[str], metric: str = "accuracy") -> pd
     """Mean over folds for each seed, then mean and Student's interval over seeds, for a study.
 
     by: columns, in the order of the index. Columns: mean, low, high, seeds, and diverged: trials
-    whose training diverged. A seed with one of those is left out. The caller sees to it that rows
-    with the same `by` differ in no other setting. Raises ValueError for rows of several versions of
-    a dataset, and for several rows of one trial.
+    whose training diverged. A seed with one of those is left out. The caller must ensure that
+    rows with the same `by` differ in no other setting.
+    Raises ValueError for rows of several versions of a dataset, and for several rows of one trial.
     """
     rows = _check_distinct(rows, by)
     bad = rows.get("diverged", pd.Series("", rows.index)).fillna("") != ""
@@ -182,7 +182,7 @@ def intervals(rows: pd.DataFrame, by: list[str], metric: str = "accuracy") -> pd
 def _check_distinct(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Rows, each once. Raises ValueError for versions of a dataset and for duplicates.
 
-    Frames that are no rows of a run, without `key`, come back as they are.
+    Frames without `key`, which are not rows of a run, are returned unchanged.
     """
     if not {*CELL, "key"} <= set(rows):
         return rows
@@ -243,7 +243,7 @@ class ResultTable:
 def result_tables(rows: pd.DataFrame, metric: str = "accuracy") -> list[ResultTable]:
     """The summary of each table of `split_tables`.
 
-    A table of which nothing can be shown gives a warning. Raises ValueError if all are so.
+    A table without any complete seed gives a warning. Raises ValueError if all tables are so.
     """
     tables, problems = [], []
     for label, group in split_tables(rows):

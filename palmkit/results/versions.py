@@ -42,7 +42,7 @@ def versioned_datasets(rows: pd.DataFrame) -> list[str]:
 
 
 def drop_repeats(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows without those that are there twice: the same trial with the same key."""
+    """Rows without repeated ones: the same trial with the same key."""
     if "key" not in rows:
         return rows
     return rows[~rows.duplicated([*CELL, *rows.columns.intersection(["version"]), "key"])]

@@ -604,7 +604,7 @@ def test_rows_of_another_version_are_left_alone_and_said(dataset, run, tiny_peng
     other.write_text(json.dumps(old | {"key": "0123456789"}))
     caplog.clear()
     run_palm(dataset, tiny_pengi, run)
-    assert "1 rows of another version of palmkit are left alone" in caplog.text
+    assert "1 rows of another version of palmkit are not used" in caplog.text
     assert json.loads(other.read_text())["key"] == "0123456789"
     caplog.clear()
     other.unlink()
