@@ -41,6 +41,7 @@ from palmkit.experiments.variations import (
 )
 from palmkit.methods.base import normalize
 from palmkit.models import Pengi
+from palmkit.models.pengi import round_features
 from palmkit.plugins import plugin_digest
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
 from palmkit.protocols.train_mode import text_dropout, with_bn_statistics
@@ -501,9 +502,10 @@ def _project_features(model, test: Embeddings, support: Embeddings, pca_dim: int
     """Model, test clips and support set, all projected to the first principal axes of the support
     set.
     """
-    axes = principal_axes(support.features, pca_dim)
+    axes = principal_axes(support.features.to(model.dtype).cpu(), pca_dim)
     test, support = (
-        replace(clips, features=normalize(clips.features @ axes)) for clips in (test, support)
+        replace(clips, features=round_features(normalize(clips.features.to(axes) @ axes)))
+        for clips in (test, support)
     )
     return ProjectedModel(model, axes), test, support
 

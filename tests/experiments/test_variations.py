@@ -171,7 +171,7 @@ def test_narrow_features(run_row):
     assert row["trainable"] == 3 * (4 + 1) and row["loss"] != run_row()["loss"]
     narrow, full = run_row("coop", options={"pca_dim": 4}), run_row("coop")
     assert narrow["trainable"] == full["trainable"] and narrow["loss"] != full["loss"]
-    with pytest.raises(ValueError, match="has none"):
+    with pytest.raises(ValueError, match="uses none"):
         run_row("zeroshot", options={"pca_dim": 4})
 
 
