@@ -144,7 +144,7 @@ def _execute(book: Path, home: Path, parameters: dict) -> None:
             kernel_name="python3",
             cwd=os.getcwd(),
             progress_bar=False,
-            # Otherwise each kernel warns that it listens on loopback.
+            # Otherwise each kernel warns that it is bound to loopback.
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
         )
     except PapermillExecutionError as error:

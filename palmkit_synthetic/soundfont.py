@@ -2,8 +2,8 @@
 envelope.
 
 Read from the SoundFont 2.04 specification (section 7: the tables; 8.1: the generators). What it
-leaves out: modulators, vibrato, the moving filter, chorus and stereo, none of which decides which
-instrument one hears.
+leaves out: modulators, vibrato, the moving filter, chorus and stereo. None of them decides which
+instrument it is.
 """
 
 from __future__ import annotations

@@ -9,9 +9,16 @@ LATEX_SIGNS = {"±": r"$\pm$", "–": "--", "†": r"$^\dagger$"}
 
 def to_markdown(table: pd.DataFrame) -> str:
     """A table of GitHub's Markdown. Bars in cells are escaped, line breaks become spaces."""
-    lines = [[table.index.name or "", *table.columns], ["---"] * (1 + len(table.columns))]
-    lines += [[index, *values] for index, values in zip(table.index, table.to_numpy(), strict=True)]
-    return "\n".join(f"| {' | '.join(map(_markdown_cell, line))} |" for line in lines)
+    head = [table.index.name or "", *table.columns]
+    lines = [head, ["---"] * len(head)]
+    for index, values in zip(table.index, table.to_numpy(), strict=True):
+        lines.append([index, *values])
+    return "\n".join(map(_markdown_line, lines))
+
+
+def _markdown_line(values) -> str:
+    cells = map(_markdown_cell, values)
+    return f"| {' | '.join(cells)} |"
 
 
 def _markdown_cell(value) -> str:
@@ -20,10 +27,11 @@ def _markdown_cell(value) -> str:
 
 def to_latex(table: pd.DataFrame) -> str:
     """A tabular with booktabs' rules; what LaTeX would read as a command is escaped."""
-    cells = table.rename_axis(index=table.index.name or "").reset_index().astype(str)
+    named = table.rename_axis(index=table.index.name or "")
+    cells = named.reset_index().astype(str).map(one_line)
     cells.columns = [one_line(name) for name in cells.columns]
     form = "l" + "c" * len(table.columns)
-    text = cells.map(one_line).to_latex(index=False, escape=True, column_format=form)
+    text = cells.to_latex(index=False, escape=True, column_format=form)
     for sign, command in LATEX_SIGNS.items():
         text = text.replace(sign, command)
     return text

@@ -9,7 +9,15 @@ import torch.nn.functional as F
 
 from palmkit.experiments.rows import load_tensors
 
-LAMBDA_FIELDS = {"class_names": "class_name", "lambdas_initial": "initial", "lambdas": "learned"}
+LAMBDA_FIELDS = {
+    "class_names": "class_name",
+    "lambdas_initial": "initial",
+    "lambdas": "learned",
+}
+CLASS_COLUMNS = (
+    *("dataset", "fold", "seed", "shots", *LAMBDA_FIELDS.values()),
+    *("recall", "zeroshot", "z_norm", "angle"),
+)
 
 
 def class_frame(rows: pd.DataFrame, run, model) -> pd.DataFrame:
@@ -19,35 +27,48 @@ def class_frame(rows: pd.DataFrame, run, model) -> pd.DataFrame:
     angle (degrees between f and f'), and zeroshot: the recall of the zero-shot row of the same
     fold, NaN if `rows` has none. rows: with class_names and lambdas (`details=True`).
     """
-    zero_shot = {
-        _fold(row): _recalls(load_tensors(row, run), len(row["class_names"]))
-        for _, row in rows[rows["method"] == "zeroshot"].iterrows()
-    }
+    zero_shot = {}
+    for _, row in rows[rows["method"] == "zeroshot"].iterrows():
+        tensors = load_tensors(row, run)
+        zero_shot[_fold(row)] = _recalls(tensors, len(row["class_names"]))
     frames = []
     for _, row in rows[rows["method"] == "palm"].iterrows():
-        tensors = load_tensors(row, run)
-        f, z = model.encode_text(row["class_names"]).cpu(), tensors["prompt.ctx"]
-        weight = torch.tensor(row["lambdas"])[:, None]
-        cosine = F.cosine_similarity(f, (1 - weight) * f + weight * z).clamp(-1, 1)
-        columns = {name: row[name] for name in ("dataset", "fold", "seed", "shots")}
-        columns |= {short: row[name] for name, short in LAMBDA_FIELDS.items()}
-        columns |= {
-            "recall": _recalls(tensors, len(f)),
-            "zeroshot": zero_shot.get(_fold(row), np.nan),
-            "z_norm": z.norm(dim=1).numpy(),
-            "angle": torch.rad2deg(cosine.acos()).numpy(),
-        }
-        frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True)
+        f = model.encode_text(row["class_names"]).cpu()
+        frame = _palm_frame(row, load_tensors(row, run), f)
+        frames.append(frame.assign(zeroshot=zero_shot.get(_fold(row), np.nan)))
+    return pd.concat(frames, ignore_index=True)[list(CLASS_COLUMNS)]
+
+
+def _palm_frame(row, tensors, f: torch.Tensor) -> pd.DataFrame:
+    """One line for each class of a PALM row. f: its text embeddings [classes, dim]."""
+    z = tensors["prompt.ctx"]
+    weight = torch.tensor(row["lambdas"])[:, None]
+    mixed = (1 - weight) * f + weight * z
+    cosine = F.cosine_similarity(f, mixed).clamp(-1, 1)
+    columns = {name: row[name] for name in ("dataset", "fold", "seed", "shots")}
+    for field, column in LAMBDA_FIELDS.items():
+        columns[column] = row[field]
+    columns["recall"] = _recalls(tensors, len(f))
+    columns["z_norm"] = z.norm(dim=1).numpy()
+    columns["angle"] = torch.rad2deg(cosine.acos()).numpy()
+    return pd.DataFrame(columns)
 
 
 def _fold(row) -> tuple[str, str]:
     return row["dataset"], str(row["fold"])
 
 
+def _right(tensors) -> torch.Tensor:
+    """[clips] 1.0 where a test clip's class is predicted, else 0.0."""
+    predicted = tensors["logits"].argmax(1)
+    return (predicted == tensors["labels"]).double()
+
+
 def _recalls(tensors, classes: int) -> np.ndarray:
-    right = (tensors["logits"].argmax(1) == tensors["labels"]).double()
-    return np.array([right[tensors["labels"] == label].mean().item() for label in range(classes)])
+    """[classes]: the share of each class's test clips that are right."""
+    right = _right(tensors)
+    labels = tensors["labels"]
+    return np.array([right[labels == label].mean().item() for label in range(classes)])
 
 
 def per_clip_accuracy(rows: pd.DataFrame, run) -> np.ndarray:
@@ -57,16 +78,17 @@ def per_clip_accuracy(rows: pd.DataFrame, run) -> np.ndarray:
     of `paired_bootstrap`.
     """
     kinds = rows[["dataset", "method"]].drop_duplicates()
-    if len(kinds) != 1 or rows[["fold", "seed"]].duplicated().any():
+    repeated = rows.duplicated(["fold", "seed"])
+    if len(kinds) != 1 or repeated.any():
         raise ValueError(
             "these rows are not of one dataset, method and setting: use select(rows, ...)"
         )
     folds: dict[str, list] = {}
     for _, row in rows.iterrows():
-        tensors = load_tensors(row, run)
-        right = (tensors["logits"].argmax(1) == tensors["labels"]).double().numpy()
-        folds.setdefault(str(row["fold"]), []).append(right)
-    return np.concatenate([np.mean(folds[fold], axis=0) for fold in sorted(folds)])
+        right = _right(load_tensors(row, run))
+        folds.setdefault(str(row["fold"]), []).append(right.numpy())
+    shares = [np.mean(folds[fold], axis=0) for fold in sorted(folds)]
+    return np.concatenate(shares)
 
 
 def lambda_frame(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,6 +96,8 @@ def lambda_frame(rows: pd.DataFrame) -> pd.DataFrame:
 
     rows: with class_names and lambdas (`details=True`).
     """
-    rows = rows.loc[rows["method"] == "palm", ["dataset", "fold", "seed", *LAMBDA_FIELDS]]
-    frame = rows.explode(list(LAMBDA_FIELDS)).rename(columns=LAMBDA_FIELDS)
-    return frame.astype({"initial": float, "learned": float}).reset_index(drop=True)
+    columns = ["dataset", "fold", "seed", *LAMBDA_FIELDS]
+    palm = rows.loc[rows["method"] == "palm", columns]
+    frame = palm.explode(list(LAMBDA_FIELDS)).rename(columns=LAMBDA_FIELDS)
+    frame = frame.astype({"initial": float, "learned": float})
+    return frame.reset_index(drop=True)

@@ -27,7 +27,10 @@ def __getattr__(name: str):
 
 
 def _axes(ax, **size):
-    return ax if ax is not None else plt.subplots(layout="constrained", **size)[1]
+    if ax is not None:
+        return ax
+    _, ax = plt.subplots(layout="constrained", **size)
+    return ax
 
 
 def _legend_beside(ax) -> None:
@@ -37,8 +40,11 @@ def _legend_beside(ax) -> None:
 def plot_waveform(waveform, ax=None, *, sample_rate: int):
     """[n] samples over seconds. sample_rate: in Hz."""
     ax = _axes(ax, figsize=(7, 1.8))
-    ax.plot(np.arange(len(waveform)) / sample_rate, waveform, linewidth=0.3, color="0.3")
-    ax.set(xlabel="time (s)", ylabel="amplitude", xlim=(0, len(waveform) / sample_rate))
+    seconds = np.arange(len(waveform)) / sample_rate
+    ax.plot(seconds, waveform, linewidth=0.3, color="0.3")
+    ax.set_xlim(0, len(waveform) / sample_rate)
+    ax.set_xlabel("time (s)")
+    ax.set_ylabel("amplitude")
     return ax
 
 
@@ -58,18 +64,26 @@ def plot_log_mel(
     each band in Hz, for an axis in kHz.
     """
     ax = _axes(ax, figsize=(7, 2.4))
-    extent = (0, len(log_mel) * hop / sample_rate, 0, log_mel.shape[1])
+    frames, bands = log_mel.shape
+    extent = (0, frames * hop / sample_rate, 0, bands)
     style = dict(origin="lower", aspect="auto", cmap="magma", extent=extent)
     image = ax.imshow(log_mel.T, **style, **limits)
-    ax.set(xlabel="time (s)", ylabel="mel band")
+    ax.set_xlabel("time (s)")
+    ax.set_ylabel("mel band")
     if frequencies is not None:
-        ticks = [f for f in FREQUENCY_TICKS if frequencies[0] <= f <= frequencies[-1]]
-        bands = np.interp(ticks, frequencies, np.arange(len(frequencies)) + 0.5)
-        ax.set_yticks(bands, [f"{tick / 1000:g}" for tick in ticks])
-        ax.set_ylabel("frequency (kHz)")
+        _label_frequencies(ax, frequencies)
     if colorbar:
         ax.figure.colorbar(image, ax=ax, label="dB")
     return ax
+
+
+def _label_frequencies(ax, frequencies) -> None:
+    """Ticks in kHz on an axis of bands."""
+    ticks = [f for f in FREQUENCY_TICKS if frequencies[0] <= f <= frequencies[-1]]
+    centers = np.arange(len(frequencies)) + 0.5
+    places = np.interp(ticks, frequencies, centers)
+    ax.set_yticks(places, [f"{tick / 1000:g}" for tick in ticks])
+    ax.set_ylabel("frequency (kHz)")
 
 
 def plot_image(image, segments=4, ax=None):
@@ -79,7 +93,8 @@ def plot_image(image, segments=4, ax=None):
     step = len(image) // segments
     for n in range(1, segments):
         ax.axhline(n * step - 0.5, color="white", linewidth=0.8)
-    ax.set(xlabel="frame within its segment", ylabel="segment and mel band")
+    ax.set_xlabel("frame within its segment")
+    ax.set_ylabel("segment and mel band")
     labels = [f"segment {n + 1}" for n in range(segments)]
     ax.set_yticks([n * step for n in range(segments)], labels)
     return ax
@@ -96,14 +111,14 @@ def plot_study(
     ax = _axes(ax, figsize=(4, 2.8))
     scaled = "xscale" in axis
     x = np.array(table.index, float) if scaled else np.arange(len(table))
-    error = np.nan_to_num(np.stack([table["mean"] - table["low"], table["high"] - table["mean"]]))
-    style = dict(
-        fmt="o-" if scaled else "o",
-        capsize=3,
-        color=method_color(method) if color is None else color,
-        label=label or f"{method_label(method)} (n={int(table['seeds'].max())})",
-    )
-    ax.errorbar(x, table["mean"], error, **style)
+    below = table["mean"] - table["low"]
+    above = table["high"] - table["mean"]
+    error = np.nan_to_num(np.stack([below, above]))
+    seeds = int(table["seeds"].max())
+    label = label or f"{method_label(method)} (n={seeds})"
+    color = method_color(method) if color is None else color
+    marks = "o-" if scaled else "o"
+    ax.errorbar(x, table["mean"], error, fmt=marks, capsize=3, color=color, label=label)
     if reference is not None:
         zero_shot = dict(color=method_color("zeroshot"), label=method_label("zeroshot"))
         ax.axhline(reference, linestyle=":", **zero_shot)
@@ -120,18 +135,25 @@ def plot_losses(rows: pd.DataFrame, ax=None):
     """
     ax = _axes(ax, figsize=(6, 3))
     for method, group in rows.groupby("method", sort=False):
-        curves = [epoch_losses(row) for row in group[["losses", "epochs"]].to_dict("records")]
+        records = group[["losses", "epochs"]].to_dict("records")
+        curves = [epoch_losses(row) for row in records]
         curves = [curve for curve in curves if len(curve)]
         color = method_color(method)
         for curve in curves:
-            ax.plot(range(1, len(curve) + 1), curve, color=color, alpha=0.25, linewidth=0.7)
+            _plot_curve(ax, curve, color=color, alpha=0.25, linewidth=0.7)
         if curves:
             label = f"{method_label(method)} (median of {len(curves)})"
-            median = np.median(curves, 0)
-            ax.plot(range(1, len(median) + 1), median, color=color, label=label)
-    ax.set(xlabel="epoch", ylabel="loss, mean of an epoch")
+            _plot_curve(ax, np.median(curves, 0), color=color, label=label)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("loss, mean of an epoch")
     ax.legend(frameon=False)
     return ax
+
+
+def _plot_curve(ax, curve, **style) -> None:
+    """[epochs] values over epochs, which count from 1."""
+    epochs = range(1, len(curve) + 1)
+    ax.plot(epochs, curve, **style)
 
 
 def plot_accuracy(table: pd.DataFrame, chance: dict[str, float] | None = None, ax=None):
@@ -139,51 +161,71 @@ def plot_accuracy(table: pd.DataFrame, chance: dict[str, float] | None = None, a
 
     chance: accuracy of guessing by dataset, as dotted lines.
     """
-    datasets, methods = list(dict.fromkeys(table["dataset"])), list(dict.fromkeys(table["method"]))
+    datasets = list(dict.fromkeys(table["dataset"]))
+    methods = list(dict.fromkeys(table["method"]))
     ax = _axes(ax, figsize=(max(5, 1.2 * len(datasets) + 2), 3.2))
     width = 0.8 / len(methods)
     for n, method in enumerate(methods):
-        lines = table[table["method"] == method].set_index("dataset").reindex(datasets)
-        seeds = int(lines["seeds"].max())
-        places = np.arange(len(datasets)) + (n - (len(methods) - 1) / 2) * width
-        error = lines["std"] if seeds > 1 else None
-        style = dict(capsize=3, color=method_color(method))
-        label = f"{method_label(method)} (n={seeds})"
-        ax.bar(places, lines["mean"], width, yerr=error, label=label, **style)
-    for x, dataset in enumerate(datasets):
-        if chance and dataset in chance:
-            label = "chance" if x == 0 else None
-            ax.plot([x - 0.45, x + 0.45], [chance[dataset]] * 2, "k:", label=label)
-    ax.set(ylabel="accuracy", ylim=(0, 1), xticks=range(len(datasets)))
+        of_method = table[table["method"] == method]
+        lines = of_method.set_index("dataset").reindex(datasets)
+        shift = (n - (len(methods) - 1) / 2) * width
+        _plot_bars(ax, method, lines, shift, width)
+    _plot_chance(ax, datasets, chance or {})
+    ax.set_ylim(0, 1)
+    ax.set_ylabel("accuracy")
+    ax.set_xticks(range(len(datasets)))
     ax.set_xticklabels(datasets, rotation=30 if len(datasets) > 4 else 0)
     _legend_beside(ax)
     return ax
 
 
+def _plot_bars(ax, method: str, lines: pd.DataFrame, shift: float, width: float) -> None:
+    """A method's bars, one a dataset, each beside the dataset's place by `shift`."""
+    seeds = int(lines["seeds"].max())
+    places = np.arange(len(lines)) + shift
+    error = lines["std"] if seeds > 1 else None
+    style = dict(capsize=3, color=method_color(method))
+    label = f"{method_label(method)} (n={seeds})"
+    ax.bar(places, lines["mean"], width, yerr=error, label=label, **style)
+
+
+def _plot_chance(ax, datasets: list[str], chance: dict[str, float]) -> None:
+    for x, dataset in enumerate(datasets):
+        if dataset in chance:
+            label = "chance" if x == 0 else None
+            ax.plot([x - 0.45, x + 0.45], [chance[dataset]] * 2, "k:", label=label)
+
+
 def plot_lambdas(lambdas: pd.DataFrame, ax=None):
     """Histogram of `lambda_frame`, initial and learned, pooled over what is in the frame."""
     ax = _axes(ax, figsize=(6, 3))
-    edges, count = np.linspace(0, 1, 41), f"(n={len(lambdas)})"
+    edges = np.linspace(0, 1, 41)
+    count = f"(n={len(lambdas)})"
     ax.hist(lambdas["initial"], edges, color="0.75", label=f"initial {count}")
     learned = dict(color=method_color("palm"), alpha=0.7, label=f"learned {count}")
     ax.hist(lambdas["learned"], edges, **learned)
-    ax.set(xlabel=r"$\lambda$ (0: text only, 1: learned vector only)", xlim=(0, 1))
-    ax.set(ylabel="classes x folds x seeds")
+    ax.set_xlim(0, 1)
+    ax.set_xlabel(r"$\lambda$ (0: text only, 1: learned vector only)")
+    ax.set_ylabel("classes x folds x seeds")
     ax.legend(frameon=False)
     return ax
 
 
 def plot_lambdas_by_class(lambdas: pd.DataFrame, ax=None):
     """Each class's lambdas over folds and seeds, initial and learned, by learned median."""
-    classes = lambdas.groupby("class_name")["learned"].median().sort_values().index
+    medians = lambdas.groupby("class_name")["learned"].median()
+    classes = medians.sort_values().index
     ax = _axes(ax, figsize=(6, max(2, 0.28 * len(classes) + 0.8)))
     styles = {"initial": ("0.6", 0.15), "learned": (method_color("palm"), -0.15)}
     for column, (color, shift) in styles.items():
         for y, name in enumerate(classes):
             values = lambdas.loc[lambdas["class_name"] == name, column]
+            heights = [y + shift] * len(values)
             label = column if y == 0 else None
-            ax.plot(values, [y + shift] * len(values), ".", color=color, label=label)
-    ax.set(xlabel=r"$\lambda$", yticks=range(len(classes)), xlim=(0, 1))
+            ax.plot(values, heights, ".", color=color, label=label)
+    ax.set_xlim(0, 1)
+    ax.set_xlabel(r"$\lambda$")
+    ax.set_yticks(range(len(classes)))
     ax.set_yticklabels(classes)
     _legend_beside(ax)
     return ax
@@ -199,21 +241,33 @@ def plot_critical_difference(scores: pd.DataFrame, ax=None):
     groups = group_ranks(ranks, difference)
     ax = _axes(ax, figsize=(6.5, 2.2))
     for method, rank in ranks.items():
-        ax.plot(rank, 0, "o", color=method_color(method), markersize=9, clip_on=False)
-        label = f"{method_label(method)}\n{rank:.2f}"
-        ax.annotate(label, (rank, 0), (0, 12), textcoords="offset points", ha="center")
+        _plot_rank(ax, method, rank)
     for y, (first, last) in enumerate(groups, 1):
         bar = dict(color="0.2", linewidth=3, solid_capstyle="butt")
         ax.plot([ranks[first], ranks[last]], [-y, -y], **bar)
-    y = -len(groups) - 1
+    lowest = -len(groups) - 1
+    _plot_difference(ax, difference, lowest)
+    ax.set_xlabel(f"mean rank over {len(scores)} datasets (1: best)")
+    ax.set_xlim(0.8, len(ranks) + 0.2)
+    ax.set_ylim(lowest - 0.7, 2)
+    ax.set_xticks(range(1, len(ranks) + 1))
+    ax.set_yticks([])
+    ax.spines[["left", "right", "top"]].set_visible(False)
+    return ax
+
+
+def _plot_rank(ax, method: str, rank: float) -> None:
+    """A method's mean rank as a point with its name."""
+    ax.plot(rank, 0, "o", color=method_color(method), markersize=9, clip_on=False)
+    label = f"{method_label(method)}\n{rank:.2f}"
+    ax.annotate(label, (rank, 0), (0, 12), textcoords="offset points", ha="center")
+
+
+def _plot_difference(ax, difference: float, y: float) -> None:
+    """The critical difference as a scale of its length."""
     ax.plot([1, 1 + difference], [y, y], "|-", color="0.5")
     text = f"  critical difference {difference:.2f}"
     ax.text(1 + difference, y, text, va="center", color="0.4")
-    ax.set(xlabel=f"mean rank over {len(scores)} datasets (1: best)")
-    ax.set(xlim=(0.8, len(ranks) + 0.2), ylim=(y - 0.7, 2))
-    ax.set(xticks=range(1, len(ranks) + 1), yticks=[])
-    ax.spines[["left", "right", "top"]].set_visible(False)
-    return ax
 
 
 def save_figure(ax, run, name: str) -> Path:

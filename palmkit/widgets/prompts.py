@@ -17,22 +17,29 @@ class PromptBench(Panel):
         self.template = self.control(w.Text(), "Template", "420px", do=self.show)
         self.reset = self.control(w.Button(icon="undo"), "As published", do=self.set_back)
         self.clip = self.choice("Logits of clip", self.show)
-        self.names = w.GridBox(layout=w.Layout(grid_template_columns="repeat(auto-fill, 290px)"))
+        columns = w.Layout(grid_template_columns="repeat(auto-fill, 290px)")
+        self.names = w.GridBox(layout=columns)
         self.score = w.HTML()
         self.lines = w.HTML()
         self.counts = w.HTML()
-        below = row(self.lines, self.counts, align="flex-start")
-        return [row(self.template, self.reset, self.score), self.names, row(self.clip), below]
+        return [
+            row(self.template, self.reset, self.score),
+            self.names,
+            row(self.clip),
+            row(self.lines, self.counts, align="flex-start"),
+        ]
 
     def fill(self):
         self.template.value = self.task.model.prompt
-        boxes = self.names.children
-        self.controls = {label: c for label, c in self.controls.items() if c not in boxes}
+        for label, control in list(self.controls.items()):
+            if control in self.names.children:
+                del self.controls[label]
         self.names.children = [
             self.control(w.Text(name), f"{name}:", "280px", do=self.show)
             for name in self.task.class_names
         ]
-        self.choose(self.clip, [(name, n) for n, name in enumerate(self.task.clip_names)])
+        clips = [(name, n) for n, name in enumerate(self.task.clip_names)]
+        self.choose(self.clip, clips)
 
     def set_back(self):
         with self.quiet():
@@ -43,7 +50,8 @@ class PromptBench(Panel):
 
     def show(self):
         # No earlier result stays beside an error.
-        self.score.value = self.counts.value = self.lines.value = ""
+        for shown in (self.score, self.counts, self.lines):
+            shown.value = ""
         names = [box.value for box in self.names.children]
         prompts = session.fill_template(self.template.value, names)
         limit = session.token_limit(self.task.model)
@@ -53,7 +61,8 @@ class PromptBench(Panel):
             self.task.model.tokenize(prompts)  # raises an error that names the prompt
         logits = session.prompt_logits(self.task, prompts)
         counts = session.confusion(logits, self.task.test.labels)
-        self.lines.value = self.table(prompts, tokens, logits[self.clip.value].tolist(), counts)
+        of_clip = logits[self.clip.value].tolist()
+        self.lines.value = self.table(prompts, tokens, of_clip, counts)
         self.counts.value = confusion_table(counts, self.task.class_names)
         accuracy = self.task.accuracy(logits)
         score = f"accuracy <b>{accuracy:.3f}</b> on {len(logits)} test clips"
@@ -64,20 +73,27 @@ class PromptBench(Panel):
         true = int(self.task.test.labels[self.clip.value])
         lines = []
         for n, prompt in enumerate(prompts):
-            line = [(escape(prompt) + " ✓" * (n == true), "prompt")]
+            mark = " ✓" if n == true else ""
+            line = [(escape(prompt) + mark, "prompt")]
             if tokens:
                 line.append(self.token_cell(tokens[n]))
             if logits:
-                text = f"{logits[n]:.1f}"
                 recall = counts[n, n] / max(counts[n].sum(), 1)
-                best = logits[n] == max(logits)
-                line += [(f"<b>{text}</b>" if best else text, "number"), number(recall)]
+                line.append(self.logit_cell(logits[n], logits[n] == max(logits)))
+                line.append(number(recall))
             lines.append(line)
-        head = ["prompt (✓: the clip's class)", *["tokens"] * bool(tokens)]
+        head = ["prompt (✓: the clip's class)"]
+        if tokens:
+            head.append("tokens")
         return table([*head, "clip's logit", "recall"], lines)
+
+    def logit_cell(self, logit: float, best: bool) -> tuple[str, str]:
+        text = f"{logit:.1f}"
+        return (f"<b>{text}</b>" if best else text), "number"
 
     def token_cell(self, tokens: int) -> tuple[str, str]:
         limit = session.token_limit(self.task.model)
-        text = f"{tokens} of {limit}{' ⚠' * (tokens > limit)}"
-        bar = filled(text, tokens / limit, "222,143,5")
-        return bar, "error" if tokens > limit else "fits"
+        text = f"{tokens} of {limit}"
+        if tokens > limit:
+            return filled(f"{text} ⚠", tokens / limit, "222,143,5"), "error"
+        return filled(text, tokens / limit, "222,143,5"), "fits"

@@ -1,4 +1,4 @@
-// Points in two dimensions, one scale for both. Hover or arrow keys tell what a point is; hover, click or Enter plays its clip.
+// Points in two dimensions, one scale for both. Hover or arrow keys name a point. Hover, click or Enter plays its clip.
 const NS = "http://www.w3.org/2000/svg";
 const WIDTH = 640, HEIGHT = 420, EDGE = 26;
 const SHAPES = {
@@ -39,9 +39,9 @@ function place(labels) {
 function render({ model, el }) {
   el.classList.add("palmkit-scatter");
   const svg = node("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, tabindex: 0, role: "application" });
-  const told = document.createElement("div");
-  told.setAttribute("role", "status");
-  el.append(svg, told);
+  const status = document.createElement("div");
+  status.setAttribute("role", "status");
+  el.append(svg, status);
   const sounds = {}, player = new Audio();
   let current = -1, wanted = -1, shown = [];
 
@@ -54,7 +54,7 @@ function render({ model, el }) {
   function start() {
     player.src = sounds[wanted];
     player.play().then(() => el.setAttribute("data-played", wanted), () => {
-      told.textContent += " (click once into the map; before that, browsers let nothing sound)";
+      status.textContent += " (click once into the map; before that, browsers let nothing sound)";
     });
   }
   model.on("msg:custom", (message, buffers) => {
@@ -70,7 +70,7 @@ function render({ model, el }) {
     shown[current] && shown[current].classList.remove("current");
     current = n;
     shown[n].classList.add("current");
-    told.textContent = model.get("points")[n].text;
+    status.textContent = model.get("points")[n].text;
     if (sound) play(n);
   }
   function draw() {
@@ -98,7 +98,7 @@ function render({ model, el }) {
     });
     place(labels);
     shown[current] ? shown[current].classList.add("current") : (current = -1);
-    told.textContent = current < 0 ? "" : points[current].text;
+    status.textContent = current < 0 ? "" : points[current].text;
   }
   svg.addEventListener("keydown", (event) => {
     const points = model.get("points"), steps = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };

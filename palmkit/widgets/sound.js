@@ -1,6 +1,6 @@
 // A sound from the user: dropped, chosen or recorded. It goes to Python as the bytes of a file.
 const LIMIT = 8; // MB; a Jupyter server closes the connection at a message of 10
-const SECONDS = 7; // what the model hears
+const SECONDS = 7; // length of the model's clip
 
 function wav(samples, rate) {
   const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));

@@ -420,7 +420,7 @@ def toilet_flush(draw):
 
 
 def white_noise(draw):
-    """Hiss of an untuned radio: all frequencies alike."""
+    """Hiss of an untuned radio: all frequencies equally."""
     return noise(draw.rng, draw.n, draw.uniform("slope", -0.3, 0.3))
 
 
