@@ -93,7 +93,7 @@ def _keep_classes(dataset: Dataset, kept: list[str]) -> Dataset:
 
 
 def modify_draw(drawn: pd.DataFrame, rare=None, **_others) -> pd.DataFrame:
-    """The draw with only the first clips of each class in `rare`. Fewer clips are a subset of more."""
+    """The draw with only the first clips of each class in `rare`. Fewer are a subset of more."""
     rare = rare or {}
     there = set(drawn["class_name"])
     for name in rare:
