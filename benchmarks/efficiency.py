@@ -1,7 +1,7 @@
-"""Time and memory of the four methods at PENGI's full size with random weights, and of mini-PENGI, as rows.
+"""Time and memory of the four methods at PENGI's size (random weights), and of mini-PENGI.
 
-`python benchmarks/efficiency.py` writes notebooks/data/efficiency.csv, which notebook 12 reads; about 15 minutes on two
-cores, a minute on a GPU. What a step costs does not depend on the weights.
+`python benchmarks/efficiency.py` writes notebooks/data/efficiency.csv, which notebook 12 reads.
+About 15 minutes on two cores, a minute on a GPU. What a step costs does not depend on the weights.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What an epoch of the released protocol costs, at PENGI's full size with random weights.
 
-`python benchmarks/released.py` prints a Markdown table. Two ways to the same training, in turns in this process: the
-kit's, whose audio embeddings are computed without gradient from cached waveforms, once for all methods of a seed; and
-the published way, which decodes every file anew and runs the backward pass through the audio encoder, whose gradients
-nobody uses. The text side is the kit's in both, so what it saves is not counted here (see speed.py).
+`python benchmarks/released.py` prints a Markdown table. Two ways to the same training take turns in
+this process. The kit computes audio embeddings without gradient from cached waveforms, once for all
+methods of a seed. The published way decodes every file anew and runs the backward pass through the
+audio encoder, whose gradients nobody uses. The text side is the kit's in both, so what it saves is
+not counted here (see speed.py).
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def train_all(pengi, learners, epoch, labels, batch):
 
 
 class Published:
-    """The same epoch with files decoded anew, and gradients for all weights of the audio encoder."""
+    """The same epoch with files decoded anew, and gradients of the audio encoder's weights."""
 
     def __init__(self, pengi, learners, paths, labels, batch):
         self.learners, self.paths, self.labels, self.batch = learners, paths, labels, batch

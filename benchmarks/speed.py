@@ -1,7 +1,8 @@
-"""How fast palmkit is beside the straightforward computation, at PENGI's full size with random weights.
+"""How fast palmkit is beside the straightforward computation, at PENGI's size (random weights).
 
-`python benchmarks/speed.py` prints a Markdown table. Both contenders run in this process, in turns (A B A B ...), on
-the same inputs, and must give the same numbers before anything is timed. The learners' features are given.
+`python benchmarks/speed.py` prints a Markdown table. Both contenders run in this process, in turns
+(A B A B ...), on the same inputs, and must give the same numbers before anything is timed. The
+learners' features are given.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ ESC50 = list(paper_datasets()["ESC50"].class_names)
 TOLERANCE = 1e-4  # of logits and embeddings, relative to the largest
 NOTES = """
 
-Median (fastest to slowest); straightforward to palmkit. [n clips]: memory allowed n clips, and time, tokens and a
-step's memory are scaled up to the batch. Text tokens: through the text transformer in a forward pass. Peak memory: what
-an untimed first run took over what was held before it; CUDA's own count, on a CPU the resident memory sampled every
-millisecond. Waveforms are 7 s; files are 5 s of 16-bit mono WAV, decoded one by one."""
+Median (fastest to slowest); straightforward to palmkit. [n clips]: memory allowed n clips, and
+time, tokens and a step's memory are scaled up to the batch. Text tokens: through the text
+transformer in a forward pass. Peak memory: what an untimed first run took over what was held before
+it; CUDA's own count, on a CPU the resident memory sampled every millisecond.
+Waveforms are 7 s; files are 5 s of 16-bit mono WAV, decoded one by one."""
 
 
 def main() -> None:
@@ -196,7 +198,8 @@ def audio_rows(pengi: Pengi, stopwatch: Stopwatch, batch: int) -> Iterator[dict]
 
 def table(rows: list[dict]) -> str:
     lines = [
-        "| | classes | straightforward, s | palmkit, s | ratio | clips per second | text tokens | peak memory, MiB |",
+        "| | classes | straightforward, s | palmkit, s | ratio | clips per second | text tokens "
+        "| peak memory, MiB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

@@ -1,8 +1,8 @@
 """The embedding cache before and after: a file and a JSON for each clip, against packed shards.
 
-`python benchmarks/store.py` writes and reads both in a temporary folder and prints a Markdown table.
-The way of before is in this file, as palmkit 0.2 did it. Each row runs in a process of its own, so that
-its memory is its own. The page cache is warm: files were just written.
+`python benchmarks/store.py` writes and reads both in a temporary folder and prints a Markdown
+table. The way of before is in this file, as palmkit 0.2 did it. Each row runs in a
+process of its own, so that its memory is its own. The page cache is warm: files were just written.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def projection(state, prefix, x):
 
 
 class Text:
-    """CLIP's text transformer: padded embeddings [n, 40, width], `<|endoftext|>` at eot [n] -> unit [n, dim]."""
+    """CLIP's text transformer: embeddings [n, 40, width], end at eot [n] -> unit [n, dim]."""
 
     def __init__(self, state, heads, layers):
         self.state, self.heads, self.layers = state, heads, layers
@@ -67,7 +67,7 @@ class Text:
 
 
 class Learner:
-    """Logits of one of palmkit's methods, [b, dim] -> [b, classes], from the parameters that this method holds."""
+    """Logits of a palmkit method, [b, dim] -> [b, classes], from the parameters that it holds."""
 
     def __init__(self, method):
         pengi = method.model
@@ -110,7 +110,7 @@ class Learner:
 
 
 class Audio:
-    """PENGI's audio encoder in the published order: waveforms [n, samples] -> unit embeddings [n, dim]."""
+    """PENGI's audio encoder in the published order: waveforms [n, samples] -> unit [n, dim]."""
 
     def __init__(self, pengi):
         self.state = checkpoint_state(pengi.audio, pengi.text)

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the published code's tensors, and a small PENGI with its weights that every clone has."""
+"""Fixtures of all tests: the published code's tensors, and a small PENGI with its weights."""
 
 import atexit
 import os
@@ -22,7 +22,7 @@ os.environ.setdefault(
 
 @pytest.fixture(autouse=True)
 def one_job(monkeypatch):
-    """Units run here, where a test can watch; several processes have tests of their own. (Not nbval's notebooks.)"""
+    """Trials run in this process, where a test can watch. Several processes have their tests."""
     monkeypatch.setenv("PALMKIT_JOBS", "1")
 
 
@@ -31,7 +31,8 @@ def reference_dir():
     """../shared/reference beside the project; tests that need it skip in a clone without it."""
     if not reference.SHARED.is_dir():
         pytest.skip(
-            "../shared/reference is not beside this project; the copy in tests/fixtures stands in for it"
+            "../shared/reference is not beside this project; "
+            "the copy in tests/fixtures stands in for it"
         )
     return reference.SHARED
 
@@ -55,7 +56,7 @@ def source(request):
 
 @pytest.fixture(scope="session")
 def tiny_pengi(compact):
-    """PENGI at a small size with the reference's weights; shared by all tests, so leave it as it is."""
+    """PENGI at a small size with the reference's weights. All tests share it: do not change it."""
     from palmkit import load_pengi
 
     return load_pengi(compact.checkpoint, device="cpu")
@@ -71,7 +72,7 @@ def pengi(source):
 
 @pytest.fixture(scope="module")
 def one_thread():
-    """Small tensors on a shared machine: two threads that wait for each other take five times as long as one."""
+    """On small tensors, two threads that wait for each other take five times as long as one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -106,7 +106,7 @@ def rooster(draw):
 
 
 def cat(draw):
-    """Meow: the mouth opens (m-e-a) and closes (o-w), the pitch rises and sinks; some are hoarse."""
+    """Meow: the mouth opens (m-e-a) and closes (o-w), the pitch rises and sinks; some hoarse."""
     pitch, length = draw.log("pitch", 320, 850), draw.log("length", 0.35, 1.4)
     height, hoarse = draw.uniform("vocal tract", 0.75, 1.25), draw.uniform("breath", 0.02, 0.2)
 
@@ -140,7 +140,7 @@ def crow(draw):
 
 
 def bird(draw):
-    """Song birds: nearly pure whistled notes of 40 to 200 ms, swept or trilled; one to three birds."""
+    """One to three song birds: nearly pure whistled notes of 40 to 200 ms, swept or trilled."""
     x = np.zeros(draw.n)
     height, speed = draw.log("pitch", 1800, 7000), draw.log("notes a second", 1.5, 11)
     for _ in range(draw.count(1, 3)):

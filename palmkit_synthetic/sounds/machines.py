@@ -195,7 +195,7 @@ def drill(draw):
 
 
 def jackhammer(draw):
-    """9 to 25 blows of steel on stone a second: each a click with a short ring, over a compressor."""
+    """9 to 25 blows of steel on stone a second: a click with a short ring, over a compressor."""
     rate, edge = draw.log("blows a second", 8, 27), draw.log("high edge", 2600, 10_000)
     steel, fall = draw.log("steel", 380, 3300), draw.log("decay", 0.007, 0.02)
 
@@ -239,7 +239,7 @@ def lawn_mower(draw):
 
 
 def siren(draw):
-    """Wail, yelp or two-tone: a loud, distorted tone that sweeps or steps between 450 and 2000 Hz."""
+    """Wail, yelp or two-tone: a loud, distorted tone that sweeps or steps in 450 to 2000 Hz."""
     low, rate = draw.log("low pitch", 420, 950), draw.log("sweeps a second", 0.14, 5.5)
     high, drive = low * draw.uniform("span", 1.3, 2.4), draw.uniform("drive", 0.4, 4.2)
     phase = (cycles(rate, draw.n) + draw.vary(0, 1)) % 1

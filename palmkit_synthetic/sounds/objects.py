@@ -47,7 +47,7 @@ def door_knock(draw):
 
 
 def keyboard_typing(draw):
-    """Keys: a click when it goes down and a softer one when it comes up, 4 to 14 a second, uneven."""
+    """Keys: a click when it goes down, a softer one when it comes up, 4 to 14 a second, uneven."""
     rate, fall = draw.log("keys a second", 4, 15), draw.log("decay", 0.0025, 0.011)
     low, high = draw.log("low edge", 400, 2200), draw.log("high edge", 3500, 15_000)
 
@@ -72,7 +72,7 @@ def mouse_click(draw):
 
 
 def door_creak(draw):
-    """Stick and slip: pulses 15 to 150 times a second, gliding, that excite the wood's resonances."""
+    """Stick and slip: gliding pulses, 15 to 150 a second, that excite the wood's resonances."""
     speed, length = draw.log("slip rate", 18, 150), draw.uniform("length", 0.6, 3.2)
     wood, decay = draw.log("wood", 350, 2500), draw.log("decay", 0.005, 0.018)
     n = samples(length)

@@ -96,7 +96,7 @@ def laugh(draw):
 
 
 def sneeze(draw):
-    """Ah-tchoo: a drawn breath (often voiced), a blast of noise with a shout in it, a hissing rest."""
+    """Ah-tchoo: a drawn breath (often voiced), a blast of noise with a shout, a hissing rest."""
     pitch, size = draw.log("pitch", 140, 620), draw.uniform("vocal tract", 0.95, 1.4)
     low, voiced = draw.log("blast low edge", 300, 2600), draw.uniform("shout", 0, 1)
     fall, inhale = draw.log("blast time", 0.045, 0.22), draw.uniform("inhalation", 0.04, 0.35)
@@ -263,7 +263,7 @@ def clap(draw, low, high, fall):
 
 
 def applause(draw):
-    """A hall of clapping hands, a few dozen to some hundred claps a second; some whistle or cheer."""
+    """A hall of clapping hands, dozens to some hundred claps a second; some whistle or cheer."""
     rate = draw.log("claps a second", 30, 400)
     low, high = draw.log("low edge", 450, 1100), draw.log("high edge", 2500, 7000)
     x = normalize(scatter(draw, lambda: clap(draw, low, high, 0.01), rate, 0.7)) * wander(
@@ -305,7 +305,7 @@ def children(draw):
 
 
 def footsteps(draw):
-    """Steps: heel and sole, a thud with a click, 1.3 to 3 a second; gravel or leaves add a rustle."""
+    """Steps: heel and sole, a thud with a click, 1.3 to 3 a second; gravel or leaves rustle."""
     pace, fall = draw.log("steps a second", 1.2, 3.3), draw.log("decay", 0.012, 0.05)
     low, high = draw.log("low edge", 50, 320), draw.log("high edge", 1000, 8000)
     rustle = draw.uniform("rustle", 0, 0.6) if draw.chance(0.45) else 0.0

@@ -83,7 +83,8 @@ def test_a_good_dataset_has_no_findings(small):
     assert list(check.folds["train"]) == [32] * 5 and list(check.folds["fewest"]) == [8] * 5
     clips = check.summarise_clips()
     assert clips.to_dict("list") == {
-        "rate": [22050], "channels": [1], "files": [40], "min": [1.0], "median": [1.0], "max": [1.0],
+        "rate": [22050], "channels": [1], "files": [40],
+        "min": [1.0], "median": [1.0], "max": [1.0],
     }  # fmt: skip
 
 

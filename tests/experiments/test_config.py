@@ -1,4 +1,4 @@
-"""One description of an experiment: fields become flags, keys, columns and parameters; values are checked first."""
+"""Fields of a trial become flags, keys, columns and parameters; values are checked first."""
 
 import dataclasses
 import logging

@@ -1,4 +1,4 @@
-"""The plan that is told before a grid starts: against what the grid then does, and against the published counts."""
+"""The estimate before a grid starts, against what the grid does and the published counts."""
 
 import shutil
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def mini():
 
 
 def test_the_published_grid(tmp_path, monkeypatch, known_clock, mini):
-    """With nothing at hand: 35 folds, four methods, three seeds, zero-shot once; the clips of the published splits."""
+    """With nothing at hand: 35 folds, four methods, three seeds, zero-shot once."""
     monkeypatch.setenv("PALMKIT_DATA", str(tmp_path))
     monkeypatch.setenv("PALMKIT_JOBS", "1")
     told = planning.estimate_cost(mini, tmp_path / "run", NAMES, **SETTINGS)
@@ -69,7 +69,7 @@ def test_the_published_grid(tmp_path, monkeypatch, known_clock, mini):
 
 
 def test_the_published_grid_as_it_was_released(tmp_path, monkeypatch, known_clock, mini):
-    """A clip is encoded in every epoch of each seed, whatever the method, and the tests once a seed."""
+    """A clip is encoded in every epoch of each seed, for all methods at once."""
     monkeypatch.setenv("PALMKIT_DATA", str(tmp_path))
     settings = SETTINGS | dict(protocol="released")
     frozen, told = (

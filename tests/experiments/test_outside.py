@@ -1,4 +1,4 @@
-"""A method and a model from outside of the package: in runs, tables, worker processes and kernels."""
+"""A method and a model from outside of the package: in runs, tables, workers and kernels."""
 
 import json
 import subprocess

@@ -37,28 +37,37 @@ def mini():
 
 
 @pytest.mark.parametrize("batch", [1, 5])
-@pytest.mark.parametrize(("key", "options"), [("zeroshot", {}), ("coop", {}), ("coop", {"context_length": 4}),
-                                              ("cocoop", {}), ("palm", {}), ("palm-dagger", {})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "options"),
+    [
+        ("zeroshot", {}),
+        ("coop", {}),
+        ("coop", {"context_length": 4}),
+        ("cocoop", {}),
+        ("palm", {}),
+        ("palm-dagger", {}),
+    ],
+)
 def test_operations_are_those_that_are_done(mini, key, options, batch):
     method = METHODS[key](mini, NAMES, **options)
     features, labels = torch.randn(batch, mini.dim), torch.arange(batch)
-    told = efficiency.operations(method, batch)
+    counts = efficiency.operations(method, batch)
     forward = counted(lambda: efficiency.infer(method, features))
-    assert told["forward"] == forward
+    assert counts["forward"] == forward
     step = counted(efficiency.train_step(method, method, features, labels))
-    assert told["backward"] == (step - forward if told["trainable"] else 0)
-    assert told["trainable"] == sum(p.numel() for p in method.parameters())
+    assert counts["backward"] == (step - forward if counts["trainable"] else 0)
+    assert counts["trainable"] == sum(p.numel() for p in method.parameters())
 
 
 def test_operations_of_chunks_that_are_computed_anew(mini):
     method = METHODS["cocoop"](mini, NAMES)
     method.max_tokens = 100
     features, labels = torch.randn(5, mini.dim), torch.arange(5)
-    told = efficiency.operations(method, 5)
-    assert told["forward"] + told["backward"] == counted(
+    counts = efficiency.operations(method, 5)
+    assert counts["forward"] + counts["backward"] == counted(
         efficiency.train_step(method, method, features, labels)
     )
-    assert told["backward"] > told["forward"] * 1.9
+    assert counts["backward"] > counts["forward"] * 1.9
 
 
 def test_padded_operations_are_those_of_padded_prompts(mini):
@@ -74,8 +83,10 @@ def test_padded_operations_are_those_of_padded_prompts(mini):
     forward, backward = efficiency.padded_operations(text, c)
     assert forward == counted(lambda: encode())
     assert forward + backward == counted(lambda: encode().sum().backward())
-    palm, coop, cocoop = (efficiency.operations(METHODS[key](mini, NAMES), 4, padded=True) for key in
-                          ("palm", "coop", "cocoop"))  # fmt: skip
+    palm, coop, cocoop = (
+        efficiency.operations(METHODS[key](mini, NAMES), 4, padded=True)
+        for key in ("palm", "coop", "cocoop")
+    )
     assert palm["forward"] == coop["forward"] and palm["backward"] < coop["backward"] / 1000
     assert cocoop["forward"] > 3.9 * coop["forward"]
 
@@ -91,9 +102,9 @@ def test_operations_at_full_size():
     pengi = random_pengi("cpu")
     for key, trainable in (("coop", 8_192), ("cocoop", 107_072), ("palm", 5 * 1025)):
         method = METHODS[key](pengi, NAMES)
-        told = efficiency.operations(method, 2)
+        counts = efficiency.operations(method, 2)
         step = counted(efficiency.train_step(method, method, torch.randn(2, 1024), torch.arange(2)))
-        assert (told["forward"] + told["backward"], told["trainable"]) == (step, trainable)
+        assert (counts["forward"] + counts["backward"], counts["trainable"]) == (step, trainable)
     done = counted_audio(pengi)
     assert efficiency.audio_operations(pengi.audio) == pytest.approx(done, rel=1e-6)
 
@@ -132,14 +143,14 @@ def test_measure(mini, monkeypatch):
     monkeypatch.setattr(efficiency, "VARIED", {"batch": (2, 16), "context": (4,)})
     monkeypatch.setattr(efficiency, "BASE", {"batch": 2, "classes": 3, "context": 16})
     before = {name: tensor.clone() for name, tensor in mini.audio.state_dict().items()}
-    digest, said = mini.digest(), []
-    table = efficiency.measure(mini, NAMES, repeats=1, longest=0.5, on_progress=said.append)
+    digest, messages = mini.digest(), []
+    table = efficiency.measure(mini, NAMES, repeats=1, longest=0.5, on_progress=messages.append)
     assert mini.digest() == digest and not mini.audio.training  # nothing was left behind
     assert all(
         torch.equal(before[name], tensor) for name, tensor in mini.audio.state_dict().items()
     )
     assert not any(parameter.requires_grad for parameter in mini.audio.parameters())
-    assert len(said) >= 3
+    assert len(messages) >= 3
     steps = table[table["what"] == "training step"]
     assert set(steps["method"]) == {"coop", "cocoop", "palm"}
     assert set(zip(steps["batch"], steps["context"], strict=True)) == {(2, 16), (16, 16), (2, 4)}

@@ -1,4 +1,4 @@
-"""What a study changes: options of PALM, of the task, damaged clips; in rows that tell it, and that can be had back."""
+"""What a study changes: options of PALM, of the task, corrupted clips; and its rows."""
 
 import json
 
@@ -225,7 +225,8 @@ def test_all_axes_change_no_cosine(tiny_pengi):
 
 def test_every_option_has_its_own_key(run_row, tmp_path):
     changed = [
-        {}, {"init": "text"}, {"init": "audio"}, {"fixed_lambda": 0.5}, {"shared_lambda": True}, {"pca_dim": 4},
+        {}, {"init": "text"}, {"init": "audio"}, {"fixed_lambda": 0.5}, {"shared_lambda": True},
+        {"pca_dim": 4},
         {"classes": ["bell", "dog"]}, {"names": {"bell": "glockenspiel"}}, {"rare": {"dog": 1}},
         {"corruption": ["level", -20]},
     ]  # fmt: skip
@@ -291,7 +292,8 @@ def test_intervals_are_over_seeds_of_means_over_folds():
 
 @pytest.mark.parametrize("method, options", [
     ("palm", {"fixed_lambda": 0.3}), ("palm", {"shared_lambda": True, "classes": ["bell", "dog"]}),
-    ("coop", {"context_length": 4}), ("palm", {"corruption": ["noise", 0], "names": {"dog": "wolf"}}), ("zeroshot", {}),
+    ("coop", {"context_length": 4}),
+    ("palm", {"corruption": ["noise", 0], "names": {"dog": "wolf"}}), ("zeroshot", {}),
 ])  # fmt: skip
 def test_tensors_and_method_of_a_row(method, options, run_row, dataset, tiny_pengi, tmp_path):
     row = run_row(method, options=options)

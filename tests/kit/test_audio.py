@@ -113,7 +113,7 @@ def test_bad_file_s_message_is_for_people(bad):
 
 
 def test_bad_file_through_embed_names_row_and_csv(tmp_path, tiny_pengi):
-    """Whatever is wrong with the file: here all kinds of it that a dataset's own check lets pass, one after the other.
+    """Whatever is wrong with the file: all kinds that a dataset's own check lets pass.
 
     The bad clip stands in the fourth row of train.csv, the header being the first.
     """
@@ -166,7 +166,7 @@ def test_wav_from_a_pipe_is_whole(tmp_path):
 
 @pytest.mark.parametrize(("missing", "accepted"), [(10, True), (2000, False)])
 def test_wav_that_is_cut_short_by_a_little(missing, accepted, tmp_path):
-    """Sizes in headers are often off by some bytes, which is no reason to leave a clip out; a tenth of it is."""
+    """A size in a header may be off by some bytes; a clip that lacks a tenth is refused."""
     data = write(tmp_path / "clip.wav", samples(20_000), subtype="PCM_16").read_bytes()[
         : -2 * missing
     ]
@@ -207,7 +207,7 @@ def test_crop_outside_the_clip(length, crop):
     "read", [read_clip, lambda path, crop: embed(STUB, [path], cache=None, crop=crop)]
 )
 def test_crop_outside_the_clip_names_the_file(read, tmp_path):
-    """One start need not fit all clips of a dataset, so the message says which one it does not fit."""
+    """One start need not fit all clips of a dataset, so the message names the clip."""
     path = write(tmp_path / "short.wav", samples(100))
     with pytest.raises(ValueError, match="crop=7") as caught:
         read(path, crop=7)
@@ -348,7 +348,7 @@ RESAMPLED = {
 
 @pytest.mark.parametrize("rate", RESAMPLED)
 def test_resampling_does_not_depend_on_the_processor(rate):
-    """The published kernel, applied in double precision: within a rounding of the published result."""
+    """The published kernel in double precision: within a rounding of the published result."""
     waveform = torch.from_numpy(np.random.default_rng(0).integers(-(2**15), 2**15, (2, rate)))
     waveform = (waveform / 2**15).float()
     got = resample(waveform, rate, SAMPLE_RATE)
@@ -390,7 +390,7 @@ def test_encode_audio_refuses_more_than_it_can_see(tiny_pengi):
 
 @pytest.mark.parametrize("shape", [(0, CLIP_SAMPLES), (1, 0), (1, 100)])
 def test_encode_audio_with_nothing_to_hear(shape, tiny_pengi):
-    """No clip, no sample, or fewer samples than one frame: named by their shape, not by what fails deep inside."""
+    """No clip, no sample, or fewer samples than one frame: the message names the shape."""
     with pytest.raises(ValueError) as caught:
         tiny_pengi.encode_audio(torch.zeros(shape))
     assert str(list(shape)) in str(caught.value)

@@ -1,4 +1,4 @@
-"""The embedding cache: it computes nothing twice, never serves what is not asked for, and loses nothing."""
+"""The embedding cache computes nothing twice, serves what is asked for, and loses nothing."""
 
 import copy
 import errno
@@ -30,7 +30,7 @@ CLIP_SAMPLES = 7 * RATE
 
 
 class FakeModel:
-    """What `embed` needs of a model, and quick: an embedding is the first samples of its waveform."""
+    """A quick model for `embed`: an embedding is the first samples of its waveform."""
 
     sample_rate, clip_seconds = RATE, 7.0
 
@@ -220,7 +220,7 @@ def test_changed_sound_under_the_same_name(clips, model, filled):
 
 
 def test_changed_sound_with_size_and_time_of_before(clips, model, filled, tmp_path):
-    """In one process, where digests of files are remembered: same name, size, inode and modification time."""
+    """In one process, which caches digests: same name, size, inode and modification time."""
     for seed in range(90, 95):
         stat, other = os.stat(clips[0]), write(tmp_path / "other.wav", seed)
         with open(clips[0], "r+b") as file:
@@ -260,7 +260,7 @@ def test_changed_weights(clips, filled):
 
 
 def test_changed_weights_of_the_model(clips, tiny_pengi, cache):
-    """The weights as they are now, whatever file they came from; the text encoder's do not matter."""
+    """The weights as they are now, not their file; the text encoder's do not matter."""
     clip, model = clips[:1], copy.deepcopy(tiny_pengi)
     embed(model, clip, cache)
     model.text.token_embedding.weight[0] += 1
@@ -406,7 +406,7 @@ def test_missing_clip_is_named_before_anything_is_computed(clips, model, cache):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """A function after which the store keeps `n` more entries, and then raises what the disk says."""
+    """A function after which the store keeps `n` more entries, and then raises an error."""
 
     def fill(n, error):
         real, count = TensorStore.put, iter(range(10_000))
@@ -576,7 +576,7 @@ def test_processes_share_a_cache(clips, compact, tiny_pengi, cache):
 
 
 def test_an_embedding_does_not_hang_on_its_neighbours(tiny_pengi):
-    """To the last bit on a CPU: prompt learning would carry a difference on into the second decimal of an accuracy."""
+    """To the last bit on a CPU: a difference could move the second decimal of an accuracy."""
     waveforms = torch.randn(7, CLIP_SAMPLES, generator=torch.Generator().manual_seed(0)) / 10
     whole = tiny_pengi.encode_audio(waveforms)
     for start, end in ((0, 1), (2, 5), (3, 7), (6, 7)):

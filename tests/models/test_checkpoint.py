@@ -340,7 +340,8 @@ def test_each_tensor_that_is_not_finite_is_named(state):
     "key",
     [
         "audio_encoder.base.htsat.layers.0.blocks.0.attn.extra", "audio_encoder.base.cnn.weight",
-        "audio_encoder.projection.linear3.weight", "caption_encoder.base.encoder.layers.0.self_attn.rope",
+        "audio_encoder.projection.linear3.weight",
+        "caption_encoder.base.encoder.layers.0.self_attn.rope",
         "caption_encoder.extra.weight",
     ],
 )  # fmt: skip

@@ -82,9 +82,11 @@ def test_the_wheel_has_all_that_it_needs_and_no_more(wheel):
         "palmkit",
         "palmkit_synthetic",
     }
-    tracked = {f"notebooks/{x.relative_to(ROOT / 'notebooks')}"
-               for x in (ROOT / "notebooks").rglob("*")
-               if x.suffix in (".ipynb", ".csv") and ".ipynb_checkpoints" not in x.parts}  # fmt: skip
+    tracked = {
+        f"notebooks/{x.relative_to(ROOT / 'notebooks')}"
+        for x in (ROOT / "notebooks").rglob("*")
+        if x.suffix in (".ipynb", ".csv") and ".ipynb_checkpoints" not in x.parts
+    }
     shared = {name.removeprefix("palmkit/share/") for name in names if "palmkit/share/" in name}
     assert shared == tracked | {"data_manifest.csv"}
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)

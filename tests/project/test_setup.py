@@ -114,7 +114,7 @@ def test_lock_names_no_host_and_no_path():
 
 
 def test_lock_keeps_linux_packages_from_other_systems():
-    """What torch asks for on Linux only, and what only such packages ask for, has no wheels elsewhere."""
+    """What torch needs on Linux only, and what only such packages need, has no wheels elsewhere."""
     if importlib.metadata.version("torch") != next(iter(LOCK["torch"].specifier)).version:
         pytest.skip("another torch than the locked one is installed, and asks for other packages")
 

@@ -1,7 +1,8 @@
 """What the published code computes, from one of two sources with the same shape.
 
-`full` reads ../shared/reference beside the project; `compact` reads the committed copy in tests/fixtures, made by
-make_fixture.py, and puts back what can be computed from its definition. A test takes either and cannot tell them apart.
+`full` reads ../shared/reference beside the project. `compact` reads the committed copy in
+tests/fixtures, made by make_fixture.py, and puts back what can be computed from its definition.
+A test takes either, and they look the same.
 """
 
 import json
@@ -36,7 +37,7 @@ UNUSED = (
 
 @dataclass(frozen=True)
 class Reference:
-    """One source: `tables[file][tensor]`, `facts` (JSON), clips as int16, and a checkpoint in base.pth's layout."""
+    """One source: `tables[file][tensor]`, `facts` (JSON), clips as int16, and a checkpoint."""
 
     name: str
     checkpoint: Path
@@ -46,7 +47,7 @@ class Reference:
     clips: dict[str, Tensor]
 
     def waves(self) -> Tensor:
-        """All clips as [n, 308700] in [-1, 1], tiled like the published loader does, in the order of the tables."""
+        """All clips as [n, 308700] in [-1, 1], tiled as published, in the order of the tables."""
         length = self.facts["config"]["audio"]["n_samples"]
         tiled = [clip.repeat(-(-length // len(clip)))[:length] for clip in self.clips.values()]
         return torch.stack(tiled).float() / 32768
@@ -127,7 +128,7 @@ def write_checkpoint(path: Path, state: dict[str, Tensor], config: dict) -> Path
 
 
 def rebuild(stored: dict[str, Tensor], config: dict) -> dict[str, Tensor]:
-    """The full state dict from the stored part: token rows in use, the mel matrix's non-zeros, and no constants."""
+    """The full state dict from the stored token rows and the mel matrix's non-zeros."""
     state = {key: tensor for key, tensor in stored.items() if not key.startswith((MEL, TOKENS))}
     tokens = torch.zeros(config["text"]["vocab_size"], config["text"]["hidden_size"])
     tokens[stored[TOKENS + ".rows"].long()] = stored[TOKENS]
@@ -180,7 +181,7 @@ def unused(config: dict) -> dict[str, Tensor]:
 
 
 def stft_kernels(n_fft: int) -> tuple[Tensor, Tensor]:
-    """Periodic Hann times DFT, [bins, 1, n_fft]; by powers of one root of unity, which gives the same last bit."""
+    """Periodic Hann times DFT, [bins, 1, n_fft]; powers of one root give the same last bit."""
     n = np.arange(n_fft)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * n / n_fft)
     kernels = np.power(np.exp(-2j * np.pi / n_fft), np.outer(n, n))[: n_fft // 2 + 1] * hann
@@ -224,7 +225,7 @@ def dense(table: dict[str, Tensor], name: str, audio: dict) -> Tensor:
 
 
 def tree(keys: dict[str, list]) -> dict:
-    """Dotted keys with [shape, dtype] as a tree, so that a prefix is written once; float32 goes without saying."""
+    """Dotted keys with [shape, dtype] as a tree: a prefix is written once, float32 left out."""
     nested: dict = {}
     for key, value in keys.items():
         *path, leaf = key.split(".")
@@ -253,7 +254,7 @@ largest: dict[tuple[str, str], tuple[float, float]] = {}
 
 
 def within(limit: float, error: Tensor | float, stage: str, source: str, what: str = "") -> None:
-    """Assert that no error exceeds `limit`; NaN does. `what` says in the message which file or tensor it was."""
+    """Assert that no error exceeds `limit`; NaN does. what: the file or tensor, for the message."""
     error = float(torch.as_tensor(error, dtype=torch.float64).max())
     known = largest.get((stage, source), (0.0, 0.0))
     largest[stage, source] = (max(error, known[0]), max(limit, known[1]))

@@ -1,7 +1,7 @@
-"""What a person sees: JupyterLab in a real browser opens `explore.ipynb`, runs all, and every widget is used.
+"""JupyterLab in a real browser opens `explore.ipynb`, runs all, and every widget is used.
 
-Run by `make browser`; needs chromium with chromedriver, and selenium. Nothing is written to the checkout but, with
-PALMKIT_PICTURES=1, the pictures in `docs`.
+Run by `make browser`; needs chromium with chromedriver, and selenium. Nothing is written to the
+checkout but, with PALMKIT_PICTURES=1, the pictures in `docs`.
 """
 
 import io
@@ -50,8 +50,10 @@ def server(tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "HOME",
-               "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")  # fmt: skip
+    folders = (
+        *("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "HOME"),
+        *("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR"),
+    )
     env = (
         os.environ
         | {name: str(home / name.lower()) for name in folders}
@@ -60,9 +62,12 @@ def server(tmp_path_factory):
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), env.get("PYTHONPATH", "")])
     env.pop("MPLBACKEND", None)
     (home / "home").mkdir()
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
-               f"--port={port}", "--IdentityProvider.token=look", f"--ServerApp.root_dir={home / 'notebooks'}",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # fmt: skip
+    command = [
+        *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
+        *("--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=look"),
+        f"--ServerApp.root_dir={home / 'notebooks'}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
     with (
         open(home / "log", "w") as log,
         subprocess.Popen(command, env=env, stdout=log, stderr=log) as lab,
@@ -86,10 +91,14 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     profile = tmp_path_factory.mktemp("chromium")
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
-                 "disable-background-networking", "disable-component-update", "window-size=1500,1300",
-                 "force-color-profile=srgb", "mute-audio", "use-fake-device-for-media-stream",
-                 "use-fake-ui-for-media-stream", f"user-data-dir={profile}"):  # fmt: skip
+    flags = (
+        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
+        *("disable-sync", "disable-background-networking", "disable-component-update"),
+        *("window-size=1500,1300", "force-color-profile=srgb", "mute-audio"),
+        *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"),
+        f"user-data-dir={profile}",
+    )
+    for flag in flags:
         options.add_argument(f"--{flag}")
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     yield driver
@@ -159,7 +168,7 @@ class Bench:
         return self.element.text
 
     def all(self, css, what):
-        """Of all such elements at one moment: one after the other, they may be replaced in between."""
+        """Of all such elements at one moment: between two calls they may be replaced."""
         script = (
             "return [...arguments[0].querySelectorAll(arguments[1])].map((one) => " + what + ")"
         )
@@ -226,7 +235,7 @@ def page(server, browser):
     menu = "//div[contains(@class,'lm-MenuBar-itemLabel')][text()='Run']"
 
     def run_all():
-        """A menu that is clicked while the page is still building closes again: until the kernel works."""
+        """Waits for the kernel: a menu that is clicked while the page is built closes again."""
         browser.find_element(By.XPATH, menu).click()
         page.until(
             lambda: browser.find_element(By.XPATH, "//li[@data-command='runmenu:run-all']"), 2
@@ -241,9 +250,10 @@ def page(server, browser):
 
 @pytest.fixture(autouse=True)
 def nothing_raised(page):
-    """Whatever a test does: no traceback anywhere in the notebook, and no error in the browser's own log."""
+    """After each test: no traceback in the notebook, and no error in the browser's own log."""
     yield
-    css = "[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']"
+    kinds = ("stderr", "error")
+    css = ", ".join(f"[data-mime-type='application/vnd.jupyter.{kind}']" for kind in kinds)
     errors = page.browser.find_elements(By.CSS_SELECTOR, css)
     assert [error.get_attribute("textContent") for error in errors] == []
     assert [
@@ -300,7 +310,8 @@ def test_a_file_is_dropped(page):
     bench = page.bench("Listen")
     drop = """const data = new DataTransfer();
     data.items.add(new File([new Uint8Array([1, 2, 3])], "dropped.wav"));
-    arguments[0].dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));"""
+    const about = {dataTransfer: data, bubbles: true, cancelable: true};
+    arguments[0].dispatchEvent(new DragEvent("drop", about));"""
     page.browser.execute_script(drop, bench.element.find_element(By.CSS_SELECTOR, ".palmkit-sound"))
     bench.says("⚠ dropped.wav: cannot be decoded")
     bench.changes(lambda: bench.choose("Class", "cough"), "pictures")
@@ -437,11 +448,19 @@ control.dispatchEvent(new Event("change", { bubbles: true }));"""
 
 
 def test_how_long_answers_take(page, capsys):
-    """From a change in the browser to its answer on the page. It is told, and only far too long is a failure, for a
-    machine may be busy; what an answer costs is measured in test_widgets.py."""
+    """From a change in the browser to its answer on the page.
+
+    Only far too long is a failure, for a machine may be busy. What an answer costs is measured in
+    test_widgets.py.
+    """
     page.browser.set_script_timeout(10)
-    asked = [("Listen", "Class", "img"), ("Prompt bench", "Logits of clip", "table"), ("Map", "Texts", ".point"),
-             ("Lambda", "Class", ".point"), ("Errors", "Mistakes", "img")]  # fmt: skip
+    asked = [
+        ("Listen", "Class", "img"),
+        ("Prompt bench", "Logits of clip", "table"),
+        ("Map", "Texts", ".point"),
+        ("Lambda", "Class", ".point"),
+        ("Errors", "Mistakes", "img"),
+    ]
     for title, label, css in asked:
         bench, times = page.bench(title), []
         for option in (1, 2, 1, 2, 1):
@@ -457,7 +476,7 @@ def test_how_long_answers_take(page, capsys):
 
 
 def test_another_dataset(page):
-    """Long work in a widget says what it does; then all is the other dataset's. One that has no folds has no choice."""
+    """Long work in a widget says what it does; then all is of the other dataset."""
     bench = page.bench("Map")
     before = bench.points
     bench.choose("Dataset", "Scenes")

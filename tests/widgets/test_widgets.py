@@ -633,7 +633,9 @@ def test_points_play_their_clips(bench, monkeypatch):
 
 
 CHANGES = {
-    "listen": ["Class", "Clip"], "prompt_bench": ["Template", "Logits of clip"], "few_shot_bench": ["Train", "Shots"],
+    "listen": ["Class", "Clip"],
+    "prompt_bench": ["Template", "Logits of clip"],
+    "few_shot_bench": ["Train", "Shots"],
     "lambda_bench": ["λ", "Class", "Plane"], "embedding_map": ["Class", "Texts", "Projection"],
     "worst_errors": ["Mistakes of", "Mistakes", "True class"],
 }  # fmt: skip
