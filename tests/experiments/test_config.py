@@ -277,22 +277,23 @@ def test_version(capsys):
 
 @pytest.mark.parametrize("flags, shown", [([], "IW"), (["--verbose"], "DIW"), (["--quiet"], "W")])
 def test_verbose_and_quiet(flags, shown, monkeypatch, capsys):
-    def speak(arguments):
+    def speak(*names, **settings):
         logger = logging.getLogger("palmkit.somewhere")
         for level, letter in ((10, "D"), (20, "I"), (30, "W")):
             logger.log(level, letter)
+        return []
 
-    monkeypatch.setattr(cli, "_fetch", speak)
+    monkeypatch.setattr("palmkit.datasets.fetch.fetch", speak)
     assert main(["fetch", "x", *flags]) == 0
     assert capsys.readouterr().err.replace("\n", "") == shown
     assert not logging.getLogger("palmkit").handlers
 
 
 def test_an_interrupt_is_130(monkeypatch, capsys):
-    def interrupt(arguments):
+    def interrupt(*names, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_fetch", interrupt)
+    monkeypatch.setattr("palmkit.datasets.fetch.fetch", interrupt)
     assert main(["fetch", "x"]) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
 

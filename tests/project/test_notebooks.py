@@ -203,9 +203,10 @@ def test_each_notebook_runs_alone_with_the_defaults(number):
 )
 def test_bad_choices_are_refused_before_any_trial(tmp_path, flags, message, monkeypatch, capsys):
     folder = write_series(tmp_path / "books", "print(shots)")
-    monkeypatch.setattr("palmkit.cli._run_trials", lambda choices: pytest.fail("trials were run"))
+    monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
     assert main(["notebooks", "--notebooks", str(folder), *flags]) == 1
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_copying_the_series(tmp_path, capsys):
