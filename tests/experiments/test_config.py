@@ -1,6 +1,7 @@
 """Fields of a trial become flags, keys, columns and parameters; values are checked first."""
 
 import dataclasses
+import importlib
 import logging
 import math
 import subprocess
@@ -283,7 +284,8 @@ def test_verbose_and_quiet(flags, shown, monkeypatch, capsys):
             logger.log(level, letter)
         return []
 
-    monkeypatch.setattr("palmkit.datasets.fetch.fetch", speak)
+    # The package `datasets` has a function of the same name, so the module is named.
+    monkeypatch.setattr(importlib.import_module("palmkit.datasets.fetch"), "fetch", speak)
     assert main(["fetch", "x", *flags]) == 0
     assert capsys.readouterr().err.replace("\n", "") == shown
     assert not logging.getLogger("palmkit").handlers
@@ -293,7 +295,8 @@ def test_an_interrupt_is_130(monkeypatch, capsys):
     def interrupt(*names, **settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("palmkit.datasets.fetch.fetch", interrupt)
+    # The package `datasets` has a function of the same name, so the module is named.
+    monkeypatch.setattr(importlib.import_module("palmkit.datasets.fetch"), "fetch", interrupt)
     assert main(["fetch", "x"]) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
 
