@@ -7,6 +7,7 @@ it, write `forward`. A method with a closed form overrides `fit`.
 from __future__ import annotations
 
 import math
+import numbers
 import zlib
 
 import torch
@@ -84,6 +85,8 @@ class Method(nn.Module):
         """model: an AudioTextModel. class_names: two or more. seed: of the initial values."""
         super().__init__()
         self.class_names = check_class_names(class_names)
+        if not isinstance(seed, numbers.Integral):
+            raise TypeError(f"seed={seed!r} must be a whole number; give options by name")
         self.seed = seed
         # The frozen encoders must not be in parameters() or state_dict().
         object.__setattr__(self, "model", model)

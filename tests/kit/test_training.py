@@ -593,3 +593,9 @@ def test_evaluation_changes_nothing(make):
     before = copy.deepcopy(method.state_dict())
     first = evaluate(method, FEATURES, LABELS)
     assert evaluate(method, FEATURES, LABELS) == first and same(method.state_dict(), before)
+
+
+def test_an_option_is_never_taken_for_a_seed(tiny_pengi):
+    """A third positional argument is the seed; a prompt there would be dropped silently."""
+    with pytest.raises(TypeError, match="give options by name"):
+        ZeroShot(tiny_pengi, ["a", "b"], "the sound of {}")

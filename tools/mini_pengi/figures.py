@@ -59,7 +59,7 @@ def wording_rows(pengi, dataset) -> list[dict]:
         data = load_dataset(dataset, fold)
         test = embed(pengi, data.test)
         for prompt in WORDINGS:
-            method = ZeroShot(pengi, data.class_names, prompt)
+            method = ZeroShot(pengi, data.class_names, prompt=prompt)
             accuracy = evaluate(method, test.features, test.labels)["accuracy"]
             row = {"dataset": data.name, "fold": fold, "method": prompt}
             rows.append(row | {"accuracy": accuracy, "n": len(test.labels)})
