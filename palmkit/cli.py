@@ -53,10 +53,14 @@ def main(argv: list[str] | None = None) -> int:
                 "the same command goes on from there."
             )
             return 130
-        except ERRORS as error:
-            if os.environ.get("PALMKIT_TRACEBACK"):
+        except Exception as error:
+            from palmkit.plugins import explain
+
+            reason = explain(error)
+            known = reason or isinstance(error, ERRORS)
+            if os.environ.get("PALMKIT_TRACEBACK") or not known:
                 raise
-            log.error("palmkit: %s", error)
+            log.error("palmkit: %s", reason or error)
             return 1
 
 
@@ -285,7 +289,7 @@ def _run_log(name: str):
     log.debug("%s", os.environ["PALMKIT_COMMAND"])
     try:
         yield
-    except (KeyboardInterrupt, *ERRORS) as error:
+    except (KeyboardInterrupt, Exception) as error:
         about = {"name": log.name, "levelno": logging.ERROR, "levelname": "ERROR"}
         handler.handle(logging.makeLogRecord({**about, "msg": repr(error)}))
         raise

@@ -92,7 +92,8 @@ def _describe(error: Exception, file: Path) -> str:
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename == str(file)
     ]
-    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+    in_syntax = isinstance(error, SyntaxError) and error.filename == str(file)
+    line = error.lineno if in_syntax else (lines or [None])[-1]
     reason = error.msg if isinstance(error, SyntaxError) else str(error)
     where = "" if line is None else f" (line {line})"
     return f"{type(error).__name__}: {' '.join(reason.split())}{where}"
@@ -103,12 +104,33 @@ def has_plugins(group: str) -> bool:
     return bool(listed_files()) or bool(entry_points(group=group))
 
 
+def explain(error: BaseException) -> str | None:
+    """An error of code from outside in one line, with its file and line; None for another error.
+
+    An error that palmkit itself raises is another one, whoever called it.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = str(Path(__file__).parent)
+    if not frames or frames[-1].filename.startswith(inside + os.sep):
+        return None
+    files = {str(file) for file in listed_files()} | _entry_point_files
+    outside = [frame for frame in frames if frame.filename in files]
+    if not outside:
+        return None
+    return f"{outside[-1].filename} failed: {_describe(error, Path(outside[-1].filename))}"
+
+
+_entry_point_files: set[str] = set()  # of the entry points that were loaded
+
+
 def load_entry_points(group: str) -> dict[str, object]:
     """{name: object} of an entry-point group; a broken entry point gives a warning."""
     found = {}
     for point in entry_points(group=group):
         try:
             found[point.name] = point.load()
+            module = sys.modules[point.module]
+            _entry_point_files.add(str(getattr(module, "__file__", "")))
         except Exception as error:  # whatever another package raises
             warnings.warn(
                 f"the entry point {point.value} of {group} is broken: {error}", stacklevel=2

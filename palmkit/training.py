@@ -23,6 +23,11 @@ def as_tensors(method, features, labels, stream=False) -> tuple[torch.Tensor, to
 
     stream: whether features may be [epochs, n, dim]. Raises ValueError.
     """
+    if not hasattr(method, "model"):
+        raise ValueError(
+            f"{type(method).__name__} has no model: call "
+            "super().__init__(model, class_names, seed) first in its __init__"
+        )
     model = method.model
     features = torch.as_tensor(features).to(model.device, model.dtype)
     labels = torch.as_tensor(labels, dtype=torch.long).to(model.device)
@@ -64,7 +69,19 @@ def fit(method, features, labels, **settings) -> list[float]:
     whose shapes do not match, and TrainingDiverged.
     """
     features, labels = as_tensors(method, features, labels, stream=True)
-    return method.fit(features, labels, **settings)
+    return as_losses(method, method.fit(features, labels, **settings))
+
+
+def as_losses(method, losses) -> list[float]:
+    """What a method's `fit` returned, as a list of numbers; None is []. Raises ValueError."""
+    try:
+        return [float(loss) for loss in ([] if losses is None else losses)]
+    except (TypeError, ValueError):
+        name = type(method).__name__
+        raise ValueError(
+            f"fit of {name} returned {type(losses).__name__}: return the list of its steps' "
+            "losses, or [] if it has no steps"
+        ) from None
 
 
 def sgd(
@@ -104,7 +121,8 @@ def sgd(
     for step, index in enumerate(batches):
         index = torch.as_tensor(index, dtype=torch.long).to(features.device)
         table = features if features.ndim == 2 else features[step // steps]
-        loss = F.cross_entropy(method(table[index]), labels[index])
+        logits = check_logits(method, method(table[index]), len(index))
+        loss = F.cross_entropy(logits, labels[index])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -128,7 +146,23 @@ def check_finite(losses: list[float], lr: float) -> None:
 def predict(method, features) -> torch.Tensor:
     """Logits [n, classes] in batches of 128, on the CPU."""
     features = torch.as_tensor(features).to(method.model.device, method.model.dtype)
-    return torch.cat([method(batch).cpu() for batch in features.split(TEST_BATCH)])
+    batches = features.split(TEST_BATCH)
+    return torch.cat([check_logits(method, method(batch), len(batch)).cpu() for batch in batches])
+
+
+def check_logits(method, logits, n: int) -> torch.Tensor:
+    """Logits of n clips as they are. Raises ValueError if they are no numbers [n, classes]."""
+    shape = [n, len(method.class_names)]
+    is_tensor = isinstance(logits, torch.Tensor) and logits.is_floating_point()
+    if not is_tensor or [*logits.shape] != shape:
+        given = type(logits).__name__
+        if isinstance(logits, torch.Tensor):
+            given = f"{logits.dtype} {[*logits.shape]}"
+        raise ValueError(
+            f"forward of {type(method).__name__} returned {given}: return logits, "
+            f"a floating-point tensor {shape} [clips, classes]"
+        )
+    return logits
 
 
 def score(logits: torch.Tensor, labels) -> dict:

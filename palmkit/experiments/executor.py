@@ -10,7 +10,7 @@ from pathlib import Path
 import joblib
 import torch
 
-from palmkit.plugins import listed_files, load_plugins
+from palmkit.plugins import PluginError, explain, listed_files, load_plugins
 
 START = 10  # seconds of work that starting processes is worth
 # joblib replaces a process that has grown. No work is lost, so users need no warning.
@@ -76,4 +76,12 @@ class Plugins:
 
 
 def _call(_plugins, n: int, function, arguments: tuple):
-    return n, function(*arguments)
+    """The call in a worker. A traceback does not reach the parent, so an error of code from outside
+    is put into words here.
+    """
+    try:
+        return n, function(*arguments)
+    except Exception as error:
+        if reason := explain(error):
+            raise PluginError(reason) from error
+        raise

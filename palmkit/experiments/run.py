@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from palmkit.audio import digest, file_digest
 from palmkit.corruptions import Corruption
@@ -415,6 +416,8 @@ def run_trial(
     logits = predict(method, test.features)
     times.append(time.perf_counter())
     scores = score(logits, test.labels)
+    if not diverged and not logits.isfinite().all():
+        diverged = "logits are not finite; mend the method, or lower lr"
     if diverged:  # divergence is a result too: the row records it, and its scores are NaN
         scores = dict.fromkeys(scores, float("nan"))
     row = {
@@ -487,7 +490,11 @@ def _describe_support(dataset: Dataset, support: Embeddings | None) -> dict:
 
 
 def _lambdas(method) -> list[float] | None:
-    return method.lambdas.tolist() if hasattr(method, "lambdas") else None
+    """PALM's weight of each class. What another method calls `lambdas` is its own affair."""
+    lambdas = getattr(method, "lambdas", None)
+    if not isinstance(lambdas, torch.Tensor) or len(method.class_names) != lambdas.numel():
+        return None
+    return lambdas.flatten().tolist()
 
 
 def _tensors(method, logits, test: Embeddings, support: Embeddings | None) -> dict:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 from palmkit.methods.base import Method
 from palmkit.methods.coop import CoCoOp, CoOp
 from palmkit.methods.palm import PALM, PALMDagger
@@ -70,10 +73,39 @@ def _is_method(cls, module: str) -> bool:
     )
 
 
+FIT_SETTINGS = ("epochs", "batch_size", "lr", "momentum", "seed", "batches")
+
+
+def check_class(cls: type[Method]) -> None:
+    """Raise ValueError, in one sentence, for a method that the kit cannot construct, fit or show."""
+    name = cls.name
+    if not isinstance(name, str) or not re.fullmatch(r"[^\s/\\]+", name) or name == "all":
+        raise ValueError(f"name = {name!r}: use a text without spaces and slashes, and not 'all'")
+    if not isinstance(cls.label, str) or not cls.label.strip() or "\n" in cls.label:
+        raise ValueError(f"label = {cls.label!r}: use a text of one line")
+    if not re.fullmatch("#[0-9a-fA-F]{6}", str(cls.color)):
+        raise ValueError(f"color = {cls.color!r}: use '#rrggbb', say '#0173b2'")
+    if cls.forward is Method.forward:
+        raise ValueError("it has no forward: define forward(self, features) -> logits")
+    try:
+        inspect.signature(cls).bind("model", ["a", "b"], seed=0)
+    except TypeError as error:
+        raise ValueError(f"__init__ must take (model, class_names, seed=0): {error}") from None
+    try:
+        settings = dict.fromkeys(FIT_SETTINGS)
+        inspect.signature(cls.fit).bind("self", "features", "labels", **settings)
+    except TypeError as error:
+        raise ValueError(f"fit must take (features, labels, **settings): {error}") from None
+
+
 def _add(found: dict, cls: type[Method], origin: str) -> None:
     if found.get(cls.name, cls) is not cls:
         raise PluginError(
             f"{origin}: the method name {cls.name!r} of {cls.__name__} is taken by "
             f"{found[cls.name].__name__}"
         )
+    try:
+        check_class(cls)
+    except ValueError as error:
+        raise PluginError(f"{origin}: the method {cls.__name__} cannot be used: {error}") from None
     found[cls.name] = cls

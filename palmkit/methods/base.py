@@ -76,7 +76,7 @@ class Method(nn.Module):
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if "name" in vars(cls):
-            color = FREE_COLORS[zlib.crc32(cls.name.encode()) % len(FREE_COLORS)]
+            color = FREE_COLORS[zlib.crc32(str(cls.name).encode()) % len(FREE_COLORS)]
             for attribute, value in {"label": cls.name, "color": color, "in_paper": False}.items():
                 if attribute not in vars(cls):
                     setattr(cls, attribute, value)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from palmkit.models.base import AudioTextModel, PromptableText, StochasticText, find_missing
+from palmkit.models.base import (
+    AudioTextModel,
+    PromptableText,
+    StochasticText,
+    check_model,
+    find_missing,
+)
 from palmkit.models.checkpoint import CheckpointError
 from palmkit.models.pengi import Pengi, load_mini, load_original, load_pengi
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
@@ -29,7 +35,12 @@ def list_models() -> dict:
     """{name: loader} of the package's models and of those from outside (files, entry points)."""
     found = dict(MODELS)
     for module in plugin_modules():
-        for name, loader in getattr(module, "MODELS", {}).items():
+        loaders = getattr(module, "MODELS", {})
+        if not isinstance(loaders, dict) or not all(map(callable, loaders.values())):
+            raise PluginError(
+                f"{module.__file__}: MODELS must be a dict of names and loaders, {{'toy': load}}"
+            )
+        for name, loader in loaders.items():
             if name in found:
                 raise PluginError(f"{module.__file__}: the model name {name!r} is taken")
             found[name] = loader
@@ -44,15 +55,17 @@ def load_model(name_or_path, device="auto") -> AudioTextModel:
     """A model by its name in `list_models()`, or PENGI from a checkpoint file.
 
     device: "auto" is CUDA if there is one. Raises FileNotFoundError for a name of no model and no
-    file, CheckpointError for a broken file, and TypeError if a model from outside of the package
-    lacks members of the protocol.
+    file, CheckpointError for a broken file, and ValueError if a model from outside of the package
+    is not what the protocol says.
     """
     name = str(name_or_path)
     loaders = list_models()
     if name in loaders:
         model = loaders[name](device=device)
         if missing := find_missing(model, AudioTextModel):
-            raise TypeError(f"the model {name!r} lacks {', '.join(missing)} of AudioTextModel")
+            raise PluginError(f"the model {name!r} lacks {', '.join(missing)} of AudioTextModel")
+        if name not in MODELS:
+            check_model(model)
         return model
     close = difflib.get_close_matches(name, loaders, 1)
     if close and not Path(name).expanduser().exists():

@@ -218,7 +218,7 @@ def test_a_model_of_a_file(write):
 def test_a_model_that_lacks_members(write):
     text = "class Bare:\n    dim = 3\n\n\nMODELS = {'bare': lambda device: Bare()}\n"
     load_plugins([write(text)])
-    with pytest.raises(TypeError, match="'bare' lacks name, sample_rate, .*encode_audio"):
+    with pytest.raises(PluginError, match="'bare' lacks name, sample_rate, .*encode_audio"):
         load_model("bare")
 
 
