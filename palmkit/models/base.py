@@ -105,6 +105,9 @@ def check_model(model) -> None:
             f"digest of the model {model.name!r} must return one and the same text for the same "
             "weights, config and preprocessing"
         )
+    samples = round(model.sample_rate * model.clip_seconds)
+    waveforms = torch.randn(2, samples, generator=torch.Generator().manual_seed(0)) / 10
+    check_embeddings(model, "encode_audio", model.encode_audio(waveforms), len(waveforms))
     check_embeddings(model, "encode_text", model.encode_text([model.prompt.format("dog")]), 1)
 
 
