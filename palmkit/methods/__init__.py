@@ -77,7 +77,7 @@ FIT_SETTINGS = ("epochs", "batch_size", "lr", "momentum", "seed", "batches")
 
 
 def check_class(cls: type[Method]) -> None:
-    """Raise ValueError, in one sentence, for a method that the kit cannot construct, fit or show."""
+    """Raise ValueError for a method that the kit cannot construct, fit or show."""
     name = cls.name
     if not isinstance(name, str) or not re.fullmatch(r"[^\s/\\]+", name) or name == "all":
         raise ValueError(f"name = {name!r}: use a text without spaces and slashes, and not 'all'")

@@ -81,7 +81,7 @@ def find_missing(model, protocol) -> list[str]:
 
 
 def check_model(model) -> None:
-    """Raise ValueError, in one sentence, for a model whose members are not those of AudioTextModel."""
+    """Raise ValueError for a model whose members are not those of AudioTextModel."""
     numbers = ("sample_rate", "clip_seconds", "dim", "logit_scale")
     wanted = dict.fromkeys(numbers, "a number over 0")
     wanted |= {"prompt": "a text with {} for the class", "note": "a text, or ''"}
