@@ -7,6 +7,7 @@ from importlib import metadata
 import joblib
 import pytest
 import torch
+from joblib.externals.loky import get_reusable_executor
 
 from palmkit import METHODS, evaluate, fit, get_method, load_model
 from palmkit.methods import list_methods
@@ -124,7 +125,11 @@ def _train(method_class, seed):
 
 
 def test_in_worker_processes(write):
-    """Classes travel there as well, pickled by reference."""
+    """Classes travel there as well, pickled by reference.
+
+    Workers that earlier tests left know nothing of the file: new ones are started.
+    """
+    get_reusable_executor().shutdown(wait=True)
     load_plugins([write(CENTROIDS)])
     cls = get_method("centroids")
     jobs = [joblib.delayed(_train)(cls, seed) for seed in (0, 1)]
