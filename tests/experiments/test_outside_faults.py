@@ -1,4 +1,4 @@
-"""Faults of methods and models from outside: each is refused in one sentence that says what to do."""
+"""Methods and models from outside with faults: each is refused in one sentence."""
 
 import pytest
 from outside import MODEL, few, make_home, read_rows  # noqa: F401
