@@ -200,6 +200,7 @@ def _clean(name: str, value):
         return flag.setting.clean(name, value)
     if name == "fold":
         return _clean_folds(value)
+    _check_type(name, flag, value)
     if not flag.many:
         return flag.setting.clean(name, value)
     values = value if isinstance(value, list | tuple) else [value]
@@ -211,6 +212,18 @@ def _clean(name: str, value):
     if name == "method":
         return "all" if cleaned == ["all"] else expand_methods(cleaned)
     return cleaned
+
+
+def _check_type(name: str, flag: Flag, value) -> None:
+    """Raise ValueError for several values of one, and for a value that should be a text."""
+    is_list = isinstance(value, list | tuple)
+    if is_list and not flag.many:
+        raise ValueError(f"{name}={value!r}: use one value, not a list")
+    for one in value if is_list else [value]:
+        if flag.setting.parse is str and not flag.is_switch and not isinstance(one, str | Path):
+            raise ValueError(f"{name}={one!r}: use a text")
+        if not str(one).strip() and name not in ("note", "name"):
+            raise ValueError(f"{name} is empty: leave it out, or give it a value")
 
 
 def _clean_stochastic(parts: tuple[str, ...]) -> str | list[str]:

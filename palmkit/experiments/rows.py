@@ -11,6 +11,7 @@ import subprocess
 import warnings
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from numbers import Real
 from pathlib import Path
 
 import pandas as pd
@@ -40,7 +41,40 @@ PACKAGES = (
     "soundfile",
 )
 COMMAND = "PALMKIT_COMMAND"  # the environment variable with the command line; kernels inherit it
+# Types of the fields that every table needs, and of those that a row may have.
+REQUIRED_FIELDS = {
+    "dataset": str,
+    "method": str,
+    "fold": (int, type(None)),
+    "seed": int,
+    "accuracy": Real,
+}
+OPTIONAL_FIELDS = {
+    **dict.fromkeys(("key", "note", "written", "weights", "dataset_digest", "method_digest"), str),
+    **dict.fromkeys(("protocol", "diverged", "command", "commit", "palmkit"), str),
+    **dict.fromkeys(("trial_version", "shots", "epochs", "batch_size", "n_train", "n_test"), int),
+    **dict.fromkeys(("lr", "momentum", "f1", "precision", "recall", "loss"), Real),
+    **dict.fromkeys(("class_names", "losses", "clips", "clip_offsets", "lambdas"), list),
+    **dict.fromkeys(("options", "seconds", "versions"), dict),
+}
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+class RowError(ValueError):
+    """A row that cannot be used; the message says why."""
+
+
+def check_row(row) -> None:
+    """Raise RowError if a field that every table needs is missing, or one is of another type."""
+    if not isinstance(row, dict):
+        raise RowError("it is no JSON object")
+    for field, types in (REQUIRED_FIELDS | OPTIONAL_FIELDS).items():
+        if field not in row:
+            if field in REQUIRED_FIELDS:
+                raise RowError(f"it has no field {field!r}")
+            continue
+        if not isinstance(row[field], types) or isinstance(row[field], bool):
+            raise RowError(f"its {field} is {row[field]!r}")
 
 
 def trial_key(trial: Trial, dataset: str, model: str, method: str = "") -> str:
@@ -93,6 +127,7 @@ def read_row(path: Path, key: str | None = None) -> dict | None:
         return None
     try:
         row = parse_row(path.read_bytes())
+        check_row(row)
         if key is None or row["key"] == key:
             return row
         reason = "it belongs to other settings"

@@ -39,11 +39,17 @@ def check_task_options(options: dict) -> None:
     """
     if not isinstance(options.get("classes", []), list):
         raise ValueError(f"classes={options['classes']!r}: use a list of class names")
+    classes = options.get("classes", ["a", "b"])
+    if len(set(map(str, classes))) < 2:
+        raise ValueError(f"classes={classes!r}: name two classes or more")
     for name in ("names", "rare"):
         if not isinstance(options.get(name, {}), dict):
             raise ValueError(f"{name}={options[name]!r}: use a dict by class name")
+    for name, shown in options.get("names", {}).items():
+        if not isinstance(shown, str) or not shown.strip():
+            raise ValueError(f"names: {shown!r} for {name!r}; use a text that is not empty")
     for name, kept in options.get("rare", {}).items():
-        if not isinstance(kept, int) or kept < 1:
+        if not isinstance(kept, int) or isinstance(kept, bool) or kept < 1:
             raise ValueError(f"rare: {kept!r} clips of {name!r}; use 1 or more")
     dim = options.get("pca_dim", 1)
     if not isinstance(dim, int) or dim < 1:

@@ -41,10 +41,13 @@ class PALM(Method):
         shared_lambda=False,
     ):
         super().__init__(model, class_names, seed)
-        if init not in PALM_INITS or not 0 <= (fixed_lambda or 0) <= 1:
-            raise ValueError(
-                f"init={init!r} must be one of {PALM_INITS}, fixed_lambda={fixed_lambda} in 0..1"
-            )
+        if init not in PALM_INITS:
+            raise ValueError(f"init={init!r}: use {', '.join(PALM_INITS)}")
+        is_number = isinstance(fixed_lambda, int | float) and not isinstance(fixed_lambda, bool)
+        if fixed_lambda is not None and not (is_number and 0 <= fixed_lambda <= 1):
+            raise ValueError(f"fixed_lambda={fixed_lambda!r}: use a number from 0 to 1, or None")
+        if not isinstance(shared_lambda, bool):
+            raise ValueError(f"shared_lambda={shared_lambda!r}: use True or False")
         self.init, self.fixed_lambda = init, fixed_lambda
         self.encode_class_names()
         generator = torch.Generator().manual_seed(seed)

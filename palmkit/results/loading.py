@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from numbers import Real
 from pathlib import Path
 
 import pandas as pd
 
-from palmkit.experiments.rows import parse_row
+from palmkit.experiments.rows import RowError, check_row, parse_row
 from palmkit.storage import run_folder
 
 # Lists with an entry for each training step, clip or class: most of a row's text, and no table
@@ -17,17 +16,6 @@ HEAVY_FIELDS = (
     *("losses", "clips", "clip_offsets", "test_offsets", "lambdas", "lambdas_initial"),
     "class_names",
 )
-REQUIRED_FIELDS = {
-    "dataset": str,
-    "method": str,
-    "fold": (int, type(None)),
-    "seed": int,
-    "accuracy": Real,
-}
-
-
-class RowError(ValueError):
-    """A row that cannot be used; the message says why."""
 
 
 def load_rows(run, details: bool = False) -> pd.DataFrame:
@@ -88,17 +76,6 @@ def cut_lists(data: bytes) -> bytes:
         pieces.append(data[position:start])
         position = end
     return b"".join([*pieces, data[position:]])
-
-
-def check_row(row) -> None:
-    """Raise RowError if a field that every table needs is missing or of another type."""
-    if not isinstance(row, dict):
-        raise RowError("it is no JSON object")
-    for field, types in REQUIRED_FIELDS.items():
-        if field not in row:
-            raise RowError(f"it has no field {field!r}")
-        if not isinstance(row[field], types) or isinstance(row[field], bool):
-            raise RowError(f"its {field} is {row[field]!r}")
 
 
 def upgrade_row(row: dict) -> None:

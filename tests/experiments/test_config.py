@@ -202,6 +202,26 @@ def test_config_files_that_cannot_be_run(tmp_path, text, message, capsys):
         raise ValueError(error)
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('profile = ["quick"]', "use one value, not a list"),
+        ('name = ["a"]', "use one value, not a list"),
+        ('checkpoint = ["mini"]', "use one value, not a list"),
+        ("note = 3", "note=3: use a text"),
+        ('dataset = ["tiny", 3]', "dataset=3: use a text"),
+        ('method = [["palm"]]', "use a text"),
+        ('dataset = ""', "dataset is empty"),
+        ('checkpoint = ""', "checkpoint is empty"),
+    ],
+)
+def test_values_of_another_type_in_a_config_file(tmp_path, text, message, capsys):
+    (tmp_path / "c.toml").write_text(text)
+    assert main(["run", "--config", str(tmp_path / "c.toml"), "--dry-run"]) == 1
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
+
+
 def test_save_config_writes_and_stops(tmp_path, capsys):
     path = tmp_path / "plan.toml"
     flags = ["--method", "palm", "--dataset", str(tmp_path), "--lr", "0.5", "--name", "x"]

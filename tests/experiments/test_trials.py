@@ -168,6 +168,17 @@ def test_a_damaged_row_is_reported_and_run_again(dataset, run, tiny_pengi):
     assert again["losses"] == row["losses"] and json.loads(path.read_text()) == again
 
 
+@pytest.mark.parametrize("accuracy", [None, "0.5"])
+def test_a_row_that_no_table_takes_is_run_again(dataset, run, tiny_pengi, accuracy):
+    grid = trials.make_grid(["palm"], [dataset], [1], [0], shots=2, epochs=1)
+    running.run_trials(grid, tiny_pengi, run)
+    (path,) = run.glob("rows/*/*.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": accuracy}))
+    with pytest.warns(UserWarning, match="is not used, it is damaged: its accuracy is"):
+        (again,) = running.run_trials(grid, tiny_pengi, run)
+    assert isinstance(again["accuracy"], float)
+
+
 def test_a_full_disk_loses_nothing(dataset, run, tiny_pengi, monkeypatch):
     import errno
     import os
@@ -609,7 +620,8 @@ def test_rows_of_another_version_are_left_alone_and_said(dataset, run, tiny_peng
 
 
 def test_numbers_that_json_does_not_have(tmp_path):
-    row = {"losses": [1.5, math.nan, math.inf, -math.inf], "accuracy": math.nan, "key": "k"}
+    row = {"dataset": "Rain", "method": "palm", "fold": 1, "seed": 0, "key": "k"}
+    row |= {"losses": [1.5, math.nan, math.inf, -math.inf], "accuracy": math.nan}
     path = tmp_path / "row.json"
     rows.write_row(path, row, {"logits": torch.ones(2)})
 

@@ -119,10 +119,14 @@ def test_lambda_shared(tiny_pengi):
 
 
 @pytest.mark.parametrize(
-    "options", [dict(init="noise"), dict(fixed_lambda=1.5), dict(fixed_lambda=-0.1)]
+    "options",
+    [
+        *(dict(init="noise"), dict(fixed_lambda=1.5), dict(fixed_lambda=-0.1)),
+        *(dict(fixed_lambda="x"), dict(fixed_lambda=True), dict(shared_lambda=[1])),
+    ],
 )
 def test_options_that_are_none(options, tiny_pengi):
-    with pytest.raises(ValueError, match="must be one of"):
+    with pytest.raises(ValueError, match=r"(init|_lambda)=.*: use "):
         PALM(tiny_pengi, NAMES, **options)
 
 
@@ -355,3 +359,24 @@ def test_tensors_of_no_row(run_row, tiny_pengi, tmp_path):
 def test_only_what_is_tested_on_is_damaged(run_row):
     plain, damaged = run_row(), run_row(options={"corruption": ["noise", -10]})
     assert damaged["losses"] == plain["losses"] and damaged["loss"] != plain["loss"]
+
+
+@pytest.mark.parametrize("length", [-1, "x", 2.5, True])
+def test_a_context_length_that_is_none(length, tiny_pengi):
+    with pytest.raises(ValueError, match="context_length=.*: use a whole number"):
+        METHODS["coop"](tiny_pengi, NAMES, context_length=length)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"classes": []}, "two classes or more"),
+        ({"classes": ["dog"]}, "two classes or more"),
+        ({"names": {"dog": ""}}, "not empty"),
+        ({"names": {"dog": 3}}, "not empty"),
+        ({"rare": {"dog": True}}, "use 1 or more"),
+    ],
+)
+def test_options_of_the_task_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        trials.Trial("palm", "Rain", options=options)

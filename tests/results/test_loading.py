@@ -68,6 +68,17 @@ def test_a_value_of_another_kind_is_named(run):
         loading.load_rows(run)
 
 
+@pytest.mark.parametrize(
+    "field, value",
+    [("note", 3), ("note", None), ("class_names", None), ("trial_version", "x"), ("options", [1])],
+)
+def test_other_fields_have_their_types_too(run, field, value):
+    path = sorted(run.glob("rows/*/*.json"))[0]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.warns(UserWarning, match=f"is left out: its {field} is "):
+        assert len(loading.load_rows(run)) == 2
+
+
 def test_a_diverged_row_is_read(tmp_path):
     row = result_rows.make_row(accuracy={"float": "nan"}, diverged="the loss is nan")
     result_rows.write_row(tmp_path, row)

@@ -552,7 +552,7 @@ def test_training_is_stopped_kept_and_diverges_in_the_widget(bench, monkeypatch)
     monkeypatch.setitem(METHODS, "palm", Broken)
     bench.controls["Train"].click()
     bench.wait(10)
-    assert "⚠ init='nothing' must be one of" in words(bench.status)
+    assert "⚠ init='nothing': use published" in words(bench.status)
 
 
 @one("worst_errors")
