@@ -40,7 +40,8 @@ ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
 def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
-    0: done; 1: an error, in one line on stderr; 2: not understood; 130: interrupted.
+    0: done; 1: an error, in one line on stderr; 2: not understood; 130: interrupted;
+    141: the reader of the output is gone.
     """
     argv = sys.argv[1:] if argv is None else [str(one) for one in argv]
     arguments = _parse(argv)
@@ -53,6 +54,9 @@ def main(argv: list[str] | None = None) -> int:
                 "the same command goes on from there."
             )
             return 130
+        except BrokenPipeError:  # the reader of a pipe, head say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141  # what a shell says of a program that such a pipe ended
         except Exception as error:
             from palmkit.plugins import explain
 
@@ -348,8 +352,8 @@ def _run(arguments) -> None:
         return
     with _run_log(choices.name):
         _run_trials(choices)
+        _write_report(choices)  # before the table, whose reader may be gone
         _print_table(choices.name)
-        _write_report(choices)
 
 
 def _write_report(choices: Choices) -> None:

@@ -80,7 +80,7 @@ def _import_file(file: Path) -> ModuleType:
         module = importlib.import_module(f"{__name__}.{file.stem}")
     except Exception as error:  # whatever a user's file raises
         raise PluginError(f"{file} cannot be imported: {_describe(error, file)}") from error
-    if Path(module.__file__) != file:
+    if not file.samefile(module.__file__):
         raise PluginError(f"{file} has the same name as {module.__file__}: rename one of them")
     return module
 

@@ -339,7 +339,8 @@ def _write(root: Path, base: Path, splits: list[_Split], made: dict) -> None:
         root.mkdir(parents=True)
     except OSError as error:
         raise DatasetError(
-            f"{root} cannot be made ({error.strerror}): choose another root"
+            f"{root} cannot be made ({error.strerror}): choose another root, "
+            "or another cache with PALMKIT_CACHE"
         ) from error
     try:
         (root / "audios").symlink_to(base, target_is_directory=True)

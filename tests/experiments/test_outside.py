@@ -1,5 +1,6 @@
 """A method and a model from outside of the package: in runs, tables, workers and kernels."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from outside import few, make_home, read_rows  # noqa: F401
 
 from palmkit.cli import main
+from palmkit.experiments import executor
 
 METHOD = '''
 import torch
@@ -127,6 +129,47 @@ dataset = ["{folder}"]
 seed = [0]
 shots = 2
 """
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_takes_nothing_away(home):
+    flags = few(home, "--method", "zeroshot", "--name", "piped")
+    command = [sys.executable, "-m", "palmkit", "run", "--quiet", *flags]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 141 and "Broken pipe" not in done.stderr
+    assert read_rows(home, "piped") and (home / "runs" / "piped" / "index.html").is_file()
+
+
+FAILS = """
+import time
+from palmkit import Method
+
+
+class Fails(Method):
+    name = "fails"
+
+    def fit(self, features, labels, **settings):
+        time.sleep(0.5)
+        return {}["no key"] if self.seed == 1 else []
+
+    def forward(self, features):
+        return features[:, : len(self.class_names)]
+"""
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_names_file_and_line(home, capsys, monkeypatch):
+    path = home / "fails.py"
+    path.write_text(FAILS)
+    monkeypatch.setenv("PALMKIT_JOBS", "2")
+    monkeypatch.setattr(executor, "START", 0)
+    flags = few(home, "--import", path, "--method", "fails", "--seed", "1")
+    assert main(["run", *flags]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"palmkit: {path} failed: KeyError: 'no key' (line 11)"
 
 
 @pytest.mark.slow

@@ -201,6 +201,12 @@ def test_two_files_of_one_name(write):
         load_plugins([write(CENTROIDS, folder="more")])
 
 
+def test_one_file_by_two_paths(write):
+    file = write(CENTROIDS)
+    (file.parent / "down").mkdir()
+    assert len(set(load_plugins([file, file.parent / "down" / ".." / file.name]))) == 1
+
+
 def test_a_subclass_of_a_method_is_another_method(write):
     text = "from palmkit import PALM\n\n\nclass Mine(PALM):\n    name = 'mine'\n"
     load_plugins([write(text)])
