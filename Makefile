@@ -29,7 +29,7 @@ FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 PYTEST = $(PY) -m pytest -p no:cacheprovider
 NBVAL = $(wildcard notebooks) --nbval --nbval-current-env
 
-.PHONY: help env check test test-arithmetics reproduce quick mini notebooks browser lab benchmark rehearsal lock clean no-esc10
+.PHONY: help env check test test-arithmetics endurance reproduce quick mini notebooks browser lab benchmark rehearsal lock clean no-esc10
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 20
@@ -71,6 +71,9 @@ test-arithmetics: env ## All notebooks under every arithmetic that this processo
 
 # The reproduction; notebooks from 8 on are studies, which train more by themselves.
 SERIES = --only 0 1 2 3 4 5 6
+
+endurance: env ## Many planted faults of every kind; writes docs/reliability.md (about an hour)
+	@$(FRESH) $(PY) tools/endurance.py
 
 reproduce: env no-esc10 ## Run all trials and notebooks 0 to 7; results are under runs/reproduce
 	$(PY) -m palmkit notebooks --name reproduce $(REPRODUCE) $(SERIES) 7

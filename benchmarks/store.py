@@ -23,7 +23,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from palmkit.storage import TensorStore, atomic_write
+from palmkit.storage import atomic_write
+from palmkit.store import TensorStore
 
 SETTING = {"version": 0, "model": "0" * 64, "crop": "random", "crop_seed": 0}
 

@@ -16,7 +16,8 @@ import torch
 
 from palmkit import audio
 from palmkit.audio import file_digest
-from palmkit.storage import TensorStore, cache_folder, progress_bar
+from palmkit.storage import cache_folder, progress_bar
+from palmkit.store import TensorStore
 
 # Raise it when audio.py or a model changes such that embeddings change but no digest does.
 EMBEDDING_VERSION = 3

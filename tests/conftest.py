@@ -4,7 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
+import faults
 import pytest
 import reference
 import torch
@@ -82,3 +84,8 @@ def one_thread():
 def pytest_terminal_summary(terminalreporter):
     if os.environ.get("PALMKIT_PARITY_REPORT") == "1":
         terminalreporter.write_line(reference.report())
+
+
+def pytest_sessionfinish():
+    if os.environ.get("PALMKIT_FAULTS_TABLE"):
+        faults.save(Path(os.environ["PALMKIT_FAULTS_TABLE"]))

@@ -28,7 +28,8 @@ from palmkit.embeddings import (
     with_csv_row,
 )
 from palmkit.protocols.train_mode import STOCHASTIC, TrainModeAudio
-from palmkit.storage import TensorStore, cache_folder, progress_bar
+from palmkit.storage import cache_folder, progress_bar
+from palmkit.store import TensorStore
 from palmkit.training import shuffled
 
 STREAM_VERSION = 2  # raise it with every change here that changes a stream

@@ -23,7 +23,7 @@ import palmkit.embeddings
 import palmkit.storage
 from palmkit import AudioError, embed, load_dataset, read_clip
 from palmkit.audio import digest
-from palmkit.storage import TensorStore
+from palmkit.store import TensorStore
 
 RATE = 44_100
 CLIP_SAMPLES = 7 * RATE

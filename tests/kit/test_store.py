@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from palmkit import storage
-from palmkit.storage import TensorStore, atomic_write, cache_folder
+from palmkit.storage import atomic_write, cache_folder
+from palmkit.store import ABANDONED, MERGE_COUNT, TensorStore
 
 SETTING = {"model": "abc", "crop": "center"}
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,7 +165,7 @@ def test_killed_at_any_byte(tmp_path, quiet):
 
 KILLED = """
 import sys
-from palmkit.storage import TensorStore
+from palmkit.store import TensorStore
 from test_store import SETTING, entry
 store = TensorStore(sys.argv[1], "embeddings", SETTING)
 for n in range(10**9):
@@ -194,7 +195,7 @@ def test_a_killed_process_loses_nothing_that_it_put(tmp_path, quiet):
 
 LIMITED = """
 import resource, sys
-from palmkit.storage import TensorStore
+from palmkit.store import TensorStore
 from test_store import SETTING, entry
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
@@ -341,7 +342,7 @@ def test_entries_of_another_setting_are_not_served(tmp_path, quiet):
 
 
 def test_many_small_shards_are_merged(tmp_path, quiet):
-    count = storage.MERGE_COUNT
+    count = MERGE_COUNT
     for n in range(count + 1):
         folder = fill(tmp_path, [n])
     assert len(files(folder, "*.shard")) == 1 and len(files(folder)) == 2
@@ -351,17 +352,17 @@ def test_many_small_shards_are_merged(tmp_path, quiet):
 
 def test_large_shards_and_those_being_written_are_left_alone(tmp_path, monkeypatch, quiet):
     folder = fill(tmp_path, range(200))
-    monkeypatch.setattr(storage, "MERGE_BYTES", 10_000)
+    monkeypatch.setattr("palmkit.store.MERGE_BYTES", 10_000)
     (large,) = files(folder, "*.shard")
     writer = TensorStore(tmp_path, "embeddings", SETTING)
     writer.put("clip 999", entry(999))
-    for n in range(200, 200 + storage.MERGE_COUNT):
+    for n in range(200, 200 + MERGE_COUNT):
         fill(tmp_path, [n])
     assert large.is_file() and len(files(folder, "*.part")) == 1
     assert len(files(folder, "*.shard")) == 2
     writer.put("clip 1000", entry(1000))
     writer.close()
-    numbers = [*range(200 + storage.MERGE_COUNT), 999, 1000]
+    numbers = [*range(200 + MERGE_COUNT), 999, 1000]
     got = read(tmp_path, numbers)
     assert all(is_same(got[n], n) for n in numbers)
 
@@ -370,25 +371,25 @@ def test_a_part_whose_writer_is_long_gone_is_merged(tmp_path, quiet):
     store = TensorStore(tmp_path, "embeddings", SETTING)
     store.put("clip 999", entry(999))
     (part,) = files(store.folder, "*.part")
-    old = time.time() - 2 * storage.ABANDONED
+    old = time.time() - 2 * ABANDONED
     os.utime(part, (old, old))
-    for n in range(storage.MERGE_COUNT + 1):
+    for n in range(MERGE_COUNT + 1):
         fill(tmp_path, [n])
     assert not part.is_file() and is_same(read(tmp_path, [999])[999], 999)
 
 
 def test_a_merge_while_another_reads(tmp_path, quiet):
     """A store that was opened before gives all it had; one that opens meanwhile misses nothing."""
-    for n in range(storage.MERGE_COUNT):
+    for n in range(MERGE_COUNT):
         fill(tmp_path, [n])
     early = TensorStore(tmp_path, "embeddings", SETTING)
-    fill(tmp_path, [storage.MERGE_COUNT])
+    fill(tmp_path, [MERGE_COUNT])
     assert len(files(early.folder, "*.shard")) == 1
-    assert all(is_same(early.get(f"clip {n}"), n) for n in range(storage.MERGE_COUNT))
+    assert all(is_same(early.get(f"clip {n}"), n) for n in range(MERGE_COUNT))
 
 
 def test_a_merge_that_fails_loses_nothing(tmp_path, monkeypatch, quiet):
-    for n in range(storage.MERGE_COUNT):
+    for n in range(MERGE_COUNT):
         folder = fill(tmp_path, [n])
     real, calls = os.replace, []
 
@@ -399,9 +400,9 @@ def test_a_merge_that_fails_loses_nothing(tmp_path, monkeypatch, quiet):
         real(source, target)
 
     monkeypatch.setattr(os, "replace", replace)
-    fill(tmp_path, [storage.MERGE_COUNT])
+    fill(tmp_path, [MERGE_COUNT])
     monkeypatch.undo()
-    got = read(tmp_path, range(storage.MERGE_COUNT + 1))
+    got = read(tmp_path, range(MERGE_COUNT + 1))
     assert len(calls) == 2 and all(is_same(got[n], n) for n in got)
     assert folder.is_dir()
 
@@ -425,7 +426,7 @@ def test_threads_share_a_store(tmp_path, quiet):
 
 WRITER = """
 import sys, warnings
-from palmkit.storage import TensorStore
+from palmkit.store import TensorStore
 from test_store import SETTING, entry
 warnings.simplefilter("error")
 first = int(sys.argv[2])

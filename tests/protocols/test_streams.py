@@ -16,7 +16,7 @@ from palmkit import AudioError, audio, embed
 from palmkit.audio import file_digest
 from palmkit.protocols import streams
 from palmkit.protocols.train_mode import STOCHASTIC, TrainModeAudio
-from palmkit.storage import TensorStore
+from palmkit.store import TensorStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,7 +6,7 @@ import torch
 
 from palmkit.protocols.streams import embed_stream
 from palmkit.protocols.train_mode import TrainModeAudio
-from palmkit.storage import MAGIC
+from palmkit.store import MAGIC
 
 
 def write_clips(folder, count=6, seconds=0.25):
