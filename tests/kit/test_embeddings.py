@@ -1,5 +1,6 @@
 """The embedding cache computes nothing twice, serves what is asked for, and loses nothing."""
 
+import contextlib
 import copy
 import errno
 import json
@@ -7,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -437,17 +439,30 @@ def test_what_was_embedded_before_an_error_is_kept(
     assert model.encoded == 3
 
 
-@pytest.mark.skipif(
-    os.name != "posix" or os.geteuid() == 0, reason="the superuser may write anywhere"
-)
-def test_cache_folder_without_permission(clips, model, cache):
-    cache.mkdir()
-    cache.chmod(0o500)
+@contextlib.contextmanager
+def ordinary_user():
+    """The superuser may write anywhere, so permissions are tested as nobody."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
     try:
-        with pytest.raises(PermissionError, match="writable"):
-            embed(model, clips, cache)
+        yield
     finally:
-        cache.chmod(0o700)
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are tested on POSIX systems")
+def test_cache_folder_without_permission(clips, model):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copies = [shutil.copy(clip, folder) for clip in clips]
+        folder.chmod(0o755)
+        cache = folder / "cache"
+        cache.mkdir(mode=0o555)
+        with ordinary_user(), pytest.raises(PermissionError, match="writable"):
+            embed(model, copies, cache)
+        assert [*cache.iterdir()] == []
 
 
 def test_cache_that_is_a_file(clips, model, tmp_path):
