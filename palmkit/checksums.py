@@ -30,8 +30,11 @@ def read_checksums(folder) -> dict | None:
     try:
         content = json.loads(path.read_text())
         content["files"] = {name: tuple(entry) for name, entry in content["files"].items()}
-        if {len(entry) for entry in content["files"].values()} != {3}:
+        if {tuple(map(type, entry)) for entry in content["files"].values()} - {(int, int, str)}:
             raise ValueError("an entry is not [bytes, mtime in ns, sha256]")
+        for name in ("name", "source", "revision"):
+            if not isinstance(content.setdefault(name, ""), str):
+                raise ValueError(f"its {name} is {content[name]!r:.100}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ChecksumError(
             f"{path} is no checksum file ({error}): delete it, then "

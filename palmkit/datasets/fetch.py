@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
+import re
 import shutil
 import zipfile
 import zlib
@@ -150,13 +152,19 @@ def _bring(row: dict, place: Path, scratch: Path) -> None:
     revision = upstream.revision if upstream else "by-hand"
     folder = _make(row, upstream, place, scratch / revision)
     if old:
-        name = f"{place.name}-{old['revision'][:12] or 'by-hand'}"
-        kept = place.rename(place.with_name(name))
+        kept = place.rename(_free_name(place, old["revision"]))
         log.warning(
             f"{row['name']}: the former revision is now {kept}; delete it when you no longer need "
             "it"
         )
     folder.rename(place)
+
+
+def _free_name(place: Path, revision: str) -> Path:
+    """Where a former revision is kept: beside `place`, under a name that nothing has yet."""
+    name = f"{place.name}-{re.sub(r'[^0-9A-Za-z.-]', '', revision)[:12] or 'by-hand'}"
+    names = [name, *(f"{name}-{n}" for n in range(2, 1000))]
+    return next(path for path in map(place.with_name, names) if not os.path.lexists(path))
 
 
 @contextlib.contextmanager

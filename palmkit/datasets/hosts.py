@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import glob
 import hashlib
+import itertools
+import json
 import os
 import re
 import time
@@ -25,15 +27,23 @@ with extra("fetch"):
     import huggingface_hub
     import pooch
     import requests
+    import urllib3
 
 # Bytes. huggingface_hub starts an interrupted file again from its beginning; larger ones resume.
 LARGE = 50_000_000
-TRIES = 5  # without a new byte
+TRIES = 5  # without progress: a try that brings the file less than a block further
 WAIT = 1.0  # seconds before the second try, doubled each time
-LONGEST_WAIT = 300  # seconds, whatever a server asks for
+LONGEST_WAIT = 300  # seconds; a server that asks for more is not waited for
 TIMEOUT = (10, 60)  # seconds to connect, and without a byte
-BLOCK = 1 << 16  # bytes; at most so many are lost where a connection breaks
+BLOCK = 1 << 16  # bytes
+SLOWEST = 1000  # bytes a second, over TIMEOUT[1] seconds; below that a server counts as stuck
+MOST_UNKNOWN = 500_000_000  # bytes of a file whose size nobody announced
+MOST_ANSWER = 10_000_000  # bytes of an answer that is no file
+MOST_FILES = 500_000  # in one repository
 MIRRORS = {"https://zenodo.org": "PALMKIT_ZENODO", "https://github.com": "PALMKIT_GITHUB"}
+# What a server says becomes names of files here, so it is checked first.
+REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+DIGITS = {"md5": 32, "sha1": 40, "git": 40, "sha256": 64, "sha512": 128}  # of a checksum
 
 
 @dataclass(frozen=True)
@@ -88,8 +98,13 @@ def current_revision(row: dict[str, str]) -> str:
 
 
 def look_up(row: dict[str, str]) -> Upstream:
-    """Ask a source for its files, with sizes and checksums. Raises what its client raises."""
+    """Ask a source for its files, with sizes and checksums.
+
+    Raises what its client raises, and ValueError for an answer that cannot be right.
+    """
     source, revision = row["source"], current_revision(row)
+    if not isinstance(revision, str) or not REVISION.fullmatch(revision):
+        raise ValueError(f"{source} names a revision {revision!r:.100}, which is none")
     if source.startswith("hf:"):
         files = _list_hub(source.removeprefix("hf:"), revision)
     elif "/records/" in source:
@@ -100,7 +115,19 @@ def look_up(row: dict[str, str]) -> Upstream:
         files = [File(f"{row['name']}.zip", size, row["checksum"], url)]
     if outside := [file.path for file in files if OUTSIDE.search(file.path)]:
         raise ValueError(f"{source} names files that would leave the folder: {', '.join(outside)}")
+    for file in files:
+        _check_announced(file, source)
     return Upstream(source, revision, files)
+
+
+def _check_announced(file: File, source: str) -> None:
+    """Raise ValueError for a size or a checksum that is none. A checksum names a file here."""
+    size = file.bytes
+    if size is not None and (type(size) is not int or size < 0):
+        raise ValueError(f"{source} announces {size!r:.100} bytes for {file.path}")
+    kind, _, value = file.checksum.partition(":")
+    if file.checksum and not re.fullmatch(f"[0-9a-f]{{{DIGITS.get(kind, 0)}}}", value):
+        raise ValueError(f"{source} announces {file.checksum!r:.100} for {file.path}: no checksum")
 
 
 def _endpoint() -> str | None:
@@ -118,7 +145,10 @@ def _list_hub(repo: str, revision: str) -> list[File]:
     """The files of a dataset repository, hidden ones left out."""
     where = {"repo_type": "dataset", "revision": revision}
     api, files = huggingface_hub.HfApi(endpoint=_endpoint()), []
-    for entry in api.list_repo_tree(repo, recursive=True, **where):
+    entries = api.list_repo_tree(repo, recursive=True, **where)
+    for n, entry in enumerate(itertools.islice(entries, MOST_FILES + 1)):
+        if n == MOST_FILES:
+            raise ValueError(f"{repo} lists more than {MOST_FILES:,} files, as no dataset has")
         if isinstance(entry, huggingface_hub.RepoFile) and not re.search(r"(^|/)\.", entry.path):
             checksum = f"sha256:{entry.lfs.sha256}" if entry.lfs else f"git:{entry.blob_id}"
             url = huggingface_hub.hf_hub_url(repo, entry.path, endpoint=_endpoint(), **where)
@@ -130,10 +160,24 @@ def _ask_zenodo(source: str) -> File:
     """A record's file, with size and md5 from Zenodo's API."""
     host, path = _mirrored(source).split("/records/")
     record, _, name = path.split("/")
-    answer = requests.get(f"{host}/api/records/{record}", timeout=TIMEOUT)
-    answer.raise_for_status()
-    (entry,) = [file for file in answer.json()["files"] if file["key"] == name]
-    return File(name, entry["size"], entry["checksum"], entry["links"]["self"])
+    answer = _get_json(f"{host}/api/records/{record}")
+    try:
+        (entry,) = [file for file in answer["files"] if file["key"] == name]
+        return File(name, entry["size"], str(entry["checksum"]), str(entry["links"]["self"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{host} does not say what {name} of record {record} is") from error
+
+
+def _get_json(url: str):
+    """A JSON answer, of at most MOST_ANSWER bytes."""
+    with requests.get(url, stream=True, timeout=TIMEOUT) as answer:
+        answer.raise_for_status()
+        content = bytearray()
+        for block in answer.iter_content(BLOCK):
+            content += block
+            if len(content) > MOST_ANSWER:
+                raise ValueError(f"{url} answers with more than {MOST_ANSWER:,} bytes")
+    return json.loads(bytes(content))
 
 
 def download(upstream: Upstream, folder: Path) -> None:
@@ -142,7 +186,7 @@ def download(upstream: Upstream, folder: Path) -> None:
     Raises ValueError for a wrong checksum, what the clients raise, and OSError for missing files.
     """
     on_hub = upstream.source.startswith("hf:")
-    large = [file for file in upstream.files if not on_hub or file.bytes >= LARGE]
+    large = [file for file in upstream.files if not on_hub or (file.bytes or 0) >= LARGE]
     for file in large:
         if not file.is_in(folder):
             _download_large(file, folder, huggingface_hub.get_token() if on_hub else None)
@@ -154,7 +198,7 @@ def download(upstream: Upstream, folder: Path) -> None:
             local_dir=folder,
             endpoint=_endpoint(),
             ignore_patterns=[".*", *(glob.escape(file.path) for file in large)],
-            tqdm_class=_NoBar if os.environ.get("PALMKIT_PROGRESS") == "0" else None,
+            tqdm_class=functools.partial(_BoundedBar, most=_most_bytes(upstream.files, large)),
         )
     # snapshot_download may return although files are missing.
     if missing := [file.path for file in upstream.files if not file.is_in(folder)]:
@@ -174,25 +218,53 @@ def _download_large(file: File, folder: Path, token: str | None) -> None:
     os.replace(whole, folder / file.path)
 
 
-class _NoBar(tqdm):
-    def __init__(self, *arguments, **options):
-        super().__init__(*arguments, **options | {"disable": True})
+def _most_bytes(files: list[File], large: list[File]) -> int:
+    """What the Hub may send for the small files: as much as it announced, three times over."""
+    return MOST_ANSWER + 3 * sum(file.bytes or 0 for file in files if file not in large)
+
+
+class _BoundedBar(tqdm):
+    """huggingface_hub's bar of bytes. It ends a download that brings far more than announced."""
+
+    def __init__(self, *arguments, most: int, **options):
+        if os.environ.get("PALMKIT_PROGRESS") == "0":
+            options["disable"] = True
+        super().__init__(*arguments, **options)
+        self.left = most if options.get("unit") == "B" else None
+
+    def update(self, n=1):
+        if self.left is not None:
+            self.left -= max(n or 0, 0)
+            if self.left < 0:
+                raise OSError("the server sends far more bytes than it announced")
+        return super().update(n)
+
+
+class Incomplete(requests.RequestException):
+    """An answer that is not what was asked for: another length, another range, or too slow."""
+
+
+# What a try may raise and another try may mend.
+BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
 def _resume(url: str, output: str, _pooch, part: Path, size: int | None, token: str | None) -> None:
-    """A downloader for pooch that resumes an interrupted one, perhaps of another process."""
-    tries = 0
-    while size is None or not part.is_file() or part.stat().st_size != size:
-        before = _size_of(part)
-        if size is not None and before > size:
-            part.unlink()
-            continue
+    """A downloader for pooch that resumes an interrupted one, perhaps of another process.
+
+    Progress is what brings the file further than all tries before: a server that breaks off at the
+    same place each time, sends nothing, or starts anew each time is given up after TRIES.
+    """
+    if size is not None and _size_of(part) > size:
+        part.unlink()
+    furthest, tries = _size_of(part), 0
+    while size is None or _size_of(part) < size or not part.is_file():
         try:
-            _append(url, part, before, token)
-            if size is None:
-                break
-        except requests.RequestException as error:
-            tries = 1 if _size_of(part) > before else tries + 1
+            _append(url, part, size, token)
+            break
+        except BROKEN as error:
+            reached = _size_of(part)
+            tries = 1 if reached >= furthest + BLOCK else tries + 1
+            furthest = max(furthest, reached)
             _wait_or_raise(error, part, tries)
     os.replace(part, output)
 
@@ -201,20 +273,36 @@ def _size_of(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _wait_or_raise(error: requests.RequestException, part: Path, tries: int) -> None:
+def _wait_or_raise(error: Exception, part: Path, tries: int) -> None:
     """Wait before another try, or raise the error if another try is of no use."""
-    status = getattr(error.response, "status_code", 500)
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", 500)
     if status == 416:  # there is nothing after the last byte: it was not the same file
         part.unlink(missing_ok=True)
-    elif tries >= TRIES or (status < 500 and status not in (408, 429)):
+    elif 300 <= status < 500 and status not in (408, 429):
         raise error
-    asked = getattr(error.response, "headers", {}).get("Retry-After", "")
-    wait = min(int(asked), LONGEST_WAIT) if asked.isdigit() else WAIT * 2 ** (tries - 1)
-    time.sleep(wait)
+    if tries >= TRIES:
+        raise error
+    asked = _retry_after(response)
+    if asked > LONGEST_WAIT:
+        raise Incomplete(
+            f"the server (status {status}) asks to come back in {asked:,} s"
+        ) from error
+    time.sleep(asked if asked >= 0 else WAIT * 2 ** (tries - 1))
 
 
-def _append(url: str, part: Path, start: int, token: str | None) -> None:
-    """Append to a partial file what follows its first `start` bytes."""
+def _retry_after(response) -> int:
+    """The seconds that a server asks to wait; -1 if it does not say."""
+    asked = getattr(response, "headers", {}).get("Retry-After", "").strip()
+    return int(asked) if re.fullmatch(r"[0-9]{1,12}", asked) else -1
+
+
+def _append(url: str, part: Path, size: int | None, token: str | None) -> None:
+    """Append to a partial file what follows its bytes, up to `size`.
+
+    Raises Incomplete if the server has another file or sends less.
+    """
+    start = _size_of(part)
     headers = {"Accept-Encoding": "identity"}  # positions count bytes of the file
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -222,11 +310,54 @@ def _append(url: str, part: Path, start: int, token: str | None) -> None:
         headers["Authorization"] = f"Bearer {token}"  # requests sends it to no other host
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         answer.raise_for_status()
-        if answer.status_code != 206:  # the server sends the file from its beginning
+        if answer.status_code == 206:
+            _check_range(answer, part, start, size)
+        else:  # the server sends the file from its beginning
             start = 0
-        total = start + int(answer.headers.get("Content-Length", 0))
-        bar = progress_bar(total, part.stem[:12], "B", initial=start, unit_scale=True)
+        announced = _announced_length(answer)
+        if size is not None and announced is not None and start + announced != size:
+            raise Incomplete(f"the server sends {start + announced:,} bytes, not {size:,}")
+        most = MOST_UNKNOWN if size is None else size
+        bar = progress_bar(size or announced or 0, part.stem[:12], "B", initial=start,
+                           unit_scale=True)  # fmt: skip
         with open(part, "ab" if start else "wb") as file, bar:
-            for block in answer.iter_content(BLOCK):
-                file.write(block)
+            for block in _blocks(answer):
+                file.write(block[: most - start])
+                start += len(block)
                 bar.update(len(block))
+                if start >= most:
+                    break
+    if size is None and start > most:
+        part.unlink()
+        raise ValueError(f"{url} sends more than {most:,} bytes, and does not say how many")
+    if size is not None and start < size:
+        raise Incomplete(f"the server sent {start:,} of {size:,} bytes")
+
+
+def _check_range(answer: requests.Response, part: Path, start: int, size: int | None) -> None:
+    """Raise Incomplete if an answer is another range than that from `start` on."""
+    text = answer.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", text.strip())
+    if found is None or int(found[1]) != start or found[2] not in ("*", str(size or found[2])):
+        part.unlink(missing_ok=True)  # the next try asks for the whole file
+        raise Incomplete(f"the server sends another range ({text!r:.60}) than from byte {start:,}")
+
+
+def _announced_length(answer: requests.Response) -> int | None:
+    text = answer.headers.get("Content-Length", "").strip()
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        return None  # the length of something else
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _blocks(answer: requests.Response):
+    """The body as it comes, in blocks of at most BLOCK bytes. Raises Incomplete if it trickles."""
+    since, came = time.monotonic(), 0
+    while block := answer.raw.read1(BLOCK, decode_content=True):
+        yield block
+        came += len(block)
+        seconds = time.monotonic() - since
+        if seconds >= TIMEOUT[1]:
+            if came < SLOWEST * seconds:
+                raise Incomplete(f"the server sends {came / seconds:.0f} bytes a second")
+            since, came = time.monotonic(), 0

@@ -431,7 +431,7 @@ def test_a_slow_server_is_waited_for_and_a_stuck_one_is_asked_again(online, data
 def test_a_large_file_goes_on_where_it_was_cut_off(cut, online, data, monkeypatch):
     online.fault("content", times=1, cut=cut)
     fetch.fetch("pengi")  # in one call
-    again = f"bytes={cut - cut % hosts.BLOCK}-" if cut > hosts.BLOCK else None
+    again = f"bytes={cut}-"
     assert [asked[2] for asked in online.asked("content")] == [None, again]
     shutil.rmtree(data / "pengi")
     online.requests.clear()
@@ -899,3 +899,33 @@ def test_a_folder_that_is_no_esc10_is_left_alone(esc10, online, data, tmp_path):
     with pytest.raises(DatasetError, match="holds no dataset: it has no train.csv"):
         fetch.fetch("ESC10")
     assert json.dumps(sorted(path.name for path in (data / "ESC10").iterdir())) == '["mine.wav"]'
+
+
+def test_an_update_there_and_back_keeps_both(online, data, tmp_path, said):
+    """A source that takes a revision back: each former one is kept under a name of its own."""
+    one, two = tmp_path / "published" / "ESC50", make(tmp_path / "newer", "new")
+    fetch.fetch("ESC50")
+    for folder in (two, one, two):
+        online.commit("MahiA/ESC50", folder)
+        assert fetch.fetch("ESC50", update=True) == [data / "ESC50"]
+        assert (data / "ESC50" / "audios" / "a1.wav").read_bytes() == (
+            folder / "audios" / "a1.wav"
+        ).read_bytes()
+    assert len(left(data)) == 4 and is_whole(data / "ESC50")
+
+
+@pytest.mark.parametrize("sha", ["../../x", "", ".", 7, "a/b", "x" * 200])
+def test_a_revision_that_is_none_becomes_no_path(sha, online, data, tmp_path, monkeypatch):
+    def others():
+        return {path for path in tmp_path.rglob("*") if not path.is_relative_to(data)}
+
+    before = others()
+    monkeypatch.setattr(hosts, "current_revision", lambda row: sha)
+    assert "which is none" in refused("SESA")
+    assert others() == before
+
+
+def test_a_checksum_of_the_server_becomes_no_path(online, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub.Entry, "md5", "../../../../escaped")
+    assert "no checksum" in refused("pengi")
+    assert not list(tmp_path.rglob("*escaped*"))

@@ -20,7 +20,7 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,6 +87,7 @@ class Fault:
     delay: float = 0  # seconds before each block
     drop: bool = False  # close the connection without an answer
     corrupt: bool = False  # the first byte of what is sent is another one
+    answer: Callable | None = None  # called with the handler and the file's bytes instead
 
 
 class Hub:
@@ -243,6 +244,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send_file(self, entry: Entry | None, headers: dict, fault: Fault):
         if entry is None:
             return self.send(404, b"not here")
+        if fault.answer and self.command == "GET":
+            return fault.answer(self, entry.file.read_bytes())
         start, headers = 0, {"Accept-Ranges": "bytes"} | headers
         if found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             start = int(found[1])
