@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import precision_recall_fscore_support
 
 TEST_BATCH = 128
 
@@ -170,6 +169,8 @@ def score(logits: torch.Tensor, labels) -> dict:
 
     The loss is computed as published: the mean over batches of 128 of the batch means.
     """
+    from sklearn.metrics import precision_recall_fscore_support  # half a second, only for a score
+
     labels = torch.as_tensor(labels).cpu()
     guess = logits.argmax(1)
     pairs = zip(logits.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True)

@@ -24,7 +24,7 @@ from palmkit import audio
 from palmkit.embeddings import EMBEDDING_VERSION
 from palmkit.experiments.trials import Trial, find_method
 from palmkit.experiments.variations import method_options
-from palmkit.protocols.streams import STREAM_VERSION
+from palmkit.protocols import STREAM_VERSION
 from palmkit.storage import PACKAGE, atomic_write, run_folder
 
 # Raise it when the same settings give another result than before.

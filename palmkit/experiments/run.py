@@ -41,8 +41,7 @@ from palmkit.experiments.variations import (
     task_options,
 )
 from palmkit.methods.base import normalize
-from palmkit.models import Pengi
-from palmkit.models.pengi import round_features
+from palmkit.models.pengi import Pengi, round_features
 from palmkit.plugins import plugin_digest
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
 from palmkit.protocols.train_mode import text_dropout, with_bn_statistics

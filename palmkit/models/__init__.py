@@ -1,75 +1,14 @@
-"""Audio-text models by name."""
+"""Audio-text models: `load_model` by name or checkpoint; the protocols that a model follows."""
 
-from __future__ import annotations
+import lazy_loader
 
-import difflib
-from pathlib import Path
-
-from palmkit.models.base import (
-    AudioTextModel,
-    PromptableText,
-    StochasticText,
-    check_model,
-    find_missing,
+# At first use: tables and reports need the protocols only, and no network's libraries.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "base": ["AudioTextModel", "PromptableText", "StochasticText"],
+        "checkpoint": ["CheckpointError"],
+        "pengi": ["Pengi", "load_pengi"],
+        "registry": ["MODELS", "list_models", "load_model"],
+    },
 )
-from palmkit.models.checkpoint import CheckpointError
-from palmkit.models.pengi import Pengi, load_mini, load_original, load_pengi
-from palmkit.plugins import PluginError, load_entry_points, plugin_modules
-
-__all__ = [
-    "MODELS",
-    "AudioTextModel",
-    "CheckpointError",
-    "Pengi",
-    "PromptableText",
-    "StochasticText",
-    "list_models",
-    "load_model",
-    "load_pengi",
-]
-
-MODELS = {"mini": load_mini, "pengi": load_original}  # name: loader(device=...)
-
-
-def list_models() -> dict:
-    """{name: loader} of the package's models and of those from outside (files, entry points)."""
-    found = dict(MODELS)
-    for module in plugin_modules():
-        loaders = getattr(module, "MODELS", {})
-        if not isinstance(loaders, dict) or not all(map(callable, loaders.values())):
-            raise PluginError(
-                f"{module.__file__}: MODELS must be a dict of names and loaders, {{'toy': load}}"
-            )
-        for name, loader in loaders.items():
-            if name in found:
-                raise PluginError(f"{module.__file__}: the model name {name!r} is taken")
-            found[name] = loader
-    for name, loader in load_entry_points("palmkit.models").items():
-        if name in found:
-            raise PluginError(f"entry point palmkit.models: the model name {name!r} is taken")
-        found[name] = loader
-    return found
-
-
-def load_model(name_or_path, device="auto") -> AudioTextModel:
-    """A model by its name in `list_models()`, or PENGI from a checkpoint file.
-
-    device: "auto" is CUDA if there is one. Raises FileNotFoundError for a name of no model and no
-    file, CheckpointError for a broken file, and ValueError if a model from outside of the package
-    is not what the protocol says.
-    """
-    name = str(name_or_path)
-    loaders = list_models()
-    if name in loaders:
-        model = loaders[name](device=device)
-        if missing := find_missing(model, AudioTextModel):
-            raise PluginError(f"the model {name!r} lacks {', '.join(missing)} of AudioTextModel")
-        if name not in MODELS:
-            check_model(model)
-        return model
-    close = difflib.get_close_matches(name, loaders, 1)
-    if close and not Path(name).expanduser().exists():
-        raise FileNotFoundError(
-            f"there is no model and no checkpoint {name!r}; did you mean {close[0]!r}?"
-        )
-    return load_pengi(name_or_path, device)

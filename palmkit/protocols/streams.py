@@ -27,12 +27,12 @@ from palmkit.embeddings import (
     read_ahead,
     with_csv_row,
 )
+from palmkit.protocols import STREAM_VERSION
 from palmkit.protocols.train_mode import STOCHASTIC, TrainModeAudio
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
 from palmkit.training import shuffled
 
-STREAM_VERSION = 2  # raise it with every change here that changes a stream
 # Bytes of log-mels (or latents) that are kept; the others are computed again in each epoch.
 BUFFER_BYTES = 2**30
 

@@ -41,7 +41,7 @@ KIT = {
 }
 # What one reads in a sitting, in this order: model, cache, methods, training, data.
 READ = (
-    *("models/base", "models/__init__", "models/pengi", "models/encoders"),
+    *("models/base", "models/registry", "models/pengi", "models/encoders"),
     *("methods/base", "methods/__init__", "methods/zero_shot", "methods/palm", "methods/coop"),
     *("training", "embeddings", "audio", "data", "tables", "storage"),
 )

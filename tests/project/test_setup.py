@@ -46,6 +46,7 @@ TARGETS = [
         "check",
         "test",
         "test-arithmetics",
+        "endurance",
         "reproduce",
         "quick",
         "mini",

@@ -1,0 +1,56 @@
+"""Audio-text models by name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from palmkit.models.base import AudioTextModel, check_model, find_missing
+from palmkit.models.pengi import load_mini, load_original, load_pengi
+from palmkit.plugins import PluginError, load_entry_points, plugin_modules
+
+MODELS = {"mini": load_mini, "pengi": load_original}  # name: loader(device=...)
+
+
+def list_models() -> dict:
+    """{name: loader} of the package's models and of those from outside (files, entry points)."""
+    found = dict(MODELS)
+    for module in plugin_modules():
+        loaders = getattr(module, "MODELS", {})
+        if not isinstance(loaders, dict) or not all(map(callable, loaders.values())):
+            raise PluginError(
+                f"{module.__file__}: MODELS must be a dict of names and loaders, {{'toy': load}}"
+            )
+        for name, loader in loaders.items():
+            if name in found:
+                raise PluginError(f"{module.__file__}: the model name {name!r} is taken")
+            found[name] = loader
+    for name, loader in load_entry_points("palmkit.models").items():
+        if name in found:
+            raise PluginError(f"entry point palmkit.models: the model name {name!r} is taken")
+        found[name] = loader
+    return found
+
+
+def load_model(name_or_path, device="auto") -> AudioTextModel:
+    """A model by its name in `list_models()`, or PENGI from a checkpoint file.
+
+    device: "auto" is CUDA if there is one. Raises FileNotFoundError for a name of no model and no
+    file, CheckpointError for a broken file, and ValueError if a model from outside of the package
+    is not what the protocol says.
+    """
+    name = str(name_or_path)
+    loaders = list_models()
+    if name in loaders:
+        model = loaders[name](device=device)
+        if missing := find_missing(model, AudioTextModel):
+            raise PluginError(f"the model {name!r} lacks {', '.join(missing)} of AudioTextModel")
+        if name not in MODELS:
+            check_model(model)
+        return model
+    close = difflib.get_close_matches(name, loaders, 1)
+    if close and not Path(name).expanduser().exists():
+        raise FileNotFoundError(
+            f"there is no model and no checkpoint {name!r}; did you mean {close[0]!r}?"
+        )
+    return load_pengi(name_or_path, device)
