@@ -169,6 +169,9 @@ def _add_flags(parser) -> None:
         action="store_true",
         help="only print what there is to do and what it costs on this machine",
     )
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="run trials that failed before again"
+    )
 
 
 def _describe_run(run) -> None:
@@ -351,9 +354,12 @@ def _run(arguments) -> None:
     if arguments.dry_run:
         return
     with _run_log(choices.name):
-        _run_trials(choices)
+        _, failed = _try_trials(choices, arguments.retry_failed)
         _write_report(choices)  # before the table, whose reader may be gone
-        _print_table(choices.name)
+        if failed is None or failed.done:
+            _print_table(choices.name)
+        if failed:
+            raise failed
 
 
 def _write_report(choices: Choices) -> None:
@@ -403,8 +409,9 @@ def _estimate(choices: Choices) -> Choices:
     return choices.replace(datasets=datasets)
 
 
-def _run_trials(choices: Choices):
-    """Run the trials; the model."""
+def _try_trials(choices: Choices, retry_failed: bool) -> tuple:
+    """Run the trials; the model, and the TrialsFailed that tells of failed ones, or None."""
+    from palmkit.experiments.failures import TrialsFailed
     from palmkit.experiments.run import run_trials
     from palmkit.experiments.trials import make_grid
     from palmkit.models import load_model
@@ -417,8 +424,11 @@ def _run_trials(choices: Choices):
     log.info("%d trials on %s, rows in %s", len(trials), model.device, rows)
     if model.note:
         log.info("Note: %s", model.note)
-    run_trials(trials, model, choices.name)
-    return model
+    try:
+        run_trials(trials, model, choices.name, retry_failed=retry_failed)
+    except TrialsFailed as failed:
+        return model, failed
+    return model, None
 
 
 def _notebooks(arguments) -> None:
@@ -443,7 +453,10 @@ def _notebooks(arguments) -> None:
     if arguments.dry_run:
         return
     with _run_log(choices.name):
-        model = _run_trials(choices)
+        model, failed = _try_trials(choices, arguments.retry_failed)
+        if failed:
+            _write_report(choices)
+            raise failed
         jobs = count_jobs(model)
         # Kernels of small models wait while they start; a large one fills a GPU by itself.
         jobs += jobs > 1

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
+import pickle
+import traceback
 import warnings
+from collections import deque
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
 import torch
 
-from palmkit.plugins import PluginError, explain, listed_files, load_plugins
+from palmkit.experiments.watchdog import end_with
+from palmkit.plugins import explain, listed_files, load_plugins
+
+log = logging.getLogger(__name__)
 
 START = 10  # seconds of work that starting processes is worth
 # joblib replaces a process that has grown. No work is lost, so users need no warning.
 warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor")
 
+NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+LONGEST_MESSAGE = 500  # characters of an error's message that are kept
 SMALL = 128  # width of a text encoder whose steps are too short to be shared by several cores
 
 
@@ -31,23 +43,123 @@ def count_jobs(model) -> int:
     return joblib.cpu_count() if model.device.type == "cpu" and width <= SMALL else 1
 
 
-def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int):
+@dataclass(frozen=True)
+class Failure:
+    """A call that raised, or whose process was killed.
+
+    message: type, message and place in one line. details: the traceback, if there is one.
+    """
+
+    message: str
+    details: str = ""
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        return cls(_describe(error), "".join(traceback.format_exception(error)))
+
+
+KILLED = Failure(
+    "its worker process was killed, also where it ran alone: the memory may be too small for it"
+)
+
+
+def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int, names=None):
     """Yield (n, function(*calls[n])) as calls finish, in `jobs` processes of one thread each. The
     longest call starts first.
 
+    A call that raises yields (n, Failure), and the others go on. So do they if a process is
+    killed: each call that may have been running in it is tried once more, alone. A full or
+    read-only disk ends everything: no other call could do better. names: of the calls, for
+    messages.
     Work that takes less time than starting processes runs in this process, also on one thread, so
     results have the same bits.
     """
     order = sorted(range(len(calls)), key=lambda n: -seconds[n])
     if jobs > 1 and len(calls) > 1 and sum(seconds) > START:
-        plugins = Plugins(listed_files())
-        tasks = (joblib.delayed(_call)(plugins, n, function, calls[n]) for n in order)
-        yield from joblib.Parallel(jobs, return_as="generator_unordered")(tasks)
+        names = names or [f"call {n}" for n in range(len(calls))]
+        yield from _in_processes(function, calls, order, jobs, names)
         return
     for n in order:
         with threads(1 if jobs > 1 else torch.get_num_threads()):
-            done = function(*calls[n])
+            done = attempt(function, *calls[n])
         yield n, done
+
+
+def attempt(function, *arguments):
+    """function(*arguments), or a Failure if it raises. A full or read-only disk is raised."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_DISK:
+            raise
+        return Failure.of(error)
+
+
+def _describe(error: Exception) -> str:
+    """Type, message and place of an error in one line. Code from outside names its own place."""
+    if reason := explain(error):
+        return reason
+    message = " ".join(str(error).split()) or "without a message"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {message[:LONGEST_MESSAGE]}{place}"
+
+
+def _in_processes(function, calls: list[tuple], order: list[int], jobs: int, names: list[str]):
+    """As `in_parallel`, with worker processes."""
+    waiting, running = deque(order), set()
+    while waiting:
+        try:
+            for n, done in _parallel(function, calls, waiting, running, jobs):
+                running.discard(n)
+                yield n, done
+        except (BrokenProcessPool, pickle.PicklingError):
+            log.warning(
+                "A worker process was killed, perhaps for want of memory, while these ran: %s. "
+                "They are tried again, one at a time",
+                "; ".join(names[n] for n in sorted(running)) or "none",
+            )
+        for n in sorted(running):
+            running.discard(n)
+            yield n, _alone(function, calls, n)
+
+
+def _alone(function, calls: list[tuple], n: int):
+    """The result of one call in a process that runs nothing else."""
+    try:
+        ((_, done),) = _parallel(function, calls, deque([n]), set(), 2)
+    except BrokenProcessPool:
+        return KILLED
+    except pickle.PicklingError as error:
+        return Failure.of(error)
+    return done
+
+
+def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: int):
+    """Yield (n, result) of waiting calls. A call is taken from `waiting` when it starts, and then
+    is in `running` until the caller discards it.
+    """
+    plugins = Plugins(listed_files())
+
+    def tasks():
+        while waiting:
+            n = waiting.popleft()
+            running.add(n)
+            yield joblib.delayed(_call)(plugins, n, function, calls[n])
+
+    # No more calls are given away than processes can start, so `running` is what it says. Arrays
+    # are not put into shared memory, where a killed process would leave them.
+    parallel = joblib.Parallel(
+        jobs,
+        backend="loky",
+        return_as="generator_unordered",
+        pre_dispatch=jobs,
+        batch_size=1,
+        max_nbytes=None,
+        initializer=end_with,
+        initargs=(os.getpid(),),
+    )
+    return parallel(tasks())
 
 
 @contextlib.contextmanager
@@ -76,12 +188,5 @@ class Plugins:
 
 
 def _call(_plugins, n: int, function, arguments: tuple):
-    """The call in a worker. A traceback does not reach the parent, so an error of code from outside
-    is put into words here.
-    """
-    try:
-        return n, function(*arguments)
-    except Exception as error:
-        if reason := explain(error):
-            raise PluginError(reason) from error
-        raise
+    """The call in a worker."""
+    return n, attempt(function, *arguments)

@@ -51,7 +51,7 @@ REQUIRED_FIELDS = {
 }
 OPTIONAL_FIELDS = {
     **dict.fromkeys(("key", "note", "written", "weights", "dataset_digest", "method_digest"), str),
-    **dict.fromkeys(("protocol", "diverged", "command", "commit", "palmkit"), str),
+    **dict.fromkeys(("protocol", "diverged", "failed", "command", "commit", "palmkit"), str),
     **dict.fromkeys(("trial_version", "shots", "epochs", "batch_size", "n_train", "n_test"), int),
     **dict.fromkeys(("lr", "momentum", "f1", "precision", "recall", "loss"), Real),
     **dict.fromkeys(("class_names", "losses", "clips", "clip_offsets", "lambdas"), list),
@@ -70,7 +70,7 @@ def check_row(row) -> None:
         raise RowError("it is no JSON object")
     for field, types in (REQUIRED_FIELDS | OPTIONAL_FIELDS).items():
         if field not in row:
-            if field in REQUIRED_FIELDS:
+            if field in REQUIRED_FIELDS and not (field == "accuracy" and "failed" in row):
                 raise RowError(f"it has no field {field!r}")
             continue
         if not isinstance(row[field], types) or isinstance(row[field], bool):
@@ -138,12 +138,12 @@ def read_row(path: Path, key: str | None = None) -> dict | None:
 
 
 def read_finished(path: Path, key: str) -> dict | None:
-    """A row whose tensors are complete, else None. Then the trial is run again, and a warning says
-    why.
+    """A row whose tensors are complete, or of a trial that failed; else None. Then the trial is run
+    again, and a warning says why.
     """
     row = read_row(path, key)
-    if row is None:
-        return None
+    if row is None or "failed" in row:
+        return row
     tensors = path.with_suffix(".safetensors")
     if not tensors.is_file():
         problem = "are missing"

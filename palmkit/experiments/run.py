@@ -20,7 +20,8 @@ from palmkit.corruptions import Corruption
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
-from palmkit.experiments.executor import count_jobs, in_parallel
+from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
+from palmkit.experiments.failures import TrialsFailed, failed_row
 from palmkit.experiments.rows import (
     count_old_rows,
     provenance,
@@ -45,7 +46,7 @@ from palmkit.models.pengi import Pengi, round_features
 from palmkit.plugins import plugin_digest
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
 from palmkit.protocols.train_mode import text_dropout, with_bn_statistics
-from palmkit.storage import progress_bar
+from palmkit.storage import progress_bar, run_folder
 from palmkit.tables import SPLITS
 from palmkit.training import TrainingDiverged, fit, predict, score
 
@@ -95,21 +96,41 @@ class Job:
         return 0 if self.drawn is None else len(self.drawn)
 
 
-def run_trials(trials: list[Trial], model, run, cache="default") -> list[dict]:
+def run_trials(
+    trials: list[Trial], model, run, cache="default", retry_failed: bool = False
+) -> list[dict]:
     """Run the trials without a row in `runs/RUN`. Returns all rows, in the order of the trials.
 
     Clips are embedded first. Then the trials run, several at the same time on a CPU (see
     `executor`), with one progress bar. Log messages say what there is to do and how long it takes.
+    A trial that fails gets a row that says why, and the others go on; at the end TrialsFailed is
+    raised. retry_failed: run those again that failed before. Raises FileNotFoundError if the run's
+    folder is deleted meanwhile.
     """
     jobs = prepare(trials, model, run)
     rows = {job.path: _read_finished(job) for job in jobs}
-    missing = {job.path: job for job in jobs if rows[job.path] is None}
+    missing = {
+        job.path: job
+        for job in jobs
+        if rows[job.path] is None or (retry_failed and "failed" in rows[job.path])
+    }
     if old := count_old_rows(run, set(rows)):
         log.info("%d rows of another version of palmkit are not used", old)
     if missing:
-        _run_missing([*missing.values()], model, cache)
+        _run_missing([*missing.values()], run, model, cache)
         rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
+    if gone := [path for path, row in rows.items() if row is None]:
+        raise _deleted(run, f"{len(gone)} of its rows are gone")
+    if failed := [row for row in rows.values() if "failed" in row]:
+        raise TrialsFailed(failed, len(rows) - len(failed))
     return [rows[job.path] for job in jobs]
+
+
+def _deleted(run, what: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"the folder {run_folder(run)} was deleted or changed while the run went on: {what}. "
+        "The same command makes what is missing"
+    )
 
 
 def prepare(trials: list[Trial], model, run) -> list[Job]:
@@ -202,13 +223,32 @@ def count_passes(jobs: list[Job]) -> int:
     return len(plain) + sum(passes)
 
 
-def _run_missing(jobs: list[Job], model, cache) -> None:
+def _run_missing(jobs: list[Job], run, model, cache) -> None:
+    rows_folder = run_folder(run) / "rows"
+    rows_folder.mkdir(parents=True, exist_ok=True)
+    origin = provenance() | {"checkpoint_sha256": getattr(model, "checkpoint_sha256", "")}
+
+    def record(job: Job, done) -> None:
+        """Write a trial's row: its result, or why it failed."""
+        if not rows_folder.is_dir():
+            raise _deleted(run, "its rows are gone")
+        _record(job, done, model, origin)
+
+    def without_failed(jobs: list[Job], results: dict) -> list[Job]:
+        """The jobs that have a result; the others are recorded as failed."""
+        for job in jobs:
+            if isinstance(results[job.path], Failure):
+                record(job, results[job.path])
+        return [job for job in jobs if not isinstance(results[job.path], Failure)]
+
     clock = Clock(model)
     processes = count_jobs(model)
-    seconds = [
-        clock.trial(job.trial, job.dataset.class_names, job.n_train, len(job.dataset.test))
-        for job in jobs
-    ]
+    # A method that cannot take a step is found here, before its clips are embedded.
+    costs = {job.path: attempt(_measure, clock, job) for job in jobs}
+    jobs = without_failed(jobs, costs)
+    if not jobs:
+        return
+    seconds = [costs[job.path] for job in jobs]
     clips = count_passes(jobs)
     longest = max([*seconds, sum(seconds) / processes])
     log.info(
@@ -221,18 +261,36 @@ def _run_missing(jobs: list[Job], model, cache) -> None:
     )
     sources = _embed_all([job for job in jobs if not job.uses_stream], model, cache)
     sources |= _embed_streams([job for job in jobs if job.uses_stream], model, cache, clock)
+    jobs = without_failed(jobs, sources)
     calls = [(job.trial, model, job.dataset, sources[job.path]) for job in jobs]
-    origin = provenance() | {"checkpoint_sha256": getattr(model, "checkpoint_sha256", "")}
+    seconds = [costs[job.path] for job in jobs]
+    names = [job.trial.name for job in jobs]
     # A trial of one method takes a hundred times as long as one of another, so the bar counts
     # seconds of work.
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
     with progress_bar(sum(seconds), f"{len(jobs)} trials", "s", bar_format=form) as bar:
-        for n, (row, tensors) in in_parallel(_run_job, calls, seconds, processes):
-            row |= {"key": jobs[n].key} | jobs[n].digests | origin
-            write_row(jobs[n].path, row, tensors)
-            log.debug("%s: accuracy %.4f", jobs[n].trial.name, row["accuracy"])
-            bar.set_postfix_str(jobs[n].trial.name)
+        for n, done in in_parallel(_run_job, calls, seconds, processes, names):
+            record(jobs[n], done)
+            bar.set_postfix_str(names[n])
             bar.update(seconds[n])
+
+
+def _measure(clock: Clock, job: Job) -> float:
+    """Seconds that a trial will take."""
+    return clock.trial(job.trial, job.dataset.class_names, job.n_train, len(job.dataset.test))
+
+
+def _record(job: Job, done, model, origin: dict) -> None:
+    """Write a trial's row, with its tensors if it did not fail."""
+    columns = {"key": job.key} | job.digests | origin
+    if isinstance(done, Failure):
+        log.warning("%s failed: %s", job.trial.name, done.message)
+        log.debug("%s", done.details)
+        update_row(job.path, failed_row(job.trial, job.dataset, model, done.message) | columns)
+        return
+    row, tensors = done
+    write_row(job.path, row | columns, tensors)
+    log.debug("%s: accuracy %.4f", job.trial.name, row["accuracy"])
 
 
 # Clips of trials that learn from frozen embeddings, and of methods that learn nothing.
@@ -268,8 +326,28 @@ def _support_settings(trial: Trial) -> EmbedSettings:
     return EmbedSettings(trial.crop, seed)
 
 
-def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips]:
+def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips | Failure]:
     """The embedded clips of each job, by its path.
+
+    A clip that cannot be read is a Failure of its dataset's jobs. Raises OSError where the cache
+    cannot be written.
+    """
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.trial.dataset, []).append(job)
+    sources = {}
+    for group in groups.values():
+        try:
+            sources |= _embed_dataset(group, model, cache)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a decoder, a model or a corruption raises
+            sources |= dict.fromkeys((job.path for job in group), Failure.of(error))
+    return sources
+
+
+def _embed_dataset(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips]:
+    """The embedded clips of each job of one dataset, by its path.
 
     A clip in several folds and draws is encoded once.
     """
@@ -361,9 +439,10 @@ def _embed_streams(jobs: list[Job], model, cache, clock: Clock) -> dict[Path, ob
     processes = min(count_jobs(model), max(len(sources), 1))
     quiet = processes > 1  # the bars of several processes would write over each other
     calls = [(source, quiet) for source in sources]
+    names = [f"the stream of {job.trial.name}" for job in streams.values()]
     found = dict(zip(streams, sources, strict=True))
     with progress_bar(len(calls) if quiet else 0, "streams", "stream") as bar:
-        for n, embedded in in_parallel(_compute_stream, calls, seconds, processes):
+        for n, embedded in in_parallel(_compute_stream, calls, seconds, processes, names):
             if embedded is not None:
                 found[[*streams][n]] = embedded
             bar.update()

@@ -21,13 +21,23 @@ class Clock:
     def __init__(self, model):
         self.model = model
         self.known: dict[tuple, tuple[float, float, float]] = {}
+        self.broken: dict[tuple, Exception] = {}  # kinds that cannot be run, and why
 
     def trial(self, trial: Trial, class_names, n_train: int, n_test: int) -> float:
-        """Seconds to fit and test a trial on one core (on the device, if it has one)."""
+        """Seconds to fit and test a trial on one core (on the device, if it has one).
+
+        Raises what the method raises.
+        """
         options = json.dumps(trial.options, sort_keys=True)
         kind = (trial.method, options, tuple(class_names), trial.batch_size)
+        if kind in self.broken:
+            raise self.broken[kind]
         if kind not in self.known:
-            self.known[kind] = self.measure(trial, class_names)
+            try:
+                self.known[kind] = self.measure(trial, class_names)
+            except Exception as error:  # whatever a method raises
+                self.broken[kind] = error
+                raise
         prepare, step, test = self.known[kind]
         steps = trial.epochs * -(-n_train // trial.batch_size)
         return prepare + step * steps + test * n_test

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 
 import pandas as pd
 
+from palmkit.experiments.failures import describe_failed
 from palmkit.experiments.rows import RowError, check_row, parse_row
 from palmkit.storage import run_folder
 
@@ -22,20 +24,41 @@ def load_rows(run, details: bool = False) -> pd.DataFrame:
     """All rows of a run, one a trial.
 
     details: also load what was recorded for each step, clip and class (HEAVY_FIELDS); otherwise a
-    row has `n_classes` instead. A damaged row is left out, with a warning that names its file.
-    Raises FileNotFoundError if there is no row.
+    row has `n_classes` instead. A damaged row, and that of a trial that failed, is left out, with a
+    warning that names it. Raises FileNotFoundError if there is no row.
     """
-    folder = run_folder(run) / "rows"
-    rows = []
-    for path in sorted(folder.glob("*/*.json")):
-        try:
-            rows.append(read_light_row(path, details))
-        except RowError as error:
-            warnings.warn(f"row {path} is left out: {error}", stacklevel=2)
+    rows, failed = read_rows(run, details)
+    if failed and not rows:
+        raise FileNotFoundError(describe_failed(failed, len(failed)))
+    if failed:
+        warnings.warn(describe_failed(failed, len(rows) + len(failed)), stacklevel=2)
     if not rows:
-        name = Path(str(run)).name
+        folder, name = run_folder(run) / "rows", Path(str(run)).name
         raise FileNotFoundError(f"there are no rows in {folder}: run `palmkit run --name {name}`")
     return pd.DataFrame(rows)
+
+
+def read_rows(run, details: bool = False) -> tuple[list[dict], list[dict]]:
+    """The rows of a run, and those of trials that failed. A damaged row gives a warning."""
+    rows, failed = [], []
+    for path in sorted((run_folder(run) / "rows").glob("*/*.json")):
+        try:
+            row = read_light_row(path, details)
+        except RowError as error:
+            warnings.warn(f"row {path} is left out: {error}", stacklevel=3)
+            continue
+        (failed if "failed" in row else rows).append(row)
+    return rows, failed
+
+
+def load_failed(run) -> list[dict]:
+    """The rows of trials that failed. Other rows are not parsed."""
+    found = []
+    for path in sorted((run_folder(run) / "rows").glob("*/*.json")):
+        with contextlib.suppress(RowError, OSError):  # `load_rows` tells of those
+            if b'"failed"' in path.read_bytes():
+                found.append(read_light_row(path))
+    return [row for row in found if "failed" in row]
 
 
 def read_light_row(path: Path, details: bool = False) -> dict:

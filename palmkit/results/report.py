@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from palmkit.experiments.failures import name_row
 from palmkit.extras import extra
 from palmkit.published import paper_datasets
 from palmkit.results.comparison import verdict_table
-from palmkit.results.loading import load_rows
+from palmkit.results.loading import load_failed, load_rows
 from palmkit.results.method_style import method_label, method_names, order_methods
 from palmkit.results.plots import PNG_DPI
 from palmkit.results.settings import split_settings
@@ -59,6 +60,7 @@ def write_report(run, status: dict[str, str] | None = None, parameters: dict | N
         except (FileNotFoundError, ValueError) as error:
             content["problem"] = str(error)
     content["left_out"] = list(dict.fromkeys(str(warning.message) for warning in caught))
+    content["failed"] = [f"{name_row(row)}: {row['failed']}" for row in load_failed(run)]
     content |= {
         "title": folder.name,
         "subtitle": _subtitle(rows),
@@ -68,7 +70,12 @@ def write_report(run, status: dict[str, str] | None = None, parameters: dict | N
         "notebooks": _notebooks(status, books),
         "settings": _parameters(parameters or {}) | _provenance(rows),
     }
-    parts = {"Results": "tables", "Figures": "figures", "Notebooks": "notebooks"}
+    parts = {
+        "Results": "tables",
+        "Failed": "failed",
+        "Figures": "figures",
+        "Notebooks": "notebooks",
+    }
     content["sections"] = [name for name, part in parts.items() if content[part]] + ["Settings"]
     atomic_write(folder / "index.html", _render(content))
     return folder / "index.html"

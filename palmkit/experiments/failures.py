@@ -1,0 +1,58 @@
+"""Trials that failed: their rows, and the error that tells of them when all others are done."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from dataclasses import asdict
+
+from palmkit.experiments.trials import Trial, stochastic_label
+
+SHOWN = 3  # reasons that an error names; the rest is counted
+
+
+class TrialsFailed(RuntimeError):
+    """Some trials of a run failed; their rows say why, and all others are done.
+
+    failed: the rows of those trials. done: how many others there are.
+    """
+
+    def __init__(self, failed: list[dict], done: int):
+        self.failed, self.done = failed, done
+        super().__init__(describe_failed(failed, len(failed) + done))
+
+
+def describe_failed(failed: list[dict], total: int) -> str:
+    """One line: how many trials failed, which, why, and what to do."""
+    reasons = Counter(row["failed"] for row in failed)
+    texts = []
+    for reason, count in reasons.most_common(SHOWN):
+        first = next(row for row in failed if row["failed"] == reason)
+        more = f" and {count - 1} more" if count > 1 else ""
+        texts.append(f"{name_row(first)}{more}: {reason}")
+    if more := len(reasons) - SHOWN:
+        texts += [f"{more} more reasons"] if more > 0 else []
+    return (
+        f"{len(failed)} of {total} trials failed and count in no table ({'; '.join(texts)}). "
+        "Mend that; the same command with --retry-failed runs them again"
+    )
+
+
+def name_row(row: dict) -> str:
+    """As `Trial.name`."""
+    return f"{row['method']} on {row['dataset']}, fold {row['fold']}, seed {row['seed']}"
+
+
+def failed_row(trial: Trial, dataset, model, reason: str) -> dict:
+    """The row of a trial that failed. It has no scores, and `failed` says why."""
+    return {
+        **asdict(trial),
+        "stochastic": stochastic_label(trial),
+        "dataset": dataset.name,
+        "note": model.note,
+        "class_names": dataset.class_names,
+        "n_test": len(dataset.test),
+        "failed": reason,
+        "device": str(model.device),
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
