@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import io
+import math
 import os
 import random
-import re
 import threading
-from pathlib import Path
 
-import soundfile
+import soxr
 import torch
 import torchaudio
 
+from palmkit.sound_files import AudioError, Sound, describe_sound, open_file, open_sound
 
-class AudioError(ValueError):
-    """An audio file that cannot be used; the message names it and says why."""
+# Values in a kernel of torchaudio. Rates in common use need 2 million at most, 44,101 Hz 2 billion.
+MAX_KERNEL = 2**23
+LONG_SECONDS = 60  # of all channels together; of a longer clip, only the crop is kept in memory
+MARGIN = 8  # a resampled value depends on samples in this many blocks before and after its own
+SOXR = f"soxr {soxr.__version__} VHQ"
 
 
 def decode(data: bytes, path, sample_rate: int) -> torch.Tensor:
@@ -30,52 +32,86 @@ def decode(data: bytes, path, sample_rate: int) -> torch.Tensor:
     [channels, n]), and a stereo file therefore becomes twice as long. `path` is only for messages.
     Raises AudioError.
     """
-    waveform, rate = read_samples(data, path)
-    return resample(waveform, rate, sample_rate).reshape(-1)
+    with open_sound(data, path) as sound:
+        return resample(torch.from_numpy(sound.read()), sound.rate, sample_rate).reshape(-1)
 
 
-def read_samples(data: bytes, path) -> tuple[torch.Tensor, int]:
-    """A file's bytes -> (float32 [channels, n] in [-1, 1], its sample rate). Raises AudioError."""
-    if not data:
-        raise AudioError(f"{path}: the file is empty (0 bytes); fetch or copy it again")
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            rate, log = file.samplerate, file.extra_info
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        reason = getattr(error, "error_string", error)
-        raise AudioError(
-            f"{path}: cannot be decoded ({reason}); is it an audio file, and whole?"
-        ) from error
-    # libsndfile reads a cut WAV file up to its end and only logs it. Sizes of 2 GB and over are
-    # placeholders, written by programs that did not know the length.
-    sizes = re.search(r"data\s*:\s*(\d+) \(should be (\d+)\)", log)
-    if sizes and 1.01 * int(sizes[2]) < int(sizes[1]) < 2**31 - 2**16:
-        raise AudioError(
-            f"{path}: is cut short ({sizes[2]} of {sizes[1]} bytes of sound); "
-            "fetch or copy it again"
-        )
-    if len(samples) == 0:
-        raise AudioError(
-            f"{path}: holds no samples (zero length); fetch or copy it again, or remove its row"
-        )
-    waveform = torch.from_numpy(samples.T.copy())  # [channels, n]
-    if not waveform.isfinite().all():
-        raise AudioError(
-            f"{path}: holds NaN or infinite samples; replace the file or remove its row"
-        )
-    return waveform, rate
+def read_crop(
+    file, path, sample_rate: int, samples: int, crop="random", rng=None
+) -> tuple[torch.Tensor, int]:
+    """`crop_clip` of `decode`, to the last bit, without keeping all of a long file in memory.
+
+    file: its bytes, or an open binary file. `path` is only for messages. Raises AudioError.
+    """
+    with open_sound(file, path) as sound:
+        whole = sound.read(most=LONG_SECONDS * sound.rate // sound.channels)
+        if whole is None and uses_soxr(sound.rate, sample_rate):
+            whole = sound.read()
+        if whole is not None:
+            waveform = resample(torch.from_numpy(whole), sound.rate, sample_rate).reshape(-1)
+            return crop_clip(waveform, samples, crop, rng, path)
+        n = resampled_length(sound.frames, sound.rate, sample_rate)
+        start = choose_start(n * sound.channels, samples, crop, rng, path)
+        parts = []
+        for channel in range(sound.channels):
+            first, last = (max(at - channel * n, 0) for at in (start, start + samples))
+            if first < min(last, n):
+                parts.append(_read_part(sound, channel, first, min(last, n), sample_rate))
+        return torch.cat(parts), start
+
+
+def _read_part(sound: Sound, channel: int, first: int, last: int, sample_rate: int) -> torch.Tensor:
+    """Resampled values `first` to `last` of a channel, from the samples that they depend on."""
+    old, new = _ratio(sound.rate, sample_rate)
+    margin = 0 if old == new else MARGIN
+    block = max(first // new - margin, 0)
+    stop = min((-(-last // new) + margin) * old, sound.frames)
+    part = torch.from_numpy(sound.read_range(block * old, stop)[channel])
+    return resample(part, sound.rate, sample_rate)[first - block * new : last - block * new]
 
 
 def resample(waveform: torch.Tensor, rate: int, sample_rate: int) -> torch.Tensor:
     """[..., n] float32 at `rate` -> float32 at `sample_rate`: torchaudio's windowed sinc.
 
     The kernel is the published code's. The convolution runs in double precision, for in single
-    precision its last bits depend on the processor.
+    precision its last bits depend on the processor. For a ratio whose kernel would be too large,
+    soxr computes its values as it goes.
     """
     if rate == sample_rate:
         return waveform
+    if uses_soxr(rate, sample_rate):
+        return _resample_by_soxr(waveform, rate, sample_rate)
     return _resampler(rate, sample_rate)(waveform.double()).float()
+
+
+def uses_soxr(rate: int, sample_rate: int) -> bool:
+    """Whether torchaudio's kernel for this ratio would be too large."""
+    old, new = _ratio(rate, sample_rate)
+    width = math.ceil(6 * old / (0.99 * min(old, new)))
+    return old != new and new * (old + 2 * width) > MAX_KERNEL
+
+
+def resampled_length(n: int, rate: int, sample_rate: int) -> int:
+    """Samples of a channel after `resample`. torchaudio rounds in single precision."""
+    old, new = _ratio(rate, sample_rate)
+    if old == new:
+        return n
+    return min(int(torch.tensor(new * n / old).ceil()), new * (n // old + 1))
+
+
+def _ratio(rate: int, sample_rate: int) -> tuple[int, int]:
+    divisor = math.gcd(rate, sample_rate)
+    return rate // divisor, sample_rate // divisor
+
+
+def _resample_by_soxr(waveform: torch.Tensor, rate: int, sample_rate: int) -> torch.Tensor:
+    length = math.ceil(waveform.shape[-1] * sample_rate / rate)
+    resampled = torch.zeros(*waveform.shape[:-1], length)
+    rows = waveform.reshape(-1, waveform.shape[-1]).numpy()
+    for row, to in zip(rows, resampled.view(-1, length), strict=True):
+        got = torch.from_numpy(soxr.resample(row, rate, sample_rate, "VHQ"))[:length]
+        to[: len(got)] = got  # one value may be missing
+    return resampled
 
 
 _building = threading.Lock()
@@ -106,25 +142,31 @@ def crop_clip(
     at test), "start", "center" or a start in samples. `rng` is a `random.Random`; without one
     Python's global generator is used, as in the published code. `path` is only for messages.
     """
+    start = choose_start(waveform.numel(), samples, crop, rng, path)
+    if waveform.numel() <= samples:
+        repeats = -(-samples // waveform.numel())
+        return waveform.repeat(repeats)[:samples], 0
+    return waveform[start : start + samples].clone(), start
+
+
+def choose_start(length: int, samples: int, crop="random", rng=None, path="the clip") -> int:
+    """Where the crop of a clip of this length starts; see `crop_clip`."""
     if crop not in ("random", "start", "center") and (
         isinstance(crop, bool) or not isinstance(crop, int)
     ):
         raise ValueError(
             f"crop={crop!r}: use 'random', 'start', 'center' or a start in samples (int)"
         )
-    spare = waveform.numel() - samples
+    spare = length - samples
     if isinstance(crop, int) and not 0 <= crop <= max(spare, 0):
         raise ValueError(
-            f"crop={crop}: a start must lie in 0..{max(spare, 0)} "
-            f"({path} has {waveform.numel()} samples)"
+            f"crop={crop}: a start must lie in 0..{max(spare, 0)} ({path} has {length} samples)"
         )
     if spare <= 0:
-        repeats = -(-samples // waveform.numel())
-        return waveform.repeat(repeats)[:samples], 0
-    start = {"start": 0, "center": spare // 2}.get(crop, crop)
+        return 0
     if crop == "random":
-        start = (rng or random).randrange(spare)
-    return waveform[start : start + samples].clone(), start
+        return (rng or random).randrange(spare)
+    return {"start": 0, "center": spare // 2}.get(crop, crop)
 
 
 def read_clip(path, crop="random", rng=None, sample_rate=44_100, seconds=7.0) -> torch.Tensor:
@@ -135,15 +177,14 @@ def read_clip(path, crop="random", rng=None, sample_rate=44_100, seconds=7.0) ->
     Raises AudioError for a missing, empty, corrupt or NaN file.
     """
     samples = count_samples(seconds, sample_rate)
-    return crop_clip(decode(read_bytes(path), path, sample_rate), samples, crop, rng, path)[0]
+    with open_file(path) as file:
+        return read_crop(file, path, sample_rate, samples, crop, rng)[0]
 
 
 def read_bytes(path) -> bytes:
     """The file's bytes, or an AudioError that names it."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with open_file(path) as file:
+        return file.read()
 
 
 def digest(data: bytes) -> str:
@@ -151,15 +192,48 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def stream_digest(file) -> str:
+    """sha256 of an open file, in hexadecimal."""
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def file_digest(path) -> str:
     """sha256 of a file's bytes; a process computes it again if size, times or inode changed."""
+    return _file_digest(str(path), *_file_stat(path))
+
+
+def content_key(path, sample_rate: int) -> str:
+    """A file's sha256, and by what it is decoded or resampled where that is out of the ordinary.
+
+    It is the name of what is computed from the file.
+    """
+    sha, note = file_digest(path), _decoding_note(str(path), sample_rate, *_file_stat(path))
+    return f"{sha} {note}" if note else sha
+
+
+def _file_stat(path) -> tuple[int, ...]:
     try:
         stat = os.stat(path)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
-    return _file_digest(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AudioError(f"{path}: cannot be read ({reason})") from error
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 @functools.lru_cache(maxsize=200_000)
 def _file_digest(path, *_stat) -> str:
-    return digest(read_bytes(path))
+    with open_file(path) as file:
+        return stream_digest(file)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _decoding_note(path, sample_rate: int, *_stat) -> str:
+    try:
+        with open_file(path) as file:
+            decoder, rate = describe_sound(file, path)
+    except AudioError:
+        return ""  # it is raised when the file is decoded
+    # 0: not known without decoding it.
+    resampler = SOXR if rate == 0 or uses_soxr(rate, sample_rate) else ""
+    return ", ".join(filter(None, (decoder, resampler)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import itertools
 import os
 import random
@@ -15,10 +16,10 @@ import pandas as pd
 import torch
 
 from palmkit import audio
-from palmkit.audio import file_digest
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
 
+LOUD = 10  # a peak; samples should lie in -1 to 1
 # Raise it when audio.py or a model changes such that embeddings change but no digest does.
 EMBEDDING_VERSION = 3
 
@@ -49,12 +50,11 @@ class Embeddings:
 
 
 class Clip(NamedTuple):
-    """A decoded clip: its place in the list, [samples], the crop's start, the file's sha256."""
+    """A decoded clip: its place in the list, [samples], and the crop's start."""
 
     number: int
     waveform: torch.Tensor
     offset: int
-    sha: str
 
 
 def embed(
@@ -80,8 +80,8 @@ def embed(
     `palmkit.corruptions.Corruption`.
     on_progress: called with (clips done, clips to do) instead of a progress bar. An exception that
     it raises ends the work.
-    Raises AudioError (path, and row of which CSV) and OSError (disk). Clips embedded before the
-    error are kept.
+    Raises AudioError (path, and row of which CSV), also for an embedding that is not finite, and
+    OSError (disk). Clips embedded before the error are kept.
     """
     frame = as_frame(clips)
     paths = [str(path) for path in frame["path"]]
@@ -95,14 +95,16 @@ def embed(
     samples = audio.count_samples(model.clip_seconds, model.sample_rate)
 
     def read(number: int) -> Clip:
-        data = audio.read_bytes(paths[number])
-        sha = audio.digest(data)
-        waveform = audio.decode(data, paths[number], model.sample_rate)
-        rng = random.Random(f"{crop_seed}:{sha}")
-        waveform, offset = audio.crop_clip(waveform, samples, crop, rng, paths[number])
+        path = paths[number]
+        with audio.open_file(path) as file:
+            sha = audio.stream_digest(file)
+            if not keys[number].startswith(sha):
+                raise audio.AudioError(f"{path}: was changed while it was read; start again")
+            rng = random.Random(f"{crop_seed}:{sha}")
+            waveform, offset = audio.read_crop(file, path, model.sample_rate, samples, crop, rng)
         if transform is not None:
             waveform = transform(waveform, sha)
-        return Clip(number, waveform, offset, sha)
+        return Clip(number, waveform, offset)
 
     workers = workers or min(8, os.cpu_count() or 1)
     with (
@@ -110,10 +112,15 @@ def embed(
         concurrent.futures.ThreadPoolExecutor(workers) as pool,
     ):
         try:
-            found = dict(enumerate(map(store.get, pool.map(file_digest, paths))))
-            missing = [number for number, entry in found.items() if entry is None]
+            name = functools.partial(audio.content_key, sample_rate=model.sample_rate)
+            keys = list(pool.map(name, paths))
+            found = dict(enumerate(map(store.get, keys)))
+            missing = [number for number, entry in found.items() if not _is_finite(entry)]
             batches = read_ahead(pool, read, missing, batch_size)
-            found |= _encode_batches(model, batches, store, len(missing), on_progress)
+            entries = _encode_batches(model, batches, paths, len(missing), on_progress)
+            for number, entry in entries:
+                store.put(keys[number], entry)
+                found[number] = entry
         except audio.AudioError as error:
             raise audio.AudioError(with_csv_row(error, frame)) from error
         finally:
@@ -125,19 +132,35 @@ def embed(
     )
 
 
-def _encode_batches(model, batches, store, total, on_progress) -> dict[int, dict]:
-    """Encode lists of `Clip`s and keep each: entries of the store by the clip's number."""
-    found: dict[int, dict] = {}
+def _encode_batches(model, batches, paths, total, on_progress):
+    """Encode lists of `Clip`s. Yields (the clip's number, its entry of the store)."""
+    done = 0
     with progress_bar(0 if on_progress else total, "embed", "clip") as bar:
         for batch in batches:
-            features = model.encode_audio(torch.stack([clip.waveform for clip in batch])).float()
-            for clip, feature in zip(batch, features.cpu().numpy(), strict=True):
-                found[clip.number] = {"feature": feature, "offset": np.array(clip.offset)}
-                store.put(clip.sha, found[clip.number])
+            waveforms = torch.stack([clip.waveform for clip in batch])
+            features = model.encode_audio(waveforms).float().cpu()
+            for clip, feature in zip(batch, features, strict=True):
+                check_embedding(feature, clip.waveform, paths[clip.number])
+                yield clip.number, {"feature": feature.numpy(), "offset": np.array(clip.offset)}
+            done += len(batch)
             bar.update(len(batch))
             if on_progress:
-                on_progress(len(found), total)
-    return found
+                on_progress(done, total)
+
+
+def _is_finite(entry: dict | None) -> bool:
+    return entry is not None and bool(np.isfinite(entry["feature"]).all())
+
+
+def check_embedding(feature: torch.Tensor, waveform: torch.Tensor, path) -> None:
+    """Raise AudioError for an embedding with NaN or infinity: no number would come of it."""
+    if feature.isfinite().all():
+        return
+    peak = float(waveform.abs().max())
+    reason = "are the model's weights whole?"
+    if not peak <= LOUD:
+        reason = f"its peak is {peak:.3g} and should be 1 at most: scale it, or remove its row"
+    raise audio.AudioError(f"{path}: its embedding is not finite; {reason}")
 
 
 def as_frame(clips) -> pd.DataFrame:

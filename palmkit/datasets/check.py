@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from palmkit import audio
+from palmkit.audio import AudioError, uses_soxr
 from palmkit.checksums import verify_folder
 from palmkit.data import indistinguishable_names
 from palmkit.datasets.filenames import parse_file_name
 from palmkit.datasets.resolve import find_dataset
 from palmkit.models.pengi import Pengi
 from palmkit.published import paper_datasets
+from palmkit.sound_files import scan
 from palmkit.storage import progress_bar
 from palmkit.tables import SPLITS, DatasetError, find_folds, read_table, row_problems, split_path
 
 SILENT = 1e-4  # a peak of -80 dB of full scale
+LOUD = 2  # a peak; full scale is 1, and decoders of MP3 and Ogg go a little over it
 VERY_SHORT = 0.1  # seconds; a short clip is repeated until it fills the model's clip length
 DECODING_THREADS = 8
 SHOWN = 5  # of many findings of one kind in one place
@@ -93,14 +95,19 @@ class _Fold:
 
 
 def check_dataset(
-    dataset, shots: int = 16, decode: bool = True, clip_seconds: float = Pengi.clip_seconds
+    dataset,
+    shots: int = 16,
+    decode: bool = True,
+    clip_seconds: float = Pengi.clip_seconds,
+    sample_rate: int = Pengi.sample_rate,
 ) -> Check:
     """Check a dataset: layout, tables, classes, counts, folds, leakage, and every audio file.
 
     dataset: a folder or name, as `load_dataset` takes it.
     shots: clips per class that training will draw.
     decode: False skips the audio files.
-    clip_seconds: of the model (default: PENGI's); longer clips are cropped.
+    clip_seconds, sample_rate: of the model (default: PENGI's); longer clips are cropped, clips of
+        other rates resampled.
 
     A fault becomes a finding with advice. Only an unknown dataset raises DatasetError.
     """
@@ -114,7 +121,7 @@ def check_dataset(
     clips = pd.DataFrame({"path": paths})
     if decode:
         clips = _decode(root, name, paths, found)
-        _check_audio(clips, clip_seconds, found)
+        _check_audio(clips, clip_seconds, sample_rate, found)
     _check_published_folds(folds, facts, found)
     _check_layout(root, folds, paths, found)
     for fold in folds:
@@ -263,17 +270,16 @@ def _decode(root: Path, name: str, paths: list[str], found: _Findings) -> pd.Dat
 
     def decode_one(path: str) -> dict:
         try:
-            samples, rate = audio.read_samples(audio.read_bytes(root / path), path)
-        except audio.AudioError as error:
-            return {"error": str(error)}
-        shape = f"{rate} {list(samples.shape)}".encode()
+            sound = scan(root / path)
+        except AudioError as error:
+            return {"error": str(error).replace(f"{root / path}", path, 1)}
         return {
             "path": path,
-            "rate": rate,
-            "channels": len(samples),
-            "seconds": samples.shape[1] / rate,
-            "peak": float(samples.abs().max()),
-            "content": audio.digest(shape + samples.numpy().tobytes()),
+            "rate": sound.rate,
+            "channels": sound.channels,
+            "seconds": sound.frames / sound.rate,
+            "peak": sound.peak,
+            "content": sound.content,
         }
 
     decoded, workers = [], min(DECODING_THREADS, os.cpu_count() or 1)
@@ -291,8 +297,10 @@ def _decode(root: Path, name: str, paths: list[str], found: _Findings) -> pd.Dat
     return pd.DataFrame(good, columns=CLIP_COLUMNS)
 
 
-def _check_audio(clips: pd.DataFrame, clip_seconds: float, found: _Findings) -> None:
-    """Silent, very short, long and multi-channel files."""
+def _check_audio(
+    clips: pd.DataFrame, clip_seconds: float, sample_rate: int, found: _Findings
+) -> None:
+    """Silent, loud, very short, long and multi-channel files, and odd sample rates."""
     for chosen, what in (
         (clips["peak"] < SILENT, "are silent (peak under -80 dB)"),
         (clips["seconds"] < VERY_SHORT, f"are shorter than {VERY_SHORT} s"),
@@ -301,6 +309,18 @@ def _check_audio(clips: pd.DataFrame, clip_seconds: float, found: _Findings) -> 
             what = f"{chosen.sum()} files {what}: {_some(clips['path'][chosen])}"
             advice = "Listen to them; fetch damaged ones again, or remove their rows"
             found.warning("audios", what, advice)
+    if (loud := clips["peak"] > LOUD).any():
+        shown = _some(f"{row.path} ({row.peak:.3g})" for row in clips[loud].itertuples())
+        what = f"{loud.sum()} files have peaks well over 1, which is full scale: {shown}"
+        found.warning("audios", what, "Scale them to -1..1, or write them as integers")
+    rates = clips["rate"].astype("Int64")
+    if (odd := rates.map(lambda rate: uses_soxr(int(rate), sample_rate)).astype(bool)).any():
+        shown = _some(
+            f"{path} ({rate} Hz)" for path, rate in zip(clips["path"][odd], rates[odd], strict=True)
+        )
+        what = f"{odd.sum()} files have odd sample rates: {shown}"
+        advice = "Nothing: soxr resamples them, not the published resampler; say so with the number"
+        found.note("audios", what, advice)
     if count := (clips["channels"] > 1).sum():
         what = f"{count} files have several channels"
         found.note("audios", what, "Nothing: as published, channels are put one after the other")

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import torch
 
 from palmkit import audio
-from palmkit.audio import file_digest
+from palmkit.audio import content_key, file_digest
 from palmkit.embeddings import (
     Embeddings,
     as_frame,
+    check_embedding,
     list_labels,
     provenance,
     read_ahead,
@@ -68,7 +69,8 @@ def embed_stream(
     autocast: half precision where PyTorch considers it safe.
     The cache keeps decoded waveforms (4 bytes per sample) and every epoch (4 n dim bytes). An
     interrupted stream continues, and a longer one continues from a shorter one.
-    Raises AudioError (path, and row of which CSV) and OSError (disk).
+    Raises AudioError (path, and row of which CSV), also for an embedding that is not finite, and
+    OSError (disk).
     """
     frame, root = as_frame(clips), cache_folder(cache)
     if not len(frame) or batch_size < 1 or epochs < 0:
@@ -79,7 +81,7 @@ def embed_stream(
     try:
         with TensorStore(root, "waveforms", waveform_provenance(model)) as waveforms:
             buffer = _ClipBuffer(frame, encoder, crop, crop_seed, waveforms)
-            setting = stream_provenance(model, buffer.digests, encoder, batch_size, crop, crop_seed)
+            setting = stream_provenance(model, buffer.keys, encoder, batch_size, crop, crop_seed)
             with TensorStore(root, "streams", setting) as store:
                 entries = _compute_epochs(buffer, store, epochs, batch_size)
     except audio.AudioError as error:
@@ -98,10 +100,10 @@ def crop_seed_at_test(stochastic, seed: int, crop_seed: int):
     return f"{crop_seed}:{seed}:test" if "crops" in stochastic else crop_seed
 
 
-def stream_provenance(model, digests, encoder, batch_size, crop, crop_seed) -> dict:
+def stream_provenance(model, keys, encoder, batch_size, crop, crop_seed) -> dict:
     """All that changes the epochs of a stream. The number of epochs is not among it.
 
-    digests: `file_digest` of each clip, in order.
+    keys: `content_key` of each clip, in order.
     """
     audible = [part for part in encoder.stochastic if part != "text_dropout"]
     if crop != "random":  # then no crop is drawn
@@ -113,7 +115,7 @@ def stream_provenance(model, digests, encoder, batch_size, crop, crop_seed) -> d
         "seed": encoder.seed,
         "batch_size": batch_size,
         "autocast": encoder.autocast,
-        "clips": digests,
+        "clips": keys,
     }
 
 
@@ -152,6 +154,8 @@ class _ClipBuffer:
     def __init__(self, frame, encoder: TrainModeAudio, crop, crop_seed, store: TensorStore):
         self.paths = [str(path) for path in frame["path"]]
         self.digests = [file_digest(path) for path in self.paths]
+        rate = encoder.model.sample_rate
+        self.keys = [content_key(path, rate) for path in self.paths]
         self.encoder, self.crop, self.crop_seed, self.store = encoder, crop, crop_seed, store
         self.model = encoder.model
         self.samples = audio.count_samples(self.model.clip_seconds, self.model.sample_rate)
@@ -168,7 +172,11 @@ class _ClipBuffer:
         for step, batch in enumerate(read_ahead(pool, read, order.tolist(), batch_size)):
             numbers = [number for number, _ in batch]
             inputs = self.prepare(dict(batch))
-            features[numbers] = self.encoder(inputs, epoch, step).cpu()
+            embedded = self.encoder(inputs, epoch, step).cpu()
+            for number, feature in zip(numbers, embedded, strict=True):
+                waveform = self.waveforms.get(number, torch.zeros(1))
+                check_embedding(feature, waveform, self.paths[number])
+            features[numbers] = embedded
             offsets[numbers] = torch.tensor([self.offsets[number] for number in numbers])
         return {"features": features, "offsets": offsets, **self.encoder.bn0}
 
@@ -178,7 +186,8 @@ class _ClipBuffer:
             return number, None
         path, sha = self.paths[number], self.digests[number]
         if number not in self.waveforms:
-            self.waveforms[number] = read_waveform(path, sha, self.model.sample_rate, self.store)
+            rate, key = self.model.sample_rate, self.keys[number]
+            self.waveforms[number] = read_waveform(path, key, rate, self.store)
         name = self.crop_seed
         if self.draws_crops:
             name = f"{self.crop_seed}:{self.encoder.seed}:{epoch}"
@@ -197,6 +206,8 @@ class _ClipBuffer:
                 stacked = stacked.pin_memory()
             computed = self.encoder.precompute(stacked.to(device, non_blocking=True))
             inputs |= dict(zip(new, computed, strict=True))
+            for number, waveform in new.items():
+                check_embedding(inputs[number], waveform, self.paths[number])
         for number in new:
             self.keep(number, inputs[number])
         return torch.stack([inputs[number] for number in batch])
@@ -209,17 +220,17 @@ class _ClipBuffer:
             del self.waveforms[number]
 
 
-def read_waveform(path, sha: str, sample_rate: int, store: TensorStore) -> torch.Tensor:
+def read_waveform(path, key: str, sample_rate: int, store: TensorStore) -> torch.Tensor:
     """A file decoded, [samples of all channels], from the store; it is put there if it is missing.
 
-    sha: `file_digest` of the file. A long one is memory-mapped.
+    key: `content_key` of the file. A long one is memory-mapped.
     """
-    entry = store.get(sha)
+    entry = store.get(key)
     if entry is None:
         data = audio.read_bytes(path)
-        if audio.digest(data) != sha:
+        if not key.startswith(audio.digest(data)):
             raise audio.AudioError(f"{path}: the file was changed while it was read; start again")
         waveform = audio.decode(data, path, sample_rate)
-        store.put(sha, {"waveform": waveform.numpy()})
-        entry = store.get(sha) or {"waveform": waveform.numpy()}  # mapped, if there is a cache
+        store.put(key, {"waveform": waveform.numpy()})
+        entry = store.get(key) or {"waveform": waveform.numpy()}  # mapped, if there is a cache
     return torch.from_numpy(entry["waveform"])

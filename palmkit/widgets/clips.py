@@ -60,7 +60,7 @@ class ClipPanel(Panel):
         self.clip = clip
         self.label = label
         self.pictures.value = draw_recording(clip, self.task.model)
-        self.player.value = player(clip.name, clip.data)
+        self.player.value = player(clip.sound_name, clip.data)
         self.show_answers()
 
     def show_answers(self):

@@ -31,7 +31,8 @@ class ScatterPanel(Panel):
             self.work(self.prepare)
 
     def play(self, clip: int):
-        self.scatter.play(clip, self.task.test.paths[clip])
+        sound = session.clip_sound(self.task, clip)
+        self.scatter.play(clip, sound.name, sound.data)
 
     def points(self, clips, texts, chosen, text_label, size=6) -> list[dict]:
         """Points of the scatter plot.

@@ -8,7 +8,6 @@ import io
 import threading
 from pathlib import Path
 
-from palmkit.audio import read_bytes
 from palmkit.extras import extra
 from palmkit.methods import get_method
 
@@ -151,8 +150,8 @@ class Scatter(anywidget.AnyWidget):
         super().__init__()
         self.on_msg(lambda _, content, __: on_play(content["clip"]))
 
-    def play(self, clip: int, path: str) -> None:
-        self.send(dict(clip=clip, type=f"audio/{audio_type(path)}"), [read_bytes(path)])
+    def play(self, clip: int, name: str, data: bytes) -> None:
+        self.send(dict(clip=clip, type=f"audio/{audio_type(name)}"), [data])
 
     def forget(self) -> None:
         """Drop points and sounds: clip numbers mean other clips from now on."""

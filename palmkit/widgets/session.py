@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
+import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soundfile
 import torch
 from sklearn.manifold import TSNE
 
-from palmkit.audio import AudioError, count_samples, crop_clip, decode, read_bytes
+from palmkit.audio import AudioError, count_samples, open_file, read_crop, resampled_length
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
@@ -37,11 +40,15 @@ from palmkit.results.versions import (
     mark_versions,
     versioned_datasets,
 )
+from palmkit.sound_files import open_sound
 from palmkit.storage import data_root
 from palmkit.training import fit, predict
 from palmkit_synthetic import tasks
 
 PROJECTIONS = ("PCA", "t-SNE")
+# A clip that the model hears as a whole is played from its own file, if browsers play it.
+PLAYABLE = (".wav", ".wave", ".mp3", ".ogg", ".oga", ".opus", ".flac")
+LARGE = 2**21  # bytes; a larger file is not sent to a browser
 _tasks: dict[tuple, Task] = {}
 _opening = threading.Lock()
 # Methods draw from torch's one global generator, and several threads may train.
@@ -227,49 +234,80 @@ def train(
 
 
 @dataclass
-class Recording:
-    """An audio file's bytes, and what the model makes of one clip of it.
+class Heard:
+    """One clip of an audio file: what the model takes, and what a player plays.
 
-    log_mel and image are None for a model that does not have PENGI's input.
+    data: a file of the seconds that the model takes. name: of that file.
+    """
+
+    name: str
+    data: bytes
+    waveform: torch.Tensor  # [samples]
+
+
+@dataclass
+class Recording:
+    """An audio file's clip, and what the model makes of it.
+
+    data, sound_name: the sound for a player, as `Heard` has it. log_mel and image are None for a
+    model that does not have PENGI's input.
     """
 
     name: str
     data: bytes
     waveform: torch.Tensor  # [samples]
     feature: torch.Tensor  # [dim], unit length
+    sound_name: str
     log_mel: torch.Tensor | None = None  # [frames, mel] in dB
     image: torch.Tensor | None = None  # [size, size]
 
 
+def clip_sound(task: Task, clip: int) -> Heard:
+    """A test clip, cropped as it was for its embedding. Raises AudioError."""
+    path = task.test.paths[clip]
+    with open_file(path) as file:
+        return _hear(task.model, file, path, task.test.offsets[clip])
+
+
 def clip_recording(task: Task, clip: int) -> Recording:
     """A test clip, cropped as it was for its embedding."""
-    path = task.test.paths[clip]
-    data = read_bytes(path)
-    waveform = _read_crop(task.model, data, path, task.test.offsets[clip])
-    return _recording(task, task.clip_names[clip], data, waveform, task.test.features[clip])
+    heard = clip_sound(task, clip)
+    return _recording(task, task.clip_names[clip], heard, task.test.features[clip])
 
 
 def uploaded_recording(task: Task, name: str, data: bytes) -> Recording:
     """A file from its bytes. The center of a long one is taken. Raises AudioError."""
-    waveform = _read_crop(task.model, data, name, "center")
-    if waveform.abs().max() == 0:
+    heard = _hear(task.model, io.BytesIO(data), name, "center")
+    if heard.waveform.abs().max() == 0:
         raise AudioError(f"{name}: is silent; is the microphone on?")
-    feature = task.model.encode_audio(waveform[None])[0].cpu()
-    return _recording(task, name, data, waveform, feature)
+    feature = task.model.encode_audio(heard.waveform[None])[0].cpu()
+    return _recording(task, name, heard, feature)
 
 
-def _read_crop(model, data: bytes, name: str, crop) -> torch.Tensor:
-    samples = count_samples(model.clip_seconds, model.sample_rate)
-    return crop_clip(decode(data, name, model.sample_rate), samples, crop, path=name)[0]
+def _hear(model, file, path, crop) -> Heard:
+    rate, samples = model.sample_rate, count_samples(model.clip_seconds, model.sample_rate)
+    waveform, _ = read_crop(file, path, rate, samples, crop)
+    with open_sound(file, path) as sound:
+        length = resampled_length(sound.frames, sound.rate, rate) * sound.channels
+    name, size = Path(str(path)).name, file.seek(0, os.SEEK_END)
+    if length <= samples and size <= LARGE and Path(name).suffix.lower() in PLAYABLE:
+        file.seek(0)
+        return Heard(name, file.read(), waveform)
+    target = io.BytesIO()
+    peak = max(1.0, float(waveform.abs().max()))  # louder sound would be cut off
+    played = waveform[:length].numpy() / peak
+    soundfile.write(target, played, rate, format="WAV", subtype="PCM_16")
+    return Heard(f"{name}.wav", target.getvalue(), waveform)
 
 
 @torch.inference_mode()
-def _recording(task, name, data, waveform, feature) -> Recording:
+def _recording(task, name: str, heard: Heard, feature) -> Recording:
+    known = (name, heard.data, heard.waveform, feature, heard.name)
     if not isinstance(task.model, Pengi):
-        return Recording(name, data, waveform, feature)
-    log_mel = task.model.audio.log_mel(waveform[None].to(task.model.device))
+        return Recording(*known)
+    log_mel = task.model.audio.log_mel(heard.waveform[None].to(task.model.device))
     image = task.model.audio.image(log_mel)[0, 0].cpu()
-    return Recording(name, data, waveform, feature, log_mel[0].cpu(), image)
+    return Recording(*known, log_mel[0].cpu(), image)
 
 
 def mel_frequencies(model: Pengi) -> np.ndarray:

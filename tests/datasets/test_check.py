@@ -327,3 +327,40 @@ def test_command(small, capsys):
     assert main(["check", str(small), "--shots", "8"]) == 1
     assert "Beijing-Opera cannot be used as it is" in capsys.readouterr().err
     assert main(["check", str(small), "--shots", "8", "--tables-only"]) == 0
+
+
+# Sound that is unusual.
+
+
+def write_samples(path, samples, rate=44_100, **kwargs):
+    soundfile.write(path, samples, rate, format="WAV", **kwargs)
+
+
+def test_one_bad_file_costs_one_file(small):
+    """Whatever is wrong with it, all others are checked."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8000)
+    good, telephone, lfs, fast = (small / f"audios/clip_{n:05d}.wav" for n in range(4))
+    write_samples(telephone, noise, 8000, subtype="GSM610")
+    lfs.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    write_samples(fast, noise, 10**9)
+    check = quiet(small)
+    assert "git lfs pull" in one(check, "clip_00002.wav").what
+    assert "1,000,000,000 Hz" in one(check, "clip_00003.wav").what
+    assert len(lines(check, "error")) == 2
+    decoded = set(check.clips["path"])
+    assert {"audios/clip_00000.wav", "audios/clip_00001.wav"} <= decoded
+    assert {"audios/clip_00002.wav", "audios/clip_00003.wav"}.isdisjoint(decoded)
+    assert str(small) not in one(check, "clip_00002.wav").what
+
+
+def test_loud_files_and_odd_rates(small):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 44_100)
+    write_samples(small / "audios/clip_00000.wav", 1e19 * samples, subtype="FLOAT")
+    write_samples(small / "audios/clip_00001.wav", 1.5 * samples, subtype="FLOAT")
+    write_samples(small / "audios/clip_00002.wav", samples, 44_101)
+    check = quiet(small)
+    loud = one(check, "1 files have peaks well over 1", "clip_00000.wav (5e+18)")
+    assert loud.severity == "warning" and check.ok
+    odd = one(check, "1 files have odd sample rates", "clip_00002.wav (44101 Hz)", "soxr")
+    assert odd.severity == "note"
+    assert not [line for line in lines(quiet(small, sample_rate=44_101)) if "(44101 Hz)" in line]

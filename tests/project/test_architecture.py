@@ -10,6 +10,8 @@ PACKAGES = ("palmkit", "palmkit_synthetic")
 # From the bottom up; a module imports from floors below its own, or from its own folder.
 FLOORS = (
     ("palmkit.storage", "palmkit.extras", "palmkit.names"),
+    ("palmkit.sound_headers",),
+    ("palmkit.sound_files",),
     ("palmkit.store", "palmkit.tables", "palmkit.checksums", "palmkit.audio", "palmkit.plugins"),
     ("palmkit.corruptions", "palmkit.data", "palmkit_synthetic"),
     ("palmkit.models",),
@@ -38,6 +40,7 @@ KIT = {
     ),
     *("palmkit.models", "palmkit.methods", "palmkit.training", "palmkit.plugins"),
     *("palmkit.checksums", "palmkit.extras", "palmkit.names"),
+    *("palmkit.sound_files", "palmkit.sound_headers"),
 }
 # What one reads in a sitting, in this order: model, cache, methods, training, data.
 READ = (

@@ -1,5 +1,6 @@
 """Embeddings of every epoch: they repeat, go on where they stopped, and are computed once."""
 
+import json
 import random
 import sys
 import warnings
@@ -145,6 +146,30 @@ def test_a_file_that_changes_meanwhile_is_refused(clips, cache):
         pytest.raises(AudioError, match="was changed while it was read"),
     ):
         streams.read_waveform(clips["path"][0], "another digest", 44_100, store)
+
+
+def test_an_embedding_that_is_not_finite(tiny_pengi, clips, cache, tmp_path):
+    """The error names file and row, and no epoch is kept."""
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, 1e19 * np.random.default_rng(0).uniform(-0.5, 0.5, 900), 44_100, "FLOAT")
+    frame = pd.concat([clips, pd.DataFrame({"path": [str(loud)], "label": [0]})]).set_axis(
+        range(2, len(clips) + 3)
+    )
+    frame.attrs["csv"] = "train.csv"
+    expected = rf"loud.wav: .*not finite.*peak is 5e\+18.*row {len(clips) + 2} of train.csv"
+    with pytest.raises(AudioError, match=expected):
+        embed_epochs(tiny_pengi, frame, cache=cache)
+    assert not list(cache.glob("*/streams/**/*.shard"))
+
+
+def test_streams_of_odd_rates_have_their_own_name(tiny_pengi, clips, cache, tmp_path):
+    """soxr resamples them, and the cache's names say so."""
+    odd = tmp_path / "odd.wav"
+    soundfile.write(odd, np.random.default_rng(0).uniform(-0.5, 0.5, 900), 44_101)
+    embed_epochs(tiny_pengi, [odd], 1, cache=cache)
+    (setting,) = cache.glob("*/streams/*/provenance.json")
+    (name,) = json.loads(setting.read_text())["clips"]
+    assert name.startswith(f"{file_digest(odd)} soxr")
 
 
 def test_a_stream_is_as_it_was(tiny_pengi, clips, long_clips, quick):

@@ -200,6 +200,21 @@ def test_a_clip_is_what_its_embedding_is_of(task):
     )
 
 
+def test_a_player_carries_the_heard_seconds_only(task):
+    """Of a long file not all of it, and of a short one no repetition."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (44_100 * 40, 2))
+    soundfile.write(file, noise, 44_100, format="FLAC")
+    long = session.uploaded_recording(task, "long.flac", file.getvalue())
+    played, rate = soundfile.read(io.BytesIO(long.data))
+    assert rate == task.model.sample_rate and long.sound_name.endswith(".wav")
+    assert np.abs(played - long.waveform.numpy()).max() < 1e-4
+    file = io.BytesIO()
+    soundfile.write(file, noise[:44_100, 0], 44_100, format="AIFF")  # which browsers do not play
+    short = session.uploaded_recording(task, "short.aiff", file.getvalue())
+    assert len(soundfile.read(io.BytesIO(short.data))[0]) == 44_100
+
+
 def test_bands_stand_where_the_audio_has_them(mini):
     hertz = session.mel_frequencies(mini)
     assert (

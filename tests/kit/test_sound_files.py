@@ -1,0 +1,340 @@
+"""Sound files of every kind: read right and to the end, or refused with what to do."""
+
+import io
+import os
+import random
+import re
+import shutil
+import subprocess
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from palmkit import AudioError, audio, embed, load_dataset, read_clip
+from palmkit.audio import crop_clip, resample
+from palmkit.embeddings import provenance
+from palmkit.store import TensorStore
+
+SAMPLE_RATE = 44_100  # PENGI's
+CLIP_SAMPLES = 7 * SAMPLE_RATE
+
+
+class Toy:
+    """A model with another rate and length: an embedding is the first samples of its waveform."""
+
+    sample_rate, clip_seconds = 16_000, 0.5
+
+    def digest(self):
+        return "toy"
+
+    def encode_audio(self, waveforms):
+        return waveforms[:, :4]
+
+
+def decode(data, path, sample_rate=SAMPLE_RATE):
+    return audio.decode(data, path, sample_rate)
+
+
+def samples(n, channels=1, seed=0):
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (n, channels)).astype("float32")
+
+
+def write(path, data, rate=SAMPLE_RATE, subtype="FLOAT", **kwargs):
+    soundfile.write(path, data, rate, subtype=subtype, **kwargs)
+    return path
+
+
+# Sound of every format.
+
+
+def encode(data, rate, **kwargs) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, data, rate, **kwargs)
+    return file.getvalue()
+
+
+def slow_noise(n, channels=1, seed=0):
+    """Noise of low frequencies, [n, channels]."""
+    noise = samples(n + 15, channels, seed)
+    return sum(noise[k : k + n] for k in range(16)) / 4
+
+
+TELEPHONE = [
+    *(("WAV", "GSM610"), ("AIFF", "GSM610"), ("W64", "GSM610"), ("WAV", "G721_32")),
+    *(("AU", "G721_32"), ("AU", "G723_24"), ("AU", "G723_40"), ("WAV", "NMS_ADPCM_32")),
+    *(("AIFF", "DWVW_16"), ("AIFF", "DWVW_24"), ("WAV", "MS_ADPCM"), ("CAF", "ALAC_16")),
+]
+
+
+@pytest.mark.parametrize(("form", "subtype"), TELEPHONE)
+def test_codecs_that_cannot_seek(form, subtype):
+    """Decoded to the end, the samples about what was written."""
+    written = slow_noise(8000)
+    got = decode(encode(written, 8000, format=form, subtype=subtype), "clip", 8000)
+    assert 8000 <= len(got) < 8800  # some codecs fill up their last block
+    assert np.corrcoef(got[:8000], written[:, 0])[0, 1] > 0.9
+
+
+def announce(data, frames) -> bytes:
+    """A FLAC file that says it has this many frames."""
+    changed = bytearray(data)
+    changed[21] = changed[21] & 0xF0 | frames >> 32
+    changed[22:26] = (frames & 0xFFFFFFFF).to_bytes(4, "big")
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("frames", [0, 1, 11_999])
+def test_flac_is_read_to_its_end(frames):
+    """Of unknown length, as an encoder in a pipe writes it, or with a length that is too small."""
+    data = encode(samples(12_000), SAMPLE_RATE, format="FLAC")
+    assert torch.equal(decode(announce(data, frames), "clip"), decode(data, "clip"))
+
+
+def test_flac_that_lacks_samples():
+    data = encode(samples(12_000), SAMPLE_RATE, format="FLAC")
+    with pytest.raises(AudioError, match=r"clip: is cut short \(12000 of 20000 samples\)"):
+        decode(announce(data, 20_000), "clip")
+
+
+def without_first_frame(data) -> bytes:
+    """An MP3 file without its length: what follows its second frame header."""
+    return data[data.find(b"\xff\xfb", 200) :]
+
+
+def test_mp3_without_a_length_is_read_to_its_end():
+    """Its bit rate varies, so a decoder's guess from the first frame is wrong by far."""
+    quiet = 1e-4 * slow_noise(100_000)
+    sound = np.concatenate([samples(100_000), quiet])
+    data = encode(sound, SAMPLE_RATE, format="MP3")
+    assert b"Xing" in data[:200] and b"Xing" not in without_first_frame(data)[:200]
+    whole = len(decode(data, "clip"))
+    assert whole == 200_000
+    assert abs(len(decode(without_first_frame(data), "clip")) - whole) < 3000
+
+
+# format, subtype: their containers say how long they are.
+CUT = [
+    *(("WAV", "PCM_16"), ("WAVEX", "FLOAT"), ("AIFF", "PCM_16"), ("AU", "PCM_16")),
+    *(("W64", "PCM_16"), ("RF64", "PCM_16"), ("CAF", "PCM_16"), ("NIST", "PCM_16")),
+    *(("SVX", "PCM_16"), ("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")),
+    *(("FLAC", "PCM_16"), ("WAV", "GSM610"), ("AU", "G721_32"), ("WAV", "IMA_ADPCM")),
+]
+
+
+@pytest.mark.parametrize(("form", "subtype"), CUT)
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+def test_a_cut_file_is_noticed(form, subtype, share):
+    data = encode(samples(60_000), 48_000, format=form, subtype=subtype)
+    assert len(decode(data, "clip", 48_000)) >= 60_000
+    with pytest.raises(AudioError, match="clip: (is cut short|cannot be decoded)"):
+        decode(data[: int(share * len(data))], "clip", 48_000)
+
+
+@pytest.mark.parametrize(
+    ("form", "at", "size"), [("AU", 8, 4), ("CAF", 4088 + 4, 8), ("RIFF", 40, 4)]
+)
+def test_a_length_that_was_not_known(form, at, size):
+    """Written to a pipe: all bits are set. It is no cut."""
+    form = "WAV" if form == "RIFF" else form
+    data = bytearray(encode(samples(2000), SAMPLE_RATE, format=form, subtype="PCM_16"))
+    assert (
+        int.from_bytes(data[at : at + size], "big" if form in ("AU", "CAF") else "little") >= 4000
+    )
+    data[at : at + size] = b"\xff" * size
+    assert len(decode(bytes(data), "clip")) == 2000
+
+
+NO_SOUND = {
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+    "annex": (b"/annex/objects/SHA256E-s9--0.wav\n", "git annex get"),
+    "page": (b"<!DOCTYPE html><html>404</html>", "web page.*fetch"),
+    "zip": (b"PK\x03\x04" + bytes(60), "archive: unpack"),
+    "zeros": (bytes(4000), "zeros.*fetch"),
+    "mp3": (b"\xff\xfb\x90\xc4" + bytes(20), "libsndfile does not know"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_SOUND)
+def test_what_is_no_sound_is_called_by_its_name(kind):
+    data, expected = NO_SOUND[kind]
+    with pytest.raises(AudioError, match=f"clip.wav: cannot be decoded.*{expected}") as caught:
+        decode(data, "clip.wav")
+    assert "pipe" not in str(caught.value)
+
+
+M4A = bytes(4) + b"ftypM4A " + bytes(50)
+
+
+def make_ffmpeg(folder, script) -> None:
+    program = folder / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_aac_without_ffmpeg(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError, match=r"a/clip.m4a: .*m4a.*ffmpeg -i clip.m4a clip.wav"):
+        decode(M4A, "a/clip.m4a")
+
+
+def test_aac_by_ffmpeg(tmp_path, monkeypatch):
+    """Its sound, and its version in the name of what is computed from it."""
+    path, wav = tmp_path / "clip.m4a", write(tmp_path / "sound.wav", samples(500))
+    path.write_bytes(M4A)
+    script = f"""[ "$1" = -version ] && echo "ffmpeg version 9.8 Copyright" && exit
+for target; do :; done
+cp {wav} "${{target#file:}}\""""
+    make_ffmpeg(tmp_path, script)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert torch.equal(decode(M4A, path), decode(wav.read_bytes(), wav))
+    assert "ffmpeg 9.8" in audio.content_key(path, SAMPLE_RATE)
+
+
+def test_aac_that_ffmpeg_refuses(tmp_path, monkeypatch):
+    make_ffmpeg(tmp_path, "echo moov atom not found >&2; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError, match="clip.m4a: cannot be decoded .*moov atom not found"):
+        decode(M4A, "clip.m4a")
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="the program ffmpeg is not there")
+def test_real_aac(tmp_path):
+    wav = write(tmp_path / "clip.wav", slow_noise(SAMPLE_RATE), subtype="PCM_16")
+    subprocess.run(["ffmpeg", "-v", "error", "-i", wav, tmp_path / "clip.m4a"], check=True)
+    got = decode((tmp_path / "clip.m4a").read_bytes(), "clip.m4a")
+    assert abs(len(got) - SAMPLE_RATE) < 3000 and 0.05 < got.std() < 0.5
+
+
+# Sample rates.
+
+
+@pytest.mark.parametrize("rate", [1, 99, 1_000_001, 10**9])
+def test_rates_out_of_bounds(rate):
+    data = bytearray(encode(samples(100), SAMPLE_RATE, format="WAV", subtype="PCM_16"))
+    data[24:28] = rate.to_bytes(4, "little")
+    with pytest.raises(AudioError, match="clip: .*from 100 to 1,000,000 Hz"):
+        decode(bytes(data), "clip")
+
+
+@pytest.mark.parametrize("rate", [100, 11_024, 44_056, 44_101, 999_983])
+def test_odd_rates_are_resampled_by_soxr(rate):
+    """Pitch and length are right, and no kernel of gigabytes is built."""
+    pitch = rate / 4
+    tone = np.sin(2 * np.pi * pitch * np.arange(2 * rate) / rate).astype("float32")
+    start = time.perf_counter()
+    got = decode(encode(tone, rate, format="WAV", subtype="FLOAT"), "clip")
+    assert time.perf_counter() - start < 5
+    assert got.shape == (2 * SAMPLE_RATE,)
+    strongest = int(torch.fft.rfft(got).abs().argmax()) / 2  # two seconds
+    assert strongest == round(2 * pitch) / 2 if pitch < SAMPLE_RATE / 2 else got.abs().max() < 0.1
+
+
+COMMON = (8000, 11_025, 16_000, 22_050, 24_000, 32_000, 37_800, 48_000, 88_200, 96_000, 192_000)
+
+
+def test_names_of_embeddings_tell_the_resampler(tmp_path):
+    """Where it is soxr only: embeddings of clips at common rates stay valid."""
+    for rate in (*COMMON, 250_000, 384_000, 500_000):
+        path = write(tmp_path / f"{rate}.wav", samples(100), rate)
+        assert audio.content_key(path, SAMPLE_RATE) == audio.file_digest(path), rate
+    path = write(tmp_path / "odd.wav", samples(100), 44_101)
+    sha = audio.file_digest(path)
+    assert re.fullmatch(rf"{sha} soxr \S+ VHQ", audio.content_key(path, SAMPLE_RATE))
+    assert audio.content_key(path, 44_101) == sha
+
+
+def test_embeddings_of_odd_rates_are_not_those_of_another_resampler(tmp_path):
+    path = write(tmp_path / "odd.wav", samples(30_000), 44_101)
+    embed(Toy(), [path], cache=tmp_path / "cache")
+    with TensorStore(tmp_path / "cache", "embeddings", provenance(Toy(), "random", 0)) as store:
+        assert audio.content_key(path, 16_000) in store and audio.file_digest(path) not in store
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 48_000, 96_000, 44_100])
+def test_resampled_length(rate):
+    for n in (1, 2, 7, 1000, 12_345, 99_991):
+        whole = resample(torch.zeros(1, n), rate, SAMPLE_RATE)
+        assert audio.resampled_length(n, rate, SAMPLE_RATE) == whole.shape[1], n
+
+
+# Long clips.
+
+LONG = {
+    "wav": (8000, 2, {"format": "WAV", "subtype": "PCM_16"}),
+    "w64": (44_100, 1, {"format": "W64", "subtype": "PCM_24"}),
+    "aiff": (11_025, 3, {"format": "AIFF", "subtype": "PCM_16"}),
+    "flac": (16_000, 1, {"format": "FLAC"}),
+    "mp3": (16_000, 1, {"format": "MP3"}),
+    "gsm": (8000, 1, {"format": "WAV", "subtype": "GSM610"}),
+    "odd": (7001, 2, {"format": "WAV", "subtype": "PCM_16"}),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_the_crop_of_a_long_clip_is_that_of_all_of_it(kind):
+    """To the last bit, wherever it is: also where one channel ends and the next begins."""
+    rate, channels, kwargs = LONG[kind]
+    data = encode(samples(31 * rate * 2 // channels, channels), rate, **kwargs)
+    whole = decode(data, "clip")
+    assert len(whole) > 60 * SAMPLE_RATE
+    last, border = len(whole) - CLIP_SAMPLES, len(whole) // channels
+    for crop in ("start", "center", last, min(border - 50_000, last)):
+        got, start = audio.read_crop(data, "clip", SAMPLE_RATE, CLIP_SAMPLES, crop)
+        expected, wanted = crop_clip(whole, CLIP_SAMPLES, crop)
+        assert start == wanted and torch.equal(got, expected), crop
+    drawn = audio.read_crop(data, "clip", SAMPLE_RATE, CLIP_SAMPLES, "random", random.Random(3))
+    assert drawn[1] == random.Random(3).randrange(last)
+
+
+def test_a_long_clip_takes_little_memory(tmp_path):
+    """20 minutes in stereo: its float samples would take twice the file's size."""
+    path = write(tmp_path / "long.wav", np.zeros((20 * 60 * 8000, 2), "int16"), 8000, "PCM_16")
+    tracemalloc.start()
+    try:
+        read_clip(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size + 2**24
+
+
+def test_a_clip_that_is_too_long():
+    data = encode(np.zeros(7201 * 100, "int16"), 100, format="FLAC")
+    with pytest.raises(AudioError, match="clip: is longer than 2 hours.*cut it"):
+        audio.read_crop(data, "clip", SAMPLE_RATE, CLIP_SAMPLES)
+
+
+# Finite samples, but no finite embedding.
+
+
+def test_an_embedding_that_is_not_finite(tmp_path, tiny_pengi):
+    """It names file and row, and no such embedding is kept; those before it are."""
+    names = ["a.wav", "b.wav", "loud.wav", "c.wav"]
+    for n, name in enumerate(names):
+        write(tmp_path / name, samples(2000, seed=n) * (1e19 if name == "loud.wav" else 1))
+    rows = "".join(f"{name},{'xy'[n % 2]}\n" for n, name in enumerate(names))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text(f"path,classname\n{rows}")
+    clips, cache = load_dataset(tmp_path).train, tmp_path / "cache"
+    for _ in range(2):
+        with pytest.raises(AudioError, match="embedding is not finite.*peak is .*e.18") as caught:
+            embed(tiny_pengi, clips, cache=cache)
+        assert str(caught.value).startswith(f"{tmp_path / 'loud.wav'}: ")
+        assert f"(row 4 of {tmp_path / 'train.csv'})" in str(caught.value)
+    embed(tiny_pengi, clips.iloc[:2], cache=cache)
+    with TensorStore(cache, "embeddings", provenance(tiny_pengi, "random", 0)) as store:
+        kept = [audio.file_digest(tmp_path / name) in store for name in names]
+    assert kept[:3] == [True, True, False]
+
+
+def test_a_kept_embedding_that_is_not_finite_is_computed_again(tmp_path):
+    """An earlier version may have kept one."""
+    path, cache = write(tmp_path / "clip.wav", samples(9000)), tmp_path / "cache"
+    with TensorStore(cache, "embeddings", provenance(Toy(), "random", 0)) as store:
+        poisoned = {"feature": np.full(4, np.nan, "float32"), "offset": np.array(0)}
+        store.put(audio.file_digest(path), poisoned)
+    assert embed(Toy(), [path], cache=cache).features.isfinite().all()
