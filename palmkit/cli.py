@@ -45,7 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else [str(one) for one in argv]
     arguments = _parse(argv)
-    with _environment(PALMKIT_COMMAND=shlex.join(["palmkit", *argv])), _messages(arguments):
+    # A flag sets PALMKIT_SKIP_BAD; after the command it is what it was.
+    skip_bad = os.environ.get("PALMKIT_SKIP_BAD", "")
+    variables = {"PALMKIT_COMMAND": shlex.join(["palmkit", *argv]), "PALMKIT_SKIP_BAD": skip_bad}
+    with _environment(**variables), _messages(arguments):
         try:
             return arguments.command(arguments) or 0
         except KeyboardInterrupt:
@@ -321,6 +324,8 @@ def _read_choices(arguments) -> Choices:
     said = {name: parse_flag(name, value) for name, value in said.items()}
     choices = choose(said, read_config(arguments.config) if arguments.config else None)
     load_plugins(choices.values["imports"])
+    if choices.values["skip_bad"]:
+        os.environ["PALMKIT_SKIP_BAD"] = "1"  # for `load_dataset`, here and in notebooks
     # Before anything heavy is loaded: a mistyped name is refused at once.
     for name in expand_methods(choices.values["methods"]):
         check_method_name(name)
@@ -441,7 +446,7 @@ def _notebooks(arguments) -> None:
     if "run" in extra:
         raise ValueError("name the run by --name, not by -p run")
     choices = _read_choices(arguments)
-    given = set(extra) | (choices.given - {"name", "profile", "imports"})
+    given = set(extra) | (choices.given - {"name", "profile", "imports", "skip_bad"})
     # Checked before an hour of work, not after it.
     books = list_notebooks(arguments.notebooks, arguments.only)
     choose_parameters(books, choices.parameters() | extra | {"run": choices.name}, given)

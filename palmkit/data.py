@@ -25,7 +25,8 @@ class Dataset:
     """One fold of a dataset.
 
     train, test: DataFrames (path, class_name, label), indexed by the row of their CSV. `label`
-    is the index in `class_names`, which are sorted.
+    is the index in `class_names`, which are sorted. left_out: files that cannot be used and were
+    left out, each with the reason.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Dataset:
     class_names: list[str]
     train: pd.DataFrame
     test: pd.DataFrame
+    left_out: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """sha256 of class names and of every row's split, relative path, label and file content.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 
 from palmkit.data import Dataset, read_dataset
 from palmkit.datasets.manifest import BY_HAND, read_manifest
 from palmkit.storage import data_root
 from palmkit.tables import DatasetError, find_folds
+
+SKIP_BAD = "PALMKIT_SKIP_BAD"  # the environment variable of --skip-bad; notebooks inherit it
 
 
 def find_dataset(dataset) -> Path:
@@ -77,9 +80,20 @@ def list_folds(dataset) -> list[int | None]:
     return find_folds(find_dataset(dataset))
 
 
-def load_dataset(dataset, fold: int | None = None) -> Dataset:
-    """One fold of a dataset, given as in `find_dataset`. Raises DatasetError."""
-    return read_dataset(find_dataset(dataset), fold)
+def load_dataset(dataset, fold: int | None = None, skip_bad: bool | None = None) -> Dataset:
+    """One fold of a dataset, given as in `find_dataset`. Raises DatasetError.
+
+    skip_bad: leave out files that cannot be decoded (`Dataset.left_out` names them); None: as the
+    environment variable PALMKIT_SKIP_BAD says.
+    """
+    found = read_dataset(find_dataset(dataset), fold)
+    if skip_bad is None:
+        skip_bad = os.environ.get(SKIP_BAD, "") not in ("", "0")
+    if not skip_bad:
+        return found
+    from palmkit.datasets.bad_files import leave_out_bad_files  # PyTorch is behind it
+
+    return leave_out_bad_files(found)
 
 
 def choose_folds(dataset, folds="all") -> list[int | None]:

@@ -22,6 +22,7 @@ from palmkit.experiments.trials import (
     STOCHASTIC,
     Setting,
     check_settings,
+    clean_flag,
     expand_methods,
 )
 from palmkit.names import unknown_name
@@ -123,6 +124,12 @@ FLAGS: dict[str, Flag] = {
     "device": Flag("device", Setting("auto, cpu, cuda, cuda:1, ...", clean_device), "auto"),
     "note": Flag(
         "note", Setting("a sentence to be shown with every output of this run", metavar="TEXT"), ""
+    ),
+    "skip-bad": Flag(
+        "skip_bad",
+        Setting("leave out audio files that cannot be used; rows and report name them", clean_flag),
+        False,
+        is_switch=True,
     ),
     "import": Flag(
         "imports",

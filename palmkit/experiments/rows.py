@@ -52,9 +52,13 @@ REQUIRED_FIELDS = {
 OPTIONAL_FIELDS = {
     **dict.fromkeys(("key", "note", "written", "weights", "dataset_digest", "method_digest"), str),
     **dict.fromkeys(("protocol", "diverged", "failed", "command", "commit", "palmkit"), str),
-    **dict.fromkeys(("trial_version", "shots", "epochs", "batch_size", "n_train", "n_test"), int),
+    **dict.fromkeys(
+        ("trial_version", "shots", "epochs", "batch_size", "n_train", "n_test", "n_bad"), int
+    ),
     **dict.fromkeys(("lr", "momentum", "f1", "precision", "recall", "loss"), Real),
-    **dict.fromkeys(("class_names", "losses", "clips", "clip_offsets", "lambdas"), list),
+    **dict.fromkeys(
+        ("class_names", "losses", "clips", "clip_offsets", "lambdas", "bad_files"), list
+    ),
     **dict.fromkeys(("options", "seconds", "versions"), dict),
 }
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}

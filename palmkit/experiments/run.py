@@ -108,6 +108,8 @@ def run_trials(
     folder is deleted meanwhile.
     """
     jobs = prepare(trials, model, run)
+    for line in dict.fromkeys(_tell_left_out(job.dataset) for job in jobs if job.dataset.left_out):
+        log.warning("%s", line)
     rows = {job.path: _read_finished(job) for job in jobs}
     missing = {
         job.path: job
@@ -544,7 +546,21 @@ def _describe(trial: Trial, model, dataset: Dataset, method) -> dict:
         "model_note": config.get("note", model.note),
         "class_names": dataset.class_names,
         "trainable": sum(parameter.numel() for parameter in method.parameters()),
+        **_describe_left_out(dataset),
     }
+
+
+def _tell_left_out(dataset: Dataset) -> str:
+    count, files = len(dataset.left_out), "; ".join(dataset.left_out[:3])
+    more = f" and {count - 3} more, see the rows" if count > 3 else ""
+    return f"{dataset.name}: {count} bad files are left out: {files}{more}"
+
+
+def _describe_left_out(dataset: Dataset) -> dict:
+    """The files that --skip-bad left out, if any. The key has the digest of the others."""
+    if not dataset.left_out:
+        return {}
+    return {"n_bad": len(dataset.left_out), "bad_files": list(dataset.left_out)}
 
 
 def _dropout_rates(config: dict) -> dict:

@@ -60,6 +60,7 @@ def write_report(run, status: dict[str, str] | None = None, parameters: dict | N
         except (FileNotFoundError, ValueError) as error:
             content["problem"] = str(error)
     content["left_out"] = list(dict.fromkeys(str(warning.message) for warning in caught))
+    content["left_out"] += _bad_files(rows)
     content["failed"] = [f"{name_row(row)}: {row['failed']}" for row in load_failed(run)]
     content |= {
         "title": folder.name,
@@ -79,6 +80,19 @@ def write_report(run, status: dict[str, str] | None = None, parameters: dict | N
     content["sections"] = [name for name, part in parts.items() if content[part]] + ["Settings"]
     atomic_write(folder / "index.html", _render(content))
     return folder / "index.html"
+
+
+def _bad_files(rows: pd.DataFrame) -> list[str]:
+    """The files that --skip-bad left out of each dataset."""
+    if "bad_files" not in rows:
+        return []
+    named: dict[str, dict] = {}
+    for row in rows.dropna(subset="bad_files").itertuples():
+        named.setdefault(row.dataset, {}).update(dict.fromkeys(row.bad_files))
+    return [
+        f"{dataset}: --skip-bad left out {len(files)} bad files. {'; '.join(files)}"
+        for dataset, files in named.items()
+    ]
 
 
 def _render(content: dict) -> str:
