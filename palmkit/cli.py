@@ -126,6 +126,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add("notebooks", _notebooks, "run trials, then execute the notebooks on their rows")
     )
     _describe_table(add("table", _table, "print the results table of a run", [plugins]))
+    _describe_export(
+        add("export", _export, "write all rows of a run to one CSV or Parquet file", [plugins])
+    )
     _describe_check(
         add("check", _check, "check datasets: tables, counts, leakage, every audio file")
     )
@@ -199,6 +202,11 @@ def _describe_table(table) -> None:
     table.add_argument("run", help="name of the run, or its folder")
     table.add_argument("--format", default="markdown", choices=("markdown", "latex", "csv"))
     table.add_argument("--metric", default="accuracy", choices=METRICS)
+
+
+def _describe_export(export) -> None:
+    export.add_argument("run", help="name of the run, or its folder")
+    export.add_argument("--to", required=True, metavar="FILE", help="a .csv or a .parquet file")
 
 
 def _describe_check(check) -> None:
@@ -480,13 +488,20 @@ def _table(arguments) -> None:
 
 
 def _print_table(run, format="markdown", metric="accuracy") -> None:
-    from palmkit.results.tables import FORMATS, load_rows, result_tables
+    from palmkit.results.tables import format_tables, load_rows, result_tables
 
     rows = load_rows(run)
     for note in sorted({note for note in rows["note"] if note}):
         log.info("Note: %s", note)
-    for table in result_tables(rows, metric):
-        print(FORMATS[format](table.wide()))
+    print(format_tables(result_tables(rows, metric), format), end="")
+
+
+def _export(arguments) -> None:
+    from palmkit.plugins import load_plugins
+    from palmkit.results.export import export_rows
+
+    load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
+    log.info("Written: %s", export_rows(arguments.run, arguments.to))
 
 
 def _check(arguments) -> None:
@@ -497,11 +512,12 @@ def _check(arguments) -> None:
     for dataset in arguments.datasets:
         check = check_dataset(dataset, arguments.shots, not arguments.tables_only)
         folds = check.folds.astype(object).fillna("").set_index("fold")
-        print(f"# {check.name}\n\n{to_markdown(folds)}\n")
+        print(f"# {check.name}\n\n{to_markdown(folds, markup=True)}\n")
         if not arguments.tables_only:
-            print(f"{to_markdown(check.summarise_clips().set_index('files'))}\n")
+            print(f"{to_markdown(check.summarise_clips().set_index('files'), markup=True)}\n")
         findings = check.findings.set_index("severity")
-        print(f"{to_markdown(findings)}\n" if len(findings) else "No problems found.\n")
+        text = to_markdown(findings, markup=True) if len(findings) else "No problems found."
+        print(f"{text}\n")
         if not check.ok:
             bad.append(check.name)
     if bad:

@@ -1,49 +1,101 @@
-"""Tables of text as Markdown, LaTeX and CSV."""
+"""Tables as Markdown, LaTeX and CSV, and how many digits a score is shown with."""
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
-LATEX_SIGNS = {"±": r"$\pm$", "–": "--", "†": r"$^\dagger$"}
+# Of a score (a share: 0.84) in tables, notebooks and reports. Published numbers keep the digits of
+# their source, and files of numbers keep all digits.
+DIGITS = 2
+NOTHING = "–"  # stands for a number that is not there
+
+LATEX_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "±": r"$\pm$",
+        "–": "--",
+        "†": r"$^\dagger$",
+    }
+)
+# A backslash before punctuation, a bar, a tag, emphasis, code, a link, a strike; an entity; a line
+# below a word. What Markdown shows as it is stays as it is, so that a terminal shows it so too.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+SURROGATES = re.compile(r"[\ud800-\udfff]")  # of file names that are no Unicode
+MARKUP = re.compile(r"\\(?=[!-/:-@\[-`{-~])|[|<*`\[\]~]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """A table of GitHub's Markdown. Bars in cells are escaped, line breaks become spaces."""
+def format_score(value, digits: int = DIGITS) -> str:
+    """0.8449 -> "0.84"; NOTHING for a missing value."""
+    return NOTHING if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def format_spread(std, n: int, digits: int = DIGITS) -> str:
+    """The standard deviation over n seeds, "± 0.02"; "" where there is none."""
+    return f"± {std:.{digits}f}" if n > 1 else ""
+
+
+def to_markdown(table: pd.DataFrame, markup: bool = False) -> str:
+    """A table of GitHub's Markdown. Line breaks become spaces.
+
+    Cells are text: what Markdown would read as markup is escaped. markup: cells are Markdown, so
+    only bars are escaped.
+    """
+    # pandas' own to_markdown needs one more package (tabulate) and escapes nothing.
     head = [table.index.name or "", *table.columns]
-    lines = [head, ["---"] * len(head)]
+    lines = [_markdown_line(head, markup), _markdown_line(["---"] * len(head), True)]
     for index, values in zip(table.index, table.to_numpy(), strict=True):
-        lines.append([index, *values])
-    return "\n".join(map(_markdown_line, lines))
+        lines.append(_markdown_line([index, *values], markup))
+    return "\n".join(lines)
 
 
-def _markdown_line(values) -> str:
-    cells = map(_markdown_cell, values)
+def _markdown_line(values, markup: bool) -> str:
+    special = "[|]" if markup else MARKUP
+    cells = (re.sub(special, r"\\\g<0>", one_line(value)) for value in values)
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown_cell(value) -> str:
-    return one_line(value).replace("|", r"\|")
+def to_latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
+    """A tabular with booktabs' rules. All that LaTeX would read as a command is escaped.
+
+    caption, label: with a caption the tabular stands in a `table` that can be referred to.
+    """
+    # pandas needs one more package (Jinja), leaves < and |, and formats a label that has braces.
+    lines = [[table.index.name or "", *table.columns]]
+    lines += [[index, *line] for index, line in zip(table.index, table.to_numpy(), strict=True)]
+    head, *body = (" & ".join(map(escape_latex, line)) + r" \\" for line in lines)
+    text = [rf"\begin{{tabular}}{{l{'c' * len(table.columns)}}}", r"\toprule", head, r"\midrule"]
+    text += [*body, r"\bottomrule", r"\end{tabular}"]
+    if caption:
+        above = [r"\begin{table}[t]", r"\centering", rf"\caption{{{escape_latex(caption)}}}"]
+        text = [*above, rf"\label{{{label}}}", *text, r"\end{table}"]
+    return "\n".join(text) + "\n"
 
 
-def to_latex(table: pd.DataFrame) -> str:
-    """A tabular with booktabs' rules; what LaTeX would read as a command is escaped."""
-    named = table.rename_axis(index=table.index.name or "")
-    cells = named.reset_index().astype(str).map(one_line)
-    cells.columns = [one_line(name) for name in cells.columns]
-    form = "l" + "c" * len(table.columns)
-    text = cells.to_latex(index=False, escape=True, column_format=form)
-    for sign, command in LATEX_SIGNS.items():
-        text = text.replace(sign, command)
-    return text
+def escape_latex(text) -> str:
+    """Text for LaTeX, in one line."""
+    return one_line(text).translate(LATEX_ESCAPES)
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    return table.to_csv()
+    """Numbers with all their digits; a line ends with a line feed."""
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def one_line(value) -> str:
-    return " ".join(str(value).splitlines())
-
-
-# pandas' own to_markdown needs one more package (tabulate) and does not escape bars.
-FORMATS = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
+    """The text of a value in one line: control characters and line breaks become spaces."""
+    return SURROGATES.sub("\N{REPLACEMENT CHARACTER}", CONTROL.sub(" ", str(value)))

@@ -17,6 +17,7 @@ with extra("report"):
     import matplotlib.pyplot as plt
 
 PNG_DPI = 150
+CAPTION = "Description"  # the key of a caption in a PNG file
 FREQUENCY_TICKS = (1000, 2000, 4000, 8000, 16000)  # Hz
 
 
@@ -270,11 +271,17 @@ def _plot_difference(ax, difference: float, y: float) -> None:
     ax.text(1 + difference, y, text, va="center", color="0.4")
 
 
-def save_figure(ax, run, name: str) -> Path:
-    """Keep the figure of an axes in `runs/RUN/figures` as PNG and PDF; the PNG's path."""
+def save_figure(ax, run, name: str, caption: str = "") -> Path:
+    """Keep the figure of an axes in `runs/RUN/figures` as PNG and PDF; the PNG's path.
+
+    caption: a sentence for the report; those of the notebooks' figures are in `captions`.
+    """
     folder = run_folder(run) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
+    keys = {"png": CAPTION, "pdf": "Subject"}
     with plt.rc_context({"pdf.fonttype": 42}):  # letters stay letters, as journals ask
         for suffix in ("pdf", "png"):
-            ax.figure.savefig(folder / f"{name}.{suffix}", dpi=PNG_DPI, bbox_inches="tight")
+            about = {keys[suffix]: caption} if caption else None
+            path = folder / f"{name}.{suffix}"
+            ax.figure.savefig(path, dpi=PNG_DPI, bbox_inches="tight", metadata=about)
     return folder / f"{name}.png"

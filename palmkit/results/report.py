@@ -1,13 +1,14 @@
 """`runs/RUN/index.html`: the report of a run in one file, which needs no network.
 
-Tables, figures and settings are in the file. Links lead to the executed notebooks, the tables as
-CSV, LaTeX and Markdown and the figures as PDF, which lie beside it.
+Tables, figures and settings are in the file, and tables and rows as downloads. Links lead to the
+executed notebooks and to the figures as PDF, which lie beside it; the page says so.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime
+import math
 import re
 import warnings
 from pathlib import Path
@@ -15,13 +16,18 @@ from pathlib import Path
 import pandas as pd
 
 from palmkit.experiments.failures import name_row
+from palmkit.experiments.timing import duration
 from palmkit.extras import extra
 from palmkit.published import paper_datasets
+from palmkit.results.captions import find_caption
 from palmkit.results.comparison import verdict_table
+from palmkit.results.confusion import Confusion, count_confusions
+from palmkit.results.export import export_frame
+from palmkit.results.formats import NOTHING, format_score, format_spread, one_line, to_csv
 from palmkit.results.loading import load_failed, load_rows
 from palmkit.results.method_style import method_label, method_names, order_methods
-from palmkit.results.plots import PNG_DPI
-from palmkit.results.settings import split_settings
+from palmkit.results.plots import CAPTION, PNG_DPI
+from palmkit.results.settings import ANY, label_settings, split_settings
 from palmkit.results.statistics import compare_paired
 from palmkit.results.tables import AVERAGE, ResultTable, order_datasets, result_tables, write_tables
 from palmkit.results.versions import dataset_labels, mark_versions
@@ -31,35 +37,46 @@ with extra("report"):
     import jinja2
     import markupsafe
     import nbformat
+    from PIL import Image
 
 DONE, FAILED, OPEN = "done", "failed", "not run"
 TEMPLATE = "report.html.jinja"
 SHORT = 16  # characters of a hash that are shown
 CSS_DPI = 96  # a browser's pixels to the inch
+MOST_CLASSES = 30  # of a confusion matrix that is shown
+OPEN_DATASETS = 3  # results by class of so many datasets are open, of more they are folded
+TYPES = {".csv": "text/csv", ".tex": "text/x-tex", ".md": "text/markdown"}
+# Settings that stand elsewhere in the report, or have no meaning for a reader.
+NOT_SHOWN = ("weights", "method_digest")
 
 
 def write_report(run, status: dict[str, str] | None = None, parameters: dict | None = None) -> Path:
     """Write the report of `runs/RUN`. Returns its path.
 
     status: of each notebook (its stem), "done", "failed" or "not run"; default: of those that the
-    run has. parameters: what the run was started with. What is not there (rows, figures, notebooks)
-    is left out.
+    run has. parameters: what the last command was started with. It is shown only where there are no
+    rows: the settings are those of the rows. What is not there (rows, figures, notebooks) is left
+    out.
     """
     folder = run_folder(run)
     status = _find_notebooks(folder) if status is None else status
-    books = _read_notebooks(folder, status)
-    content = {"tables": [], "verdicts": [], "left_out": [], "files": [], "problem": ""}
+    content = {"tables": [], "verdicts": [], "classes": [], "downloads": [], "problem": ""}
     rows = pd.DataFrame()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        books = _read_notebooks(folder, status)
         try:
-            rows = mark_versions(load_rows(run))
+            rows = mark_versions(load_rows(run, details=True))
+            rows = rows.assign(n_classes=rows["class_names"].map(_count))
             tables = result_tables(rows)
-            content |= {"tables": [_table_content(table) for table in tables]}
-            content |= {"files": [path.name for path in write_tables(run, tables=tables)]}
+            content["tables"] = [_table_content(table) for table in tables]
+            content["classes"] = _class_content(tables, run)
+            content["downloads"] = _downloads(write_tables(run, tables=tables), run)
         except (FileNotFoundError, ValueError) as error:
-            content["problem"] = str(error)
-    content["left_out"] = list(dict.fromkeys(str(warning.message) for warning in caught))
+            content["problem"] = one_line(error)
+        figures = _figures(folder, books)
+    own = [one for one in caught if issubclass(one.category, UserWarning)]
+    content["left_out"] = list(dict.fromkeys(one_line(warning.message) for warning in own))
     content["left_out"] += _bad_files(rows)
     content["failed"] = [f"{name_row(row)}: {row['failed']}" for row in load_failed(run)]
     content |= {
@@ -67,18 +84,21 @@ def write_report(run, status: dict[str, str] | None = None, parameters: dict | N
         "subtitle": _subtitle(rows),
         "notes": sorted(set(rows["note"]) - {""}) if len(rows) else [],
         "verdicts": _verdicts(rows) if content["tables"] else [],
-        "figures": _figures(folder, books),
+        "figures": figures,
         "notebooks": _notebooks(status, books),
-        "settings": _parameters(parameters or {}) | _provenance(rows),
+        "settings": (_settings(rows) or _parameters(parameters or {})) | _provenance(rows),
+        "folder": folder.name,
     }
     parts = {
         "Results": "tables",
         "Failed": "failed",
+        "Classes": "classes",
         "Figures": "figures",
         "Notebooks": "notebooks",
     }
     content["sections"] = [name for name, part in parts.items() if content[part]] + ["Settings"]
-    atomic_write(folder / "index.html", _render(content))
+    # A file name that is no Unicode (a dataset's, say) must not keep the report from being written.
+    atomic_write(folder / "index.html", _render(content).encode(errors="backslashreplace"))
     return folder / "index.html"
 
 
@@ -93,6 +113,10 @@ def _bad_files(rows: pd.DataFrame) -> list[str]:
         f"{dataset}: --skip-bad left out {len(files)} bad files. {'; '.join(files)}"
         for dataset, files in named.items()
     ]
+
+
+def _count(names) -> int:
+    return len(names) if isinstance(names, list) else 0
 
 
 def _render(content: dict) -> str:
@@ -128,13 +152,14 @@ def _table_content(table: ResultTable) -> dict:
     lines = summary.set_index(["dataset", "method"])
     return {
         "label": table.label,
+        "caption": table.caption,
         "methods": [{"label": names.get(key, key), "seeds": seeds[key]} for key in methods],
         "lines": [
             {
                 "dataset": dataset,
                 "total": dataset == AVERAGE,
                 "cells": _cells(lines.loc[dataset], methods, seeds),
-                "chance": f"{chance[dataset]:.3f}",
+                "chance": format_score(chance[dataset]),
             }
             for dataset in order_datasets(summary["dataset"]).categories
         ],
@@ -145,24 +170,106 @@ def _table_content(table: ResultTable) -> dict:
 def _chance(rows: pd.DataFrame) -> pd.Series:
     """What guessing evenly gives, by dataset and on average."""
     classes = rows.assign(dataset=dataset_labels(rows)).drop_duplicates("dataset")
-    chance = 1 / classes.set_index("dataset")["n_classes"]
+    counts = classes.set_index("dataset")["n_classes"]
+    chance = 1 / counts.where(counts > 0)
     chance[AVERAGE] = chance.mean()
     return chance
 
 
 def _cells(line: pd.DataFrame, methods: list[str], seeds: pd.Series) -> list[dict]:
     """One dataset's cells: mean, whether it is the best, and spread and seeds where they differ."""
+    highest = format_score(line["mean"].max())
     cells = []
     for key in methods:
         if key not in line.index:
-            cells.append({"mean": "–", "best": False, "note": ""})
+            cells.append({"mean": NOTHING, "best": False, "note": ""})
             continue
         mean, std, n = line.loc[key, ["mean", "std", "seeds"]]
-        notes = [f"± {std:.3f}"] if n > 1 else []
-        notes += [f"n={n:.0f}"] if n != seeds[key] else []
-        best = mean == line["mean"].max()
-        cells.append({"mean": f"{mean:.3f}", "best": best, "note": " ".join(notes)})
+        notes = [format_spread(std, n), f"n={n:.0f}" if n != seeds[key] else ""]
+        text = format_score(mean)
+        note = " ".join(filter(None, notes))
+        cells.append({"mean": text, "best": text == highest, "note": note})
     return cells
+
+
+# Results by class
+
+
+def _class_content(tables: list[ResultTable], run) -> list[dict]:
+    """For each table and dataset: recall of each class by method, and the best one's confusions."""
+    parts = []
+    for table in tables:
+        if ", TUT2017: fold 1 only" in f", {table.label}":
+            continue  # the same rows, but for some
+        found: dict[str, list[Confusion]] = {}
+        for confusion in count_confusions(table.rows, run):
+            found.setdefault(confusion.dataset, []).append(confusion)
+        parts += [_dataset_content(table.label, part) for part in found.values()]
+    for part in parts:
+        part["open"] = len(parts) <= OPEN_DATASETS
+    return parts
+
+
+def _dataset_content(label: str, confusions: list[Confusion]) -> dict:
+    best = max(confusions, key=lambda one: one.accuracy)
+    names = best.class_names
+    lines = []
+    for number, name in enumerate(names):
+        other = best.most_confused(number)
+        lines.append(
+            {
+                "name": name,
+                "clips": int(best.counts[number].sum()),
+                "recalls": [format_score(one.recalls[number]) for one in confusions],
+                "other": f"{names[other[0]]} ({format_score(other[1])})" if other else NOTHING,
+            }
+        )
+    return {
+        "title": ", ".join(filter(None, [best.dataset, label])),
+        "methods": [method_label(one.method) for one in confusions],
+        "best": method_label(best.method),
+        "trials": best.trials,
+        "lines": lines,
+        "matrix": _matrix(best) if len(names) <= MOST_CLASSES else [],
+        "names": names,
+    }
+
+
+def _matrix(confusion: Confusion) -> list[dict]:
+    """Lines of a confusion matrix; each cell with its share of the class's clips."""
+    return [
+        {
+            "name": confusion.class_names[number],
+            "cells": [
+                {
+                    "count": int(count),
+                    "share": 0 if math.isnan(share) else round(float(share), 3),
+                    "right": other == number,
+                }
+                for other, (count, share) in enumerate(zip(counts, shares, strict=True))
+            ],
+        }
+        for number, (counts, shares) in enumerate(
+            zip(confusion.counts, confusion.shares, strict=True)
+        )
+    ]
+
+
+# Downloads
+
+
+def _downloads(paths: list[Path], run) -> list[dict]:
+    """The files of tables, and all rows, with their content as data: URIs."""
+    files = {path.name: path.read_bytes() for path in paths}
+    files["rows.csv"] = to_csv(export_frame(run)).encode(errors="backslashreplace")
+    return [
+        {
+            "name": name,
+            "type": TYPES.get(Path(name).suffix, "text/plain"),
+            "data": base64.b64encode(data).decode(),
+        }
+        for name, data in files.items()
+    ]
 
 
 def _differences(summary: pd.DataFrame) -> list[str]:
@@ -213,22 +320,29 @@ def _find_notebooks(folder: Path) -> dict[str, str]:
 
 
 def _read_notebooks(folder: Path, status: dict[str, str]) -> dict:
+    """The executed notebooks by their stems. One that cannot be read gives a warning."""
     executed = [name for name, state in status.items() if state != OPEN]
-    pages = [folder / "notebooks" / f"{name}.ipynb" for name in executed]
-    return {page.stem: nbformat.read(page, as_version=4) for page in pages if page.is_file()}
+    books = {}
+    for page in (folder / "notebooks" / f"{name}.ipynb" for name in executed):
+        try:
+            books[page.stem] = nbformat.read(page, as_version=4)
+        except FileNotFoundError:
+            pass
+        except Exception as error:  # what a damaged file raises in the reader is not a closed list
+            reason = one_line(error)[:200]
+            warnings.warn(f"notebook {page} cannot be read ({reason}): run it again", stacklevel=2)
+    return books
 
 
 def _figures(folder: Path, books: dict) -> list[dict]:
     """Figures, those of a notebook together and in its order; those of no notebook come last."""
     paths = {path.stem: path for path in (folder / "figures").glob("*.png")}
-    groups = []
+    groups = {}
     for book in books.values():
-        if found := [paths.pop(stem) for stem in _figure_names(book, paths) if stem in paths]:
-            groups.append({"title": _title(book), "figures": [_figure(path) for path in found]})
-    if paths:
-        others = [_figure(path) for _, path in sorted(paths.items())]
-        groups.append({"title": "Others", "figures": others})
-    return groups
+        found = [paths.pop(stem) for stem in _figure_names(book, paths) if stem in paths]
+        groups.setdefault(_title(book), []).extend(filter(None, map(_figure, found)))
+    groups["Others"] = [*filter(None, (_figure(path) for _, path in sorted(paths.items())))]
+    return [{"title": title, "figures": found} for title, found in groups.items() if found]
 
 
 def _figure_names(book, paths) -> list[str]:
@@ -244,14 +358,22 @@ def _figure_names(book, paths) -> list[str]:
     return names
 
 
-def _figure(path: Path) -> dict:
-    data = path.read_bytes()
-    pixels = int.from_bytes(data[16:20], "big")  # the width in the PNG's header
+def _figure(path: Path) -> dict | None:
+    """A figure with its caption. A file that is no PNG gives a warning, and None."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            pixels, caption = image.width, image.info.get(CAPTION, "")
+    except (OSError, ValueError, SyntaxError) as error:
+        warnings.warn(f"figure {path} cannot be read ({error}): make it again", stacklevel=2)
+        return None
     pdf = path.with_suffix(".pdf")
+    name = path.stem
     return {
-        "title": path.stem.replace("_", " "),
+        "name": name,
+        "caption": caption or find_caption(name) or f"A figure of this run, saved as {name}.",
         "width": int(pixels * CSS_DPI / PNG_DPI),  # at its true size
-        "data": base64.b64encode(data).decode(),
+        "data": base64.b64encode(path.read_bytes()).decode(),
         "pdf": pdf.name if pdf.is_file() else "",
     }
 
@@ -283,6 +405,36 @@ def _notebooks(status: dict[str, str], books: dict) -> list[dict]:
 # Settings
 
 
+def _settings(rows: pd.DataFrame) -> dict[str, str]:
+    """What was run, from the rows: every value of every setting that affects one of them."""
+    if rows.empty:
+        return {}
+    folds = rows["fold"].dropna().astype(int)
+    found = {
+        "datasets": _listed(rows["dataset"]),
+        "methods": ", ".join(method_label(one) for one in order_methods(rows["method"]).categories),
+        "folds": _listed(folds) or "a single split",
+        "seeds": _listed(rows["seed"]),
+    }
+    labels = label_settings(rows)
+    for name in labels.columns.drop(list(NOT_SHOWN)):
+        values = labels[name][~labels[name].isin([ANY, "", "{}"])]
+        if name == "options":
+            values = values.map(lambda text: text.strip("{}").replace("'", ""))
+        plain = labels[name].isin(["{}"]).any() and len(values)
+        found[name] = "; ".join(filter(None, ["none" if plain else "", _listed(values, "; ")]))
+    return {name: text for name, text in found.items() if text}
+
+
+def _listed(values, separator: str = ", ") -> str:
+    """Different values in order, numbers by size."""
+    texts = {str(value) for value in values}
+    try:
+        return separator.join(sorted(texts, key=float))
+    except ValueError:
+        return separator.join(sorted(texts))
+
+
 def _parameters(parameters: dict) -> dict[str, str]:
     """What the run was started with, as text; empty values are left out."""
     texts = {
@@ -303,7 +455,7 @@ def _provenance(rows: pd.DataFrame) -> dict[str, str]:
         if isinstance(row, dict)
     ]
     clips = rows.drop_duplicates(["dataset", "fold"])["n_test"].sum()
-    seconds = [sum(row.values()) for row in rows.get("seconds", []) if isinstance(row, dict)]
+    seconds = [_sum(row) for row in rows.get("seconds", []) if isinstance(row, dict)]
     found = {
         "palmkit": _distinct(rows.get("palmkit", [])),
         "commit": _distinct(rows.get("commit", [])),
@@ -314,9 +466,13 @@ def _provenance(rows: pd.DataFrame) -> dict[str, str]:
         "checkpoint (sha256)": _distinct(_short(rows.get("checkpoint_sha256", [])), ", "),
         "datasets (sha256)": _distinct(_dataset_digests(rows), ", "),
         "test clips": f"{int(clips):,}",
-        "time": f"{sum(seconds) / 3600:.2f} hours in trials; clips are embedded before",
+        "time": f"{duration(sum(seconds))} in trials; clips are embedded before",
     }
     return {name: text for name, text in found.items() if text}
+
+
+def _sum(seconds: dict) -> float:
+    return sum(value for value in seconds.values() if isinstance(value, int | float))
 
 
 def _distinct(values, separator: str = "; ") -> str:

@@ -32,9 +32,9 @@ def setting(rows: pd.DataFrame, name: str, default=None) -> pd.Series:
 
 def label_settings(rows: pd.DataFrame) -> pd.DataFrame:
     """SETTINGS of each row as text; ANY for a setting that does not affect the row."""
-    labels = rows.reindex(columns=list(SETTINGS)).astype(str)
+    labels = rows.reindex(columns=list(SETTINGS)).astype(object).map(_as_text)
     for name, value in BEFORE.items():
-        labels[name] = labels[name].replace("nan", value)
+        labels[name] = labels[name].replace("", value)
     unlearned = ~learns(rows["method"])
     labels.loc[unlearned, [*TRAINED, "stochastic", "autocast"]] = ANY
     labels.loc[(labels["protocol"] != "released") | unlearned, "rates"] = ANY
@@ -42,6 +42,13 @@ def label_settings(rows: pd.DataFrame) -> pd.DataFrame:
     sources = labels["method_digest"].groupby(rows["method"]).transform("nunique")
     labels.loc[sources == 1, "method_digest"] = ANY
     return labels
+
+
+def _as_text(value) -> str:
+    """A setting as text; "" for one that the row does not have. Entries of a dict in one order."""
+    if isinstance(value, dict):
+        return str(dict(sorted(value.items())))
+    return "" if value is None or value != value else str(value)
 
 
 def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -26,8 +26,17 @@ def seed_interval(values, level: float = LEVEL) -> tuple[float, float, float]:
         raise ValueError(f"values must be [n] with one value at least, not {list(values.shape)}")
     if len(values) == 1:
         return float(values[0]), np.nan, np.nan
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = half_interval(values.std(ddof=1), len(values), level)
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def half_interval(std, n, level: float = LEVEL):
+    """Half the width of Student's interval of a mean over n seeds; NaN for one seed.
+
+    std: standard deviation over the seeds (ddof 1). Numbers, or arrays of one shape.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return stats.t.ppf((1 + level) / 2, np.subtract(n, 1)) * std / np.sqrt(n)
 
 
 def difference_margin(std_a, seeds_a, std_b, seeds_b, level: float = LEVEL) -> float:

@@ -10,11 +10,26 @@ import numpy as np
 import pandas as pd
 
 from palmkit.published import without_swapped_folds
-from palmkit.results.formats import FORMATS, to_latex, to_markdown
+from palmkit.results.formats import (
+    DIGITS,
+    NOTHING,
+    format_score,
+    format_spread,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from palmkit.results.loading import load_rows
 from palmkit.results.method_style import method_names, order_methods
-from palmkit.results.settings import SETTINGS, label_settings, select, setting, split_settings
-from palmkit.results.statistics import seed_interval
+from palmkit.results.settings import (
+    ANY,
+    SETTINGS,
+    label_settings,
+    select,
+    setting,
+    split_settings,
+)
+from palmkit.results.statistics import half_interval, seed_interval
 from palmkit.results.versions import (
     CELL,
     dataset_labels,
@@ -31,6 +46,7 @@ __all__ = [
     "FORMATS",
     "SETTINGS",
     "ResultTable",
+    "format_tables",
     "intervals",
     "load_rows",
     "result_tables",
@@ -45,7 +61,15 @@ __all__ = [
     "write_tables",
 ]
 
-METRICS = ("accuracy", "f1", "precision", "recall", "loss")
+METRIC_NAMES = {
+    "accuracy": "Accuracy",
+    "f1": "F1, macro average",
+    "precision": "Precision, macro average",
+    "recall": "Recall, macro average",
+    "loss": "Cross-entropy loss",
+}
+METRICS = tuple(METRIC_NAMES)
+FORMATS = {"markdown": "md", "latex": "tex", "csv": "csv"}  # {format: suffix of its files}
 AVERAGE = "AVERAGE"
 SHOWN_WARNINGS = 10  # of seeds that are left out; the rest is counted
 
@@ -82,6 +106,8 @@ def summarise(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """
     if metric not in METRICS:
         raise ValueError(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
+    if metric not in rows or rows[metric].isna().all() and not rows["accuracy"].isna().all():
+        raise ValueError(f"no row has a {metric}: choose another metric, or run the trials again")
     rows = mark_versions(rows)
     if len(groups := split_settings(rows)) > 1:
         labels = "; ".join(label for label, _ in groups)
@@ -214,30 +240,88 @@ def order_datasets(names) -> pd.Categorical:
     return pd.Categorical(names, categories=categories, ordered=True)
 
 
-def to_wide(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
+def to_wide(table: pd.DataFrame, digits: int = DIGITS) -> pd.DataFrame:
     """The paper's form: datasets down, methods across, "mean ± std (n)" where n > 1."""
 
     def cell(line):
-        spread = f" ± {line['std']:.{digits}f}" if line["seeds"] > 1 else ""
-        return f"{line['mean']:.{digits}f}{spread} (n={line['seeds']})"
+        spread = format_spread(line["std"], line["seeds"], digits)
+        texts = (format_score(line["mean"], digits), spread, f"(n={line['seeds']})")
+        return " ".join(filter(None, texts))
 
     methods, datasets = order_methods(table["method"]), order_datasets(table["dataset"])
     cells = table.assign(cell=table.apply(cell, axis=1))
     cells = cells.pivot(index="dataset", columns="method", values="cell")
-    cells = cells.loc[[*datasets.categories], [*methods.categories]].fillna("–")
+    cells = cells.loc[[*datasets.categories], [*methods.categories]].fillna(NOTHING)
     return cells.rename(columns=method_names()).rename_axis(columns=None)
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """One table of a run: rows of equal settings and their summary."""
+    """One table of a run: rows of equal settings and their summary.
+
+    number: 1 for a run's first table, and so on.
+    """
 
     label: str  # what tells its settings from the other tables'; "" where there is only one
     rows: pd.DataFrame
     summary: pd.DataFrame
+    metric: str = "accuracy"
+    number: int = 1
 
-    def wide(self, digits: int = 4) -> pd.DataFrame:
+    def wide(self, digits: int = DIGITS) -> pd.DataFrame:
         return to_wide(self.summary, digits).rename_axis(index=self.label or "dataset")
+
+    @property
+    def caption(self) -> str:
+        """What the table shows, in sentences."""
+        text = (
+            f"{METRIC_NAMES[self.metric]}: mean over folds for each seed, then mean ± standard "
+            "deviation over n seeds."
+        )
+        return f"{text} Settings: {self.label}." if self.label else text
+
+    def numbers(self) -> pd.DataFrame:
+        """One line for each dataset and method.
+
+        Columns: dataset, method, SETTINGS, metric, mean, std, n (seeds), low and high (Student's
+        interval at 95 percent), folds, table (the label). A setting that does not affect the
+        method is empty.
+        """
+        summary = self.summary
+        half = half_interval(summary["std"].to_numpy(float), summary["seeds"].to_numpy(float))
+        settings = _settings_of_methods(self.rows).reindex(summary["method"])
+        found = {
+            "metric": self.metric,
+            "mean": summary["mean"],
+            "std": summary["std"],
+            "n": summary["seeds"],
+            "low": summary["mean"] - half,
+            "high": summary["mean"] + half,
+            "folds": summary["folds"],
+            "table": self.label,
+        }
+        lines = summary[["dataset", "method"]].join(settings.set_axis(summary.index))
+        return lines.assign(**found)
+
+
+def _settings_of_methods(rows: pd.DataFrame) -> pd.DataFrame:
+    """SETTINGS of each method as text; "" for one that does not affect it."""
+    labels = label_settings(rows).replace(ANY, "")
+    return labels.groupby(rows["method"]).agg(lambda column: "; ".join(sorted(set(column))))
+
+
+def format_tables(tables: list[ResultTable], format: str = "markdown") -> str:
+    """The tables as one text: "markdown", "latex" or "csv" (numbers, one table after the other)."""
+    if format == "csv":
+        return to_csv(pd.concat([table.numbers() for table in tables], ignore_index=True))
+    if format == "latex":
+        return "\n".join(map(_as_latex, tables))
+    return "\n\n".join(to_markdown(table.wide()) for table in tables) + "\n"
+
+
+def _as_latex(table: ResultTable) -> str:
+    number = f"-{table.number}" if table.number > 1 else ""
+    return to_latex(table.wide(), table.caption, f"tab:{table.metric}{number}")
 
 
 def result_tables(rows: pd.DataFrame, metric: str = "accuracy") -> list[ResultTable]:
@@ -248,9 +332,11 @@ def result_tables(rows: pd.DataFrame, metric: str = "accuracy") -> list[ResultTa
     tables, problems = [], []
     for label, group in split_tables(rows):
         try:
-            tables.append(ResultTable(label, group, summarise(group, metric)))
+            summary = summarise(group, metric)
         except ValueError as error:
             problems.append(f"{label}: {error}" if label else str(error))
+        else:
+            tables.append(ResultTable(label, group, summary, metric, len(tables) + 1))
     if not tables:
         raise ValueError("; ".join(problems) or "there are no rows")
     for problem in problems:
@@ -264,10 +350,10 @@ def write_tables(run, metric: str = "accuracy", tables=None) -> list[Path]:
     tables: `result_tables` of the run's rows, where they are at hand.
     """
     paths = []
-    for n, table in enumerate(tables or result_tables(load_rows(run), metric)):
-        number = f"-{n + 1}" if n else ""
-        for name, suffix in (("markdown", "md"), ("latex", "tex"), ("csv", "csv")):
+    for table in tables or result_tables(load_rows(run), metric):
+        number = f"-{table.number}" if table.number > 1 else ""
+        for format, suffix in FORMATS.items():
             path = run_folder(run) / "tables" / f"results{number}.{suffix}"
-            atomic_write(path, FORMATS[name](table.wide()))
+            atomic_write(path, format_tables([table], format))
             paths.append(path)
     return paths

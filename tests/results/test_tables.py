@@ -1,5 +1,8 @@
 """Tables show no mean of rows that do not belong together, and say what they leave out."""
 
+import html
+import io
+import re
 import warnings
 
 import numpy as np
@@ -10,7 +13,9 @@ import result_rows
 from palmkit.cli import main
 from palmkit.results import formats, tables
 from palmkit.results.comparison import compare_with_paper
+from palmkit.results.export import export_frame
 from palmkit.results.report import write_report
+from palmkit.results.statistics import seed_interval
 
 OLD, NEW = "1" * 64, "2" * 64
 
@@ -93,8 +98,8 @@ class TestVersions:
         assert main(["table", str(tmp_path)]) == 0
         out, err = capsys.readouterr()
         assert "several versions of Rain" in err
-        assert "| Rain (11111111, 2026-01-02) | 0.2000 (n=1) |" in out
-        assert "| Rain (22222222, 2026-01-02) | 0.8000 (n=1) |" in out
+        assert "| Rain (11111111, 2026-01-02) | 0.20 (n=1) |" in out
+        assert "| Rain (22222222, 2026-01-02) | 0.80 (n=1) |" in out
         page = write_report(tmp_path).read_text()
         assert "<td>Rain (22222222, 2026-01-02)" in page and "several versions of Rain" in page
 
@@ -231,6 +236,9 @@ class TestOrder:
         assert list(tables.to_wide(table).index) == ["A", "z", "日本", tables.AVERAGE]
 
 
+ODD = 'a|b\\c_d & <e> {f} $g ~h ^i 50% #1 "q"\n*j* `k` [l](m) &lt; \\| é日本'
+
+
 class TestFormats:
     TABLE = pd.DataFrame({"PALM†": ["0.5 ± 0.1", "a|b"]}, index=["50% #1_x & $y", "two\nlines"])
 
@@ -239,8 +247,108 @@ class TestFormats:
         assert lines[0] == r"| data\|set | PALM† |"
         assert lines[2:] == ["| 50% #1_x & $y | 0.5 ± 0.1 |", r"| two lines | a\|b |"]
 
+    def test_markdown_shows_the_text_of_a_cell(self):
+        import mistune
+
+        text = formats.to_markdown(pd.DataFrame({ODD: [ODD]}, index=[ODD]).rename_axis(ODD))
+        page = mistune.create_markdown(plugins=["table", "strikethrough"])(text)
+        found = re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", page, re.S)
+        plain = [html.unescape(cell) for cell in found]
+        assert plain == [ODD.replace("\n", " ")] * 4
+
     def test_latex_escapes_its_signs(self):
         text = formats.to_latex(self.TABLE.rename_axis("shots=4, crop_seed=1"))
         assert r"shots=4, crop\_seed=1 & PALM$^\dagger$ \\" in text
         assert r"50\% \#1\_x \& \$y & 0.5 $\pm$ 0.1 \\" in text
-        assert r"two lines & a|b \\" in text
+        assert r"two lines & a\textbar{}b \\" in text
+
+    def test_latex_escapes_every_special_sign(self):
+        text = formats.to_latex(pd.DataFrame({ODD: [ODD]}, index=[ODD]), caption=ODD, label="tab:x")
+        bare = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]", "", text)
+        inside = [line for line in bare.splitlines() if "é" in line]
+        assert len(inside) == 3 and r"\label{tab:x}" in text
+        for line in inside:
+            body = line.removesuffix(r" \\").removeprefix(r"\caption{").removesuffix("}")
+            assert not re.search(r'[\\%$#_{}~^<>|"]', body), body
+            assert body.count("&") == (0 if "caption" in line else 1)
+
+    def test_two_methods_may_have_one_label(self):
+        table = pd.DataFrame([["1", "2"]], columns=["x", "x"], index=["x"]).rename_axis("x")
+        assert "x & x & x" in formats.to_latex(table)
+
+    def test_scores_have_the_same_digits_everywhere(self, tmp_path, capsys):
+        for seed, accuracy in enumerate((0.51234, 0.61234)):
+            result_rows.write_row(tmp_path, result_rows.make_row(seed=seed, accuracy=accuracy))
+        rows = tables.load_rows(tmp_path)
+        notebook = tables.to_wide(tables.summarise(rows)).loc["Rain", "PALM"]
+        assert notebook == "0.56 ± 0.07 (n=2)"
+        assert main(["table", str(tmp_path)]) == 0
+        assert notebook in capsys.readouterr().out
+        assert "<b>0.56</b> <span>± 0.07</span>" in write_report(tmp_path).read_text()
+
+
+class TestNumbers:
+    @pytest.fixture
+    def run(self, tmp_path):
+        for shots in (4, 16):
+            for seed, accuracy in enumerate((0.25, 0.75)):
+                row = result_rows.make_row("a,b", "palm", None, seed, accuracy, shots=shots)
+                result_rows.write_row(tmp_path / "run", row)
+        row = result_rows.make_row("a,b", "zeroshot", None, 0, 0.3, shots=0, epochs=0)
+        result_rows.write_row(tmp_path / "run", row)
+        return tmp_path / "run"
+
+    def test_csv_has_numbers_in_columns(self, run, capsys):
+        assert main(["table", str(run), "--format", "csv"]) == 0
+        found = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
+        palm = found[found["method"] == "palm"]
+        assert sorted(palm["shots"]) == ["16", "4"] and set(palm["lr"]) == {"0.05"}
+        assert set(found.loc[found["method"] == "zeroshot", "shots"]) == {""}
+        line = palm.iloc[0]
+        assert (line["dataset"], line["mean"], line["n"]) == ("a,b", 0.5, 2)
+        mean, low, high = seed_interval([0.25, 0.75])
+        assert [float(line[name]) for name in ("std", "low", "high")] == pytest.approx(
+            [np.std([0.25, 0.75], ddof=1), low, high]
+        )
+
+    def test_each_setting_has_its_file_its_caption_and_its_label(self, run):
+        paths = tables.write_tables(run)
+        assert [path.name for path in paths] == [
+            f"results{number}.{suffix}" for number in ("", "-2") for suffix in ("md", "tex", "csv")
+        ]
+        first, second = (path.read_text() for path in paths if path.suffix == ".tex")
+        shown = [re.search(r"Settings: shots=(\d+)\.\}", text)[1] for text in (first, second)]
+        assert sorted(shown) == ["16", "4"]
+        assert r"\label{tab:accuracy}" in first and r"\label{tab:accuracy-2}" in second
+        assert pd.read_csv(paths[5])["mean"].tolist() == [0.3, 0.5]
+
+    @pytest.mark.parametrize("suffix", ["csv", "parquet"])
+    def test_export_has_every_row_setting_and_metric(self, run, tmp_path, suffix, capsys):
+        file = tmp_path / f"all.{suffix}"
+        assert main(["export", str(run), "--to", str(file)]) == 0
+        read = pd.read_csv if suffix == "csv" else pd.read_parquet
+        found, rows = read(file), tables.load_rows(run)
+        assert len(found) == len(rows) == 5
+        assert {*tables.SETTINGS} - {"rates", "method_digest"} <= set(found)
+        assert {"accuracy", "f1", "seconds.fit", "versions.torch", "key"} <= set(found)
+        assert sorted(found["accuracy"]) == [0.25, 0.25, 0.3, 0.75, 0.75]
+        assert found["fold"].isna().all() and found["seed"].tolist() == [0, 0, 0, 1, 1]
+
+    def test_an_option_has_a_column_of_its_own(self, tmp_path):
+        for seed, value in enumerate([1, "text", [1, 2], None, {"a": 1}]):
+            row = result_rows.make_row(seed=seed, options={"init": value, "n": seed})
+            result_rows.write_row(tmp_path, row)
+        frame = export_frame(tmp_path)
+        assert frame["options.init"].fillna("").tolist() == ["1", "text", "[1, 2]", "", '{"a": 1}']
+        assert frame["options.n"].tolist() == [0, 1, 2, 3, 4]
+        assert frame["fold"].tolist() == [1] * 5
+
+    def test_another_format_is_refused(self, run, tmp_path, capsys):
+        assert main(["export", str(run), "--to", str(tmp_path / "all.xls")]) == 1
+        assert "all.xls: the file's name must end in .csv or .parquet" in capsys.readouterr().err
+        assert main(["export", str(tmp_path / "none"), "--to", str(tmp_path / "x.csv")]) == 1
+        assert "there are no rows" in capsys.readouterr().err
+
+    def test_a_metric_that_no_row_has_is_named(self, run, capsys):
+        assert main(["table", str(run), "--metric", "loss"]) == 1
+        assert "no row has a loss" in capsys.readouterr().err

@@ -1,0 +1,60 @@
+"""What the notebooks' figures show, in a sentence each."""
+
+from __future__ import annotations
+
+import re
+
+PUBLISHED = "Published numbers, not this run's."
+# By the name that a figure is saved under; {} stands for a dataset.
+CAPTIONS = {
+    "clip": "Waveform and log-mel spectrogram of one test clip.",
+    "image": "The spectrogram as the image that the audio encoder takes.",
+    "cosines": "Mean cosine of the clips of each class with the name of each class.",
+    "prompt_wording": "Zero-shot accuracy with several wordings of the prompt.",
+    "losses_coop": "Training loss of COOP by epoch.",
+    "losses_cocoop": "Training loss of COCOOP by epoch.",
+    "losses_palm": "Training loss of PALM by epoch.",
+    "results": "Accuracy of each method on each dataset.",
+    "lambdas": "PALM's lambdas before and after training, all classes together.",
+    "lambdas_{}": "PALM's lambda of each class of {}, before and after training.",
+    "critical_difference": f"Mean ranks of the methods over the paper's datasets. {PUBLISHED}",
+    "published_dagger": f"Zero-shot, PALM† and PALM on the paper's datasets. {PUBLISHED}",
+    "protocols": "Accuracy with the released protocol minus accuracy with frozen encoders.",
+    "ablation_dagger": "PALM without its learned context: above this run, below the published "
+    "numbers, which are not this run's.",
+    "ablation_sizes": "Accuracy by shots, by number of classes and by width of the features.",
+    "ablation_context": "Accuracy of COOP and COCOOP by number of context vectors.",
+    "ablation_lambda": "Accuracy of PALM with fixed, shared and learned lambdas, and by where its "
+    "context starts.",
+    "ablation_training": "Accuracy of PALM by learning rate and by epochs.",
+    "lambda_datasets": "Learned lambdas of each dataset.",
+    "lambda_shots": "Lambdas, length of the learned context and angle to the class name, by shots.",
+    "lambda_relations": "Lambda of each class against its recall and against what else may explain "
+    "it.",
+    "confusions": "Confusion matrices of zero-shot and PALM, and their difference.",
+    "calibration": "Accuracy by confidence, and the margins of the guesses.",
+    "rare_and_damaged": "Recall where one class has few clips, and accuracy on damaged sound.",
+    "names": "Accuracy with misspelt, wrong and meaningless class names.",
+    "efficiency_steps": "Time of a training step; measured on the machine that the notebook names, "
+    "not in this run.",
+    "efficiency_operations": "Time of a training step by its operations; measured on the machine "
+    "that the notebook names, not in this run.",
+    "efficiency_published": f"Time of an epoch on an A100 by its steps. {PUBLISHED}",
+    "language_tokens": "Tokens of the class names in each language, and the room for them.",
+    "language_zeroshot": "Zero-shot accuracy with class names in each language.",
+    "language_shots": "Accuracy of PALM by shots and by language of the class names.",
+    "language_context": "Accuracy of each method by language of the class names.",
+    "language_speech": "Accuracy on speech by shots and by language of the class names.",
+}
+
+
+def find_caption(name: str) -> str:
+    """The caption of a notebook's figure by the name of its file; "" for an unknown one."""
+    if name in CAPTIONS:
+        return CAPTIONS[name]
+    for pattern, caption in CAPTIONS.items():
+        before, found, after = pattern.partition("{}")
+        match = found and re.fullmatch(f"{re.escape(before)}(.+){re.escape(after)}", name)
+        if match:
+            return caption.replace("{}", match[1])
+    return ""
