@@ -28,6 +28,7 @@ from palmkit.experiments.config import (
     read_config,
     write_config,
 )
+from palmkit.experiments.trials import AXES
 from palmkit.names import unknown_name
 from palmkit.storage import notebooks_folder, run_folder
 
@@ -454,7 +455,8 @@ def _notebooks(arguments) -> None:
     if "run" in extra:
         raise ValueError("name the run by --name, not by -p run")
     choices = _read_choices(arguments)
-    given = set(extra) | (choices.given - {"name", "profile", "imports", "skip_bad"})
+    # Which trials are run is the command's affair: a notebook may show more of them, or fewer.
+    given = set(extra) | (choices.given - {"name", "profile", "imports", "skip_bad", *AXES})
     # Checked before an hour of work, not after it.
     books = list_notebooks(arguments.notebooks, arguments.only)
     choose_parameters(books, choices.parameters() | extra | {"run": choices.name}, given)

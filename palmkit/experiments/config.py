@@ -296,6 +296,18 @@ def expand_datasets(names) -> list[str]:
     return [*dict.fromkeys(expanded)]
 
 
+def is_default(datasets, **choices) -> bool:
+    """Are these the choices of a command without flags? Notebooks check their claims only then.
+
+    datasets: the generated ones; ESC10 may be among them too. choices: any others, by name.
+    """
+    defaults = choose({}).values
+    names = {Path(str(name)).name for name in datasets} - {"ESC10"}
+    return names == {*expand_datasets(defaults["datasets"])} and all(
+        value == defaults[name] for name, value in choices.items()
+    )
+
+
 def check_run_folder(run) -> None:
     """Raise OSError if the run's folder cannot be written to. Makes nothing."""
     folder = run_folder(run).absolute()

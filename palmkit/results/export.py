@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from palmkit.extras import extra
 from palmkit.experiments.rows import OPTIONAL_FIELDS
+from palmkit.extras import extra
 from palmkit.results.formats import to_csv
 from palmkit.results.loading import load_rows
 from palmkit.results.method_style import order_methods
@@ -58,7 +58,7 @@ def export_frame(run) -> pd.DataFrame:
     for each: options.context_length, seconds.fit, versions.torch.
     """
     rows = load_rows(run)
-    for name in rows.columns.intersection(WHOLE):
+    for name in rows.columns.intersection([*WHOLE]):
         with contextlib.suppress(TypeError, OverflowError):  # a number of more than 64 bits
             rows[name] = rows[name].astype("Int64")
     rows = flatten_rows(rows)

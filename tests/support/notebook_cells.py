@@ -1,0 +1,54 @@
+"""A notebook's code cells, run in this process with other parameters."""
+
+from pathlib import Path
+from unittest import mock
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import soundfile
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def find_notebook(number: int) -> Path:
+    (path,) = FOLDER.glob(f"{number:02d}_*.ipynb")
+    return path
+
+
+def run_cells(number: int, parameters: dict) -> dict:
+    """The notebook's names after all its cells. A cell that raises is named."""
+    namespace = {"__name__": "__main__", "display": lambda *shown: None}
+    cells = [c for c in nbformat.read(find_notebook(number), 4).cells if c.cell_type == "code"]
+    with mock.patch.object(plt, "show", lambda: plt.close("all")):
+        for count, cell in enumerate(cells, 1):
+            code = compile(cell.source, f"<notebook {number}, cell {count}>", "exec")
+            exec(code, namespace)
+            if "parameters" in cell.metadata.get("tags", []):
+                namespace.update({k: v for k, v in parameters.items() if k in namespace})
+    plt.close("all")
+    return namespace
+
+
+def make_tiny_dataset(folder: Path, classes=("dog", "rain"), folds=2, clips=2) -> Path:
+    """A dataset of short tones with noise, `clips` of each class in each fold; one split if
+    folds=1.
+    """
+    rng = np.random.default_rng(0)
+    (folder / "csv_files").mkdir(parents=True)
+    lines: dict[int, list[str]] = {}
+    for fold in range(1, max(folds, 2) + 1):
+        for label, name in enumerate(classes):
+            for n in range(clips):
+                path = f"{fold}-{label}-{n}.wav"
+                time = np.arange(4000) / 8000
+                tone = 0.3 * np.sin(2 * np.pi * 200 * 2**label * time)
+                soundfile.write(folder / path, tone + 0.1 * rng.standard_normal(4000), 8000)
+                lines.setdefault(fold, []).append(f"{path},{name}")
+    for fold in [*lines][:folds]:
+        train = [line for other in lines if other != fold for line in lines[other]]
+        for part, chosen in (("train", train), ("test", lines[fold])):
+            text = "\n".join(["path,classname", *chosen, ""])
+            place = f"{part}.csv" if folds == 1 else f"csv_files/{part}_{fold}.csv"
+            (folder / place).write_text(text)
+    return folder
