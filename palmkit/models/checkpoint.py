@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import json
 import re
-import zipfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
+from palmkit.models.config_check import check_values
 from palmkit.models.encoders import VOCABULARY, AudioEncoder, TextEncoder
+from palmkit.models.torch_files import TensorFileError, read_tensors
 
 # What tensors do not show, from PENGI's config and code; a config.json has the same layout.
 PENGI_CONFIG = {
@@ -33,6 +33,9 @@ PENGI_CONFIG = {
     "text": {"num_attention_heads": 8, "layer_norm_eps": 1e-5, "enc_text_len": 40},
 }
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# How far the STFT's kernels may be off what they should be, by how they were rounded.
+ROUNDED = {torch.float32: 1e-4, torch.float16: 1e-3, torch.bfloat16: 1e-2}
 # What its tensors show.
 PENGI_SIZES = {
     "d_proj": 1024,
@@ -68,6 +71,9 @@ STFT = HTSAT + "spectrogram_extractor.stft."
 STFT_KERNELS = (STFT + "conv_real.weight", STFT + "conv_imag.weight")
 MEL = HTSAT + "logmel_extractor.melW"
 TEXT = "caption_encoder."
+ENCODERS = ("audio_encoder", "caption_encoder")
+WRAPPERS = ("module", "_orig_mod")  # parts of names that DDP and `torch.compile` add
+CONTAINERS = ("model", "state_dict", "model_state_dict", "module")  # where other programs keep them
 
 
 class CheckpointError(ValueError):
@@ -75,21 +81,22 @@ class CheckpointError(ValueError):
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the two encoders, names without `module.`. Code in the file is never run."""
+    """The tensors of the two encoders, under their names in base.pth.
+
+    They may lie in a dict `model` or `state_dict` (Lightning), and their names may have the
+    prefixes of DDP, `torch.compile` and other wrappers. Code in the file is never run.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {path}; PENGI's (2.2 GB): `palmkit fetch pengi`"
         )
-    tensors = read_tensors(path)
-    tensors = tensors.get("model", tensors) if isinstance(tensors, dict) else {}
-    if not isinstance(tensors, dict):
-        tensors = {}
-    keys = {str(key).removeprefix("module."): tensor for key, tensor in tensors.items()}
-    state = {
-        key: tensor
-        for key, tensor in keys.items()
-        if key.startswith(("audio_encoder.", TEXT)) and isinstance(tensor, torch.Tensor)
-    }
+    try:
+        tensors = read_tensors(path)
+    except TensorFileError as error:
+        raise CheckpointError(
+            f"{path} is no whole PyTorch or safetensors checkpoint: {error}"
+        ) from error
+    state = find_state(tensors)
     if not state:
         raise CheckpointError(
             f"{path} holds no PENGI encoder: "
@@ -98,20 +105,29 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def read_tensors(path: Path):
-    """What the file holds, if PyTorch or safetensors can read it without running code."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        is_zip = zipfile.is_zipfile(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except MemoryError:
-        raise
-    except Exception as error:  # what broken bytes raise in the readers is not a closed list
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} is no whole PyTorch or safetensors checkpoint: {reason}"
-        ) from error
+def find_state(content, depth: int = 3) -> dict[str, torch.Tensor]:
+    """The encoders' tensors in a dict, or in one of the dicts that containers keep them in."""
+    if not isinstance(content, dict):
+        return {}
+    state, names = {}, {}
+    for name, tensor in content.items():
+        key = plain_key(str(name))
+        if key is None or not isinstance(tensor, torch.Tensor):
+            continue
+        if key in state:
+            raise CheckpointError(f"the checkpoint has {key} twice: {names[key]} and {name}")
+        state[key], names[key] = tensor, name
+    if state or depth == 0:
+        return state
+    inside = (find_state(content.get(name), depth - 1) for name in CONTAINERS)
+    return next(filter(None, inside), {})
+
+
+def plain_key(name: str) -> str | None:
+    """A tensor's name without the names that wrappers add; None if it is of no encoder."""
+    parts = [part for part in name.split(".") if part not in WRAPPERS]
+    starts = [n for n, part in enumerate(parts[:-1]) if part in ENCODERS]
+    return ".".join(parts[starts[0] :]) if starts else None
 
 
 def read_config(checkpoint: Path) -> dict:
@@ -120,9 +136,9 @@ def read_config(checkpoint: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_bytes())
         merge_config(config)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}, beside {checkpoint.name}, is no config: {error}") from error
     return config
 
@@ -136,6 +152,10 @@ def merge_config(config: dict) -> dict:
         raise CheckpointError(
             f"a config is a dict with the dicts `audio` and `text`, not {config!r:.200}"
         )
+    try:
+        check_values(config, PENGI_CONFIG)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     merged = copy.deepcopy(PENGI_CONFIG)
     for key, value in PENGI_CONFIG.items():
         if isinstance(value, dict):
@@ -153,6 +173,8 @@ def add_stft_kernels(state: dict, config: dict) -> dict:
     """The state with the STFT kernels, if the config says that a small file leaves them out."""
     if config.get("audio", {}).get("stft") != "computed" or MEL not in state:
         return state
+    if state[MEL].ndim != 2 or len(state[MEL]) < 2:
+        raise CheckpointError(f"misshapen: {MEL} {list(state[MEL].shape)}")
     bins = len(state[MEL])
     kernels = stft_kernels(torch.hann_window(2 * bins - 2), bins)
     return dict(zip(STFT_KERNELS, kernels, strict=True)) | state
@@ -250,7 +272,8 @@ def check_config(config: dict, sizes: dict, path: Path) -> None:
     embeddings = f"{TEXT}base.embeddings"
     if (rows := sizes["text"]["max_position_embeddings"]) < tokens:
         raise CheckpointError(
-            f"{embeddings}.position_embedding.weight has {rows} rows, too few for {tokens} tokens"
+            f"{embeddings}.position_embedding.weight has {rows} rows, too few for {tokens} tokens "
+            "(text.enc_text_len)"
         )
     if (rows := sizes["text"]["vocab_size"]) != VOCABULARY:
         raise CheckpointError(
@@ -294,9 +317,17 @@ def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:
     if text["hidden_size"] % heads:
         raise CheckpointError(
             f"text width {text['hidden_size']} is no multiple of {heads} heads; "
-            "pass config= with its heads"
+            "pass config= with its heads (text.num_attention_heads)"
         )
-    audio_encoder = AudioEncoder(**swin, **settings["audio"], **common)
+    spec_size, bands = settings["audio"]["spec_size"], sizes["audio"]["mel_bins"]
+    if spec_size % bands:
+        raise CheckpointError(f"audio.spec_size={spec_size}: use a multiple of {bands} mel bands")
+    try:
+        audio_encoder = AudioEncoder(**swin, **settings["audio"], **common)
+    except (ValueError, RuntimeError, TypeError, ArithmeticError, AssertionError) as error:
+        raise CheckpointError(
+            f"no encoder can be built with {settings['audio']} of a config: {error}"
+        ) from error
     text_encoder = TextEncoder(
         width=text["hidden_size"],
         layers=text["num_hidden_layers"],
@@ -387,10 +418,24 @@ def find_problems(state: dict, expected: dict[str, list[int]]) -> list[str]:
         for key, shape in expected.items()
         if given.get(key, shape) != shape
     ]
-    infinite = [
-        f"not finite: {key}" for key in expected if key in given and not state[key].isfinite().all()
+    fitting = [key for key, shape in expected.items() if given.get(key) == shape]
+    others = [
+        f"no plain floating-point numbers: {key} ({state[key].dtype}, {state[key].layout})"
+        for key in fitting
+        if not _is_plain(state[key], key)
     ]
-    return [*missing, *unexpected, *misshapen, *infinite]
+    infinite = [
+        f"not finite: {key}"
+        for key in fitting
+        if _is_plain(state[key], key) and not state[key].isfinite().all()
+    ]
+    return [*missing, *unexpected, *misshapen, *others, *infinite]
+
+
+def _is_plain(tensor: torch.Tensor, key: str) -> bool:
+    """Whether a tensor is of numbers as weights are: no quantised, sparse or complex ones."""
+    is_count = key.endswith("num_batches_tracked") and tensor.dtype == torch.int64
+    return tensor.layout == torch.strided and (tensor.dtype in FLOATS or is_count)
 
 
 def read_window(real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
@@ -399,7 +444,7 @@ def read_window(real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
     An FFT replaces the kernels only if they are a windowed Fourier transform. Otherwise this raises
     CheckpointError.
     """
-    exact = real.dtype == imag.dtype == torch.float32  # half precision has rounded them
+    tolerance = max(ROUNDED.get(one.dtype, 1e-3) for one in (real, imag))
     real, imag = real.float(), imag.float()
     window = real[0, 0]
     expected_real, expected_imag = stft_kernels(window, len(real))
@@ -408,7 +453,7 @@ def read_window(real: torch.Tensor, imag: torch.Tensor) -> torch.Tensor:
         (real - expected_real).abs().max(),
         min((imag - expected_imag).abs().max(), (imag + expected_imag).abs().max()),
     )
-    if not error < (1e-4 if exact else 1e-3):
+    if not error < tolerance:
         raise CheckpointError(
             f"{STFT}conv_real/conv_imag.weight are no windowed Fourier transform "
             f"(off by {error:.1e})"

@@ -14,11 +14,13 @@ import torch
 
 from palmkit.methods.coop import CoOp
 from palmkit.models.pengi import Pengi
+from palmkit.models.torch_files import TensorFileError, read_tensors
 from palmkit.protocols.train_mode import with_bn_statistics
 from palmkit.storage import atomic_write
 
 LEARNER, BUFFER = "prompt_learner", "pengi_bn0_buffer"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+COUNTS = (torch.int64, torch.int32)
 
 
 class PromptError(ValueError):
@@ -47,35 +49,51 @@ def load_prompt(path, method):
     """Load the learned prompt of a file into `method`. Returns the model to embed test clips with.
 
     That model is PENGI with the file's bn0 statistics, or the method's own model if it is another.
-    Code in the file is never run (weights_only). Raises FileNotFoundError, PromptError.
+    Code in the file is never run (weights_only). Raises FileNotFoundError, and PromptError for a
+    file that is no prompt of this method, or whose numbers are not finite. Then `method` is as
+    before.
     """
-    state = _read(Path(path))
+    path = Path(path)
+    state = _read(path)
     model = method.model
     bn0 = (
         _statistics(state.get(BUFFER), model.audio.bn0, path) if isinstance(model, Pengi) else None
     )
-    learned = {name.removeprefix("module."): value for name, value in state[LEARNER].items()}
+    learned = {str(name).removeprefix("module."): value for name, value in state[LEARNER].items()}
+    for name, value in learned.items():
+        if problem := _find_problem(value):
+            raise PromptError(f"{path}: {LEARNER}.{name:.100} {problem}")
     try:
         method.load_prompt_learner(learned)
-    except ValueError as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise PromptError(f"{path}: {error}") from error
     return model if bn0 is None else with_bn_statistics(model, bn0)
 
 
 def _read(path: Path) -> dict:
+    if path.is_dir():
+        raise PromptError(f"{path} is a folder, and no saved prompt")
     if not path.is_file():
         raise FileNotFoundError(f"there is no prompt {path}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # what broken bytes raise in the reader is not a closed list
-        raise PromptError(
-            f"{path} is no file of PyTorch, or holds more than tensors: {error!s:.200}"
-        ) from error
+        state = read_tensors(path)
+    except TensorFileError as error:
+        raise PromptError(f"{path} is no file of PyTorch with a prompt: {error}") from error
     if not isinstance(state, dict) or not isinstance(state.get(LEARNER), dict):
         raise PromptError(f"{path} holds no state {LEARNER!r}: it is no saved prompt")
     return state
+
+
+def _find_problem(value) -> str:
+    """What is wrong with a value that should be a tensor of finite numbers; "" if nothing is."""
+    if not isinstance(value, torch.Tensor):
+        return f"is {type(value).__name__}, not a tensor"
+    plain = value.layout == torch.strided and value.device.type == "cpu"
+    if not plain or not value.is_floating_point():
+        return f"is no plain tensor of floating-point numbers, but {value.dtype}, {value.layout}"
+    if not value.float().isfinite().all():
+        return "holds NaN or infinite values"
+    return ""
 
 
 def _statistics(state, bn0, path) -> dict[str, torch.Tensor]:
@@ -84,14 +102,19 @@ def _statistics(state, bn0, path) -> dict[str, torch.Tensor]:
     if isinstance(state, dict):
         found = {str(name).rsplit(".", 1)[-1]: value for name, value in state.items()}
     for name in ("running_mean", "running_var"):
-        value, shape = found.get(name), getattr(bn0, name).shape
-        is_tensor = isinstance(value, torch.Tensor)
-        if not is_tensor or value.shape != shape or not value.isfinite().all():
-            raise PromptError(
-                f"{path}: {BUFFER}.{name} is missing, not finite or not of shape {list(shape)}"
-            )
+        shape = getattr(bn0, name).shape
+        if name not in found:
+            raise PromptError(f"{path}: {BUFFER}.{name} is missing")
+        if problem := _find_problem(found[name]):
+            raise PromptError(f"{path}: {BUFFER}.{name} {problem}")
+        if found[name].shape != shape:
+            raise PromptError(f"{path}: {BUFFER}.{name} is not of shape {list(shape)}")
     if (found["running_var"] < 0).any():
         raise PromptError(f"{path}: {BUFFER}.running_var holds negative variances")
+    count = found.get("num_batches_tracked", torch.tensor(0))
+    is_count = isinstance(count, torch.Tensor) and count.dtype in COUNTS and count.shape == ()
+    if not is_count or count < 0:
+        raise PromptError(f"{path}: {BUFFER}.num_batches_tracked is no count")
     return {name: found[name] for name in STATISTICS if name in found}
 
 

@@ -1,9 +1,17 @@
 """Runs that are disturbed: what failed is told, all else is done, nothing is lost or left over."""
 
 import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 import soundfile
+from faults import attempt, count_tries
 from outside import few, make_home  # noqa: F401
 
 from palmkit.cli import main
@@ -105,8 +113,6 @@ def test_failed_rows_enter_no_mean(home, capsys):
 
 
 def copy_dataset(home, name: str):
-    import shutil
-
     return shutil.copytree(home / "tiny", home / name)
 
 
@@ -135,3 +141,163 @@ def test_a_run_s_folder_deleted_under_it_is_one_error(home, capsys):
     assert main(["run", *flags]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"{home / 'runs' / 'one'} was deleted" in error and "The same command" in error
+
+
+# Processes that are killed.
+
+# The first trials of a clock take long, so that the run uses processes; the others do not.
+SLEEPS = """
+import os
+import signal
+import time
+
+import torch
+from palmkit import Method
+
+
+class Sleeps(Method):
+    name = "sleeps"
+
+    def __init__(self, model, class_names, seed=0):
+        super().__init__(model, class_names, seed)
+        self.weight = torch.nn.Parameter(torch.zeros(len(class_names)))
+
+    def fit(self, features, labels, **settings):
+        time.sleep(0.15)
+        if self.seed == KILLER and os.getppid() == DRIVER():
+            os.kill(os.getpid(), signal.SIGKILL)
+        torch.manual_seed(self.seed)
+        with torch.no_grad():
+            self.weight += torch.randn(len(self.weight))
+        return [float(self.weight.sum())]
+
+    def forward(self, features):
+        return features[:, : len(self.class_names)] * self.weight
+"""
+SEEDS = range(6)
+
+
+def make_sleeper(home, killer: int = -1):
+    """A method whose trials take a while; that of the seed `killer` kills its worker process."""
+    path = home / "sleeps.py"
+    driver = f"DRIVER = lambda: int(open({str(home / 'driver')!r}).read())"
+    path.write_text(f"KILLER = {killer}\n{driver}\n{SLEEPS}")
+    return path
+
+
+def command(home, path, name: str) -> list[str]:
+    """`palmkit run` of six trials."""
+    grid = ["--dataset", home / "tiny", "--shots", 2, "--epochs", 200, "--seed", *SEEDS]
+    checkpoint = ["--import", path, home / "toy_model.py", "--checkpoint", "toy"]
+    return ["run", *map(str, [*grid, *checkpoint, "--method", "sleeps", "--name", name])]
+
+
+def start(home, path, name: str) -> subprocess.Popen:
+    """The command in a process of its own, with two workers."""
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "palmkit", *command(home, path, name)],
+        env=os.environ | {"PALMKIT_JOBS": "2"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    (home / "driver").write_text(str(driver.pid))
+    return driver
+
+
+def results(home, name: str) -> dict:
+    """What must be equal of the rows of a run."""
+    fields = ("accuracy", "loss", "losses", "tensors", "key", "failed")
+    return {key: [row.get(f) for f in fields] for key, row in read_all(home, name).items()}
+
+
+def count_rows(home, name: str) -> int:
+    return len([*(home / "runs" / name / "rows").glob("*/*.json")])
+
+
+def wait_for(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def shared_memory(pid: int) -> list[str]:
+    """What is in shared memory of a process and its workers."""
+    if not os.path.isdir("/dev/shm"):
+        return []
+    return [name for name in os.listdir("/dev/shm") if f"-{pid}-" in name or f"_{pid}_" in name]
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_leaves_nothing(home):
+    path = make_sleeper(home)
+    for number in range(count_tries(1, 20)):
+        with attempt("kill -9 of the driver"):
+            rng, name = random.Random(number), f"killed{number}"
+            driver = start(home, path, name)
+            enough = rng.randrange(1, 5)
+            wait_for(lambda: count_rows(home, name) >= enough or driver.poll() is not None, 60)  # noqa: B023
+            time.sleep(rng.random() / 2)
+            family = psutil.Process(driver.pid).children(recursive=True)
+            driver.kill()
+            driver.communicate()
+            assert wait_for(lambda: not any(map(psutil.Process.is_running, family)), 15)  # noqa: B023
+            assert wait_for(lambda: not shared_memory(driver.pid), 5)  # noqa: B023
+            kept = results(home, name)
+            assert 0 < len(kept) <= len(SEEDS)
+            check_resumed(home, path, name, kept)
+
+
+def check_resumed(home, path, name: str, kept: dict) -> None:
+    """The same command makes the other rows, and all are those of a run that was not disturbed."""
+    for run in (name, "whole"):
+        assert main(command(home, path, run)) == 0  # in this process
+    assert results(home, name) == results(home, "whole")
+    assert kept.items() <= results(home, name).items()
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_its_worker_is_a_failed_trial(home):
+    """The trials beside it are done, and it is tried once alone."""
+    driver = start(home, make_sleeper(home, killer=2), "one")
+    _, said = driver.communicate(timeout=120)
+    assert driver.returncode == 1, said[-2000:]
+    rows = read_all(home)
+    assert len(rows) == len(SEEDS)
+    assert [seed for (*_, seed), row in rows.items() if "failed" in row] == [2]
+    assert "worker process was killed" in rows["sleeps", "tiny", 2]["failed"]
+    assert "sleeps on tiny, fold None, seed 2" in said and "tried again, one at a time" in said
+    assert "palmkit: 1 of 6 trials failed" in said.splitlines()[-1]
+    assert "Traceback" not in said and not shared_memory(driver.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(count_tries(0, 1) == 0, reason="make endurance")
+def test_a_worker_that_is_killed_costs_nothing(home):
+    path = make_sleeper(home)
+    for number in range(count_tries(1, 20)):
+        with attempt("kill -9 of a worker"):
+            rng, name = random.Random(number), f"worker{number}"
+            driver = start(home, path, name)
+            enough = rng.randrange(0, 4)
+            wait_for(lambda: count_rows(home, name) >= enough or driver.poll() is not None, 60)  # noqa: B023
+            wait_for(lambda: len(workers(driver)) == 2 or driver.poll() is not None, 60)  # noqa: B023
+            time.sleep(rng.random() / 2)
+            for worker in rng.sample(workers(driver), 1):
+                worker.kill()
+            output = driver.communicate(timeout=120)
+            assert driver.returncode == 0, output[1][-2000:]
+            check_resumed(home, path, name, results(home, name))
+            assert not shared_memory(driver.pid)
+
+
+def workers(driver: subprocess.Popen) -> list[psutil.Process]:
+    """The worker processes of a run. Its resource tracker is none."""
+    try:
+        children = psutil.Process(driver.pid).children()
+        return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
