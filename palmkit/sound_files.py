@@ -28,6 +28,7 @@ from palmkit.sound_headers import (
     has_mp3_length,
     is_cut,
     read_at,
+    with_length,
     with_mp3_length,
     without_flac_length,
 )
@@ -169,7 +170,8 @@ class Sound:
             )
         slack = MP3_SLACK if self.format == "MP3" else 0
         if self.frames not in (0, UNKNOWN) and is_cut(frames + slack, self.frames):
-            raise cut_short(self.path, f"{frames} of {self.frames} samples")
+            what = f"is cut short ({frames} of {self.frames} samples)"
+            raise AudioError(f"{self.path}: {what}; fetch or copy it again")
         self._check_length(frames)
         self.frames = frames
 
@@ -215,13 +217,13 @@ def open_sound(file, path) -> Iterator[Sound]:
     if not head:
         raise AudioError(f"{path}: the file is empty (0 bytes); fetch or copy it again")
     if problem := check_container(file):
-        raise cut_short(path, problem)
+        raise AudioError(f"{path}: {problem}; fetch or copy it again")
     with contextlib.ExitStack() as stack:
         decoder = ""
         if name := foreign_format(head):
             file = stack.enter_context(_convert(file, path, name))
             decoder = ffmpeg_version()
-        yield Sound(file, path, decoder)
+        yield Sound(with_length(file), path, decoder)
 
 
 def describe_sound(file, path) -> tuple[str, int]:
@@ -259,10 +261,6 @@ def check_finite(samples: np.ndarray, path) -> None:
         raise AudioError(
             f"{path}: holds NaN or infinite samples; replace the file or remove its row"
         )
-
-
-def cut_short(path, what: str) -> AudioError:
-    return AudioError(f"{path}: is cut short ({what}); fetch or copy it again")
 
 
 def _channels_first(blocks: list[np.ndarray]) -> np.ndarray:

@@ -79,18 +79,23 @@ def foreign_format(head: bytes) -> str:
 
 
 def check_container(file) -> str:
-    """What a container lacks, "" if nothing. Formats without a length give "" too."""
+    """What is wrong with a container's length, "" if nothing. Formats without one give "" too."""
     head = read_at(file, 0, 1024)
-    announced = there = 0
-    if chunks := CONTAINERS.get(head[:4]):
-        announced, there = _measure_chunks(file, chunks)
-    elif head[:4] in (b".snd", b"dns."):
-        announced, there = _measure_au(file, head)
-    elif head[:7] == b"NIST_1A":
-        announced, there = _measure_nist(file, head)
-    elif head[:4] == b"OggS":
+    if head[:4] == b"OggS":
         return _check_ogg(file)
-    return f"{there} of {announced} bytes of sound" if is_cut(there, announced) else ""
+    is_nist = head[:7] == b"NIST_1A"
+    announced, there = _measure_nist(file, head) if is_nist else _measure_sound(file)
+    if is_cut(there, announced):
+        return f"is cut short ({there} of {announced} bytes of sound)"
+    if not is_nist and 0 < announced < there / 2 and _sound_goes_on(file, announced):
+        return f"has a damaged header (it announces {announced} of {there} bytes of sound)"
+    return ""
+
+
+def _sound_goes_on(file, announced: int) -> bool:
+    """Whether neither a chunk nor padding follows the sound."""
+    rest = read_at(file, _find_sound(file).start + announced, 64)
+    return bool(rest.strip(b"\0")) and not (_is_chunk(rest[:8]) or _is_chunk(rest[1:9]))
 
 
 def _is_placeholder(length: int, size: int) -> bool:
@@ -98,8 +103,31 @@ def _is_placeholder(length: int, size: int) -> bool:
     return length >= 2 ** (8 * size - 1) - 2**16
 
 
-def _measure_chunks(file, chunks: Chunks) -> tuple[int, int]:
-    """(bytes of samples as announced, bytes that are there); (0, 0) where it is not known."""
+@dataclass(frozen=True)
+class SoundChunk:
+    """Where the samples of a container are. place: of their length, of `size` bytes. length: as
+    announced. start: of the samples. large: the length in a ds64 chunk, 0 without one.
+    """
+
+    place: int
+    size: int
+    order: str
+    length: int
+    start: int
+    large: int = 0
+
+
+def _find_sound(file) -> SoundChunk | None:
+    head = read_at(file, 0, 12)
+    if head[:4] in (b".snd", b"dns."):
+        order = "big" if head[:1] == b"." else "little"
+        start, length = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))
+        return SoundChunk(8, 4, order, length, start)
+    chunks = CONTAINERS.get(head[:4])
+    return _find_chunk(file, chunks) if chunks else None
+
+
+def _find_chunk(file, chunks: Chunks) -> SoundChunk | None:
     at, end, head, large = chunks.first, file_size(file), chunks.id + chunks.size, 0
     while at + head <= end:
         start = read_at(file, at, head + 16)
@@ -108,18 +136,45 @@ def _measure_chunks(file, chunks: Chunks) -> tuple[int, int]:
             large = int.from_bytes(start[head + 8 : head + 16], "little")
         length -= head if chunks.counts_header else 0
         if name in chunks.sound:
-            if _is_placeholder(length, chunks.size):
-                length = 0 if _is_placeholder(large, 8) else large
-            return length, end - at - head
+            place = at + chunks.id
+            return SoundChunk(place, chunks.size, chunks.order, length, at + head, large)
         at += head + max(length, 0)
         at += -at % chunks.align
-    return 0, 0
+    return None
 
 
-def _measure_au(file, head: bytes) -> tuple[int, int]:
-    order = "big" if head[:1] == b"." else "little"
-    start, length = (int.from_bytes(head[at : at + 4], order) for at in (4, 8))
-    return (0, 0) if _is_placeholder(length, 4) else (length, file_size(file) - start)
+def _measure_sound(file) -> tuple[int, int]:
+    """(bytes of samples as announced, bytes that are there); (0, 0) where it is not known."""
+    found = _find_sound(file)
+    if found is None:
+        return 0, 0
+    length = found.length
+    if _is_placeholder(length, found.size):
+        length = 0 if _is_placeholder(found.large, 8) else found.large
+    return length, file_size(file) - found.start
+
+
+def with_length(file):
+    """A container with its sound's length where a program did not write it. Others: as is.
+
+    A recorder that was interrupted leaves 0. CAF has -1, which libsndfile does not take.
+    """
+    found = _find_sound(file)
+    if found is None:
+        return file
+    there = file_size(file) - found.start
+    is_open = found.length == 0 and not _is_chunk(read_at(file, found.start, 8))
+    is_open |= found.order == "big" and found.size == 8 and _is_placeholder(found.length, 8)
+    if there <= 0 or found.large or not is_open:
+        return file
+    data = bytearray(read_at(file, 0, -1))
+    data[found.place : found.place + found.size] = there.to_bytes(found.size, found.order)
+    return io.BytesIO(data)
+
+
+def _is_chunk(start: bytes) -> bool:
+    """Whether a chunk, a list of words for example, could start like this."""
+    return re.fullmatch(rb"[A-Za-z][A-Za-z0-9 _]{3}.{4}", start, re.DOTALL) is not None
 
 
 def _measure_nist(file, head: bytes) -> tuple[int, int]:
@@ -140,7 +195,9 @@ def _check_ogg(file) -> str:
     page = tail[max(tail.rfind(b"OggS"), 0) :]
     lengths = page[27 : 27 + page[26]] if len(page) > 26 else b""
     whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(lengths)
-    return "" if whole and page[5] & 4 else "its last page is missing: it cannot be decoded whole"
+    if whole and page[5] & 4:
+        return ""
+    return "is cut short (its last page is missing: it cannot be decoded whole)"
 
 
 # FLAC and MP3, whose decoders stop at the length in the header, or at a guess.

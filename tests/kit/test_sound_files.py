@@ -134,18 +134,43 @@ def test_a_cut_file_is_noticed(form, subtype, share):
         decode(data[: int(share * len(data))], "clip", 48_000)
 
 
-@pytest.mark.parametrize(
-    ("form", "at", "size"), [("AU", 8, 4), ("CAF", 4088 + 4, 8), ("RIFF", 40, 4)]
-)
-def test_a_length_that_was_not_known(form, at, size):
-    """Written to a pipe: all bits are set. It is no cut."""
-    form = "WAV" if form == "RIFF" else form
-    data = bytearray(encode(samples(2000), SAMPLE_RATE, format=form, subtype="PCM_16"))
-    assert (
-        int.from_bytes(data[at : at + size], "big" if form in ("AU", "CAF") else "little") >= 4000
-    )
-    data[at : at + size] = b"\xff" * size
-    assert len(decode(bytes(data), "clip")) == 2000
+def write_length(data, form, length) -> bytes:
+    """A file of 2000 samples of 2 bytes that announces `length` bytes of sound."""
+    place = 8 if form == "AU" else data.find(b"data") + 4
+    size, order = {"WAV": (4, "little"), "AU": (4, "big"), "CAF": (8, "big")}[form]
+    announced = int.from_bytes(data[place : place + size], order)
+    assert announced == (4004 if form == "CAF" else 4000)
+    written = (length % 2 ** (8 * size)).to_bytes(size, order)
+    return data[:place] + written + data[place + size :]
+
+
+@pytest.mark.parametrize("form", ["WAV", "AU", "CAF"])
+@pytest.mark.parametrize("length", [-1, 0], ids=["not known", "never written"])
+def test_a_length_that_is_missing(form, length):
+    """A program that writes to a pipe sets all bits; a recorder that was interrupted leaves 0."""
+    data = encode(samples(2000), SAMPLE_RATE, format=form, subtype="PCM_16")
+    assert torch.equal(decode(write_length(data, form, length), "clip"), decode(data, "clip"))
+
+
+def test_a_wav_file_without_sound_but_with_words():
+    """Its chunk of words is no sound."""
+    data = encode(samples(0), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    with pytest.raises(AudioError, match="holds no samples"):
+        decode(data + b"LIST" + (400).to_bytes(4, "little") + 400 * b"a", "clip")
+
+
+@pytest.mark.parametrize("form", ["WAV", "AU"])
+def test_a_length_that_is_far_too_small(form):
+    """Most of the sound would be passed over in silence."""
+    data = encode(samples(2000), SAMPLE_RATE, format=form, subtype="PCM_16")
+    with pytest.raises(AudioError, match="clip: has a damaged header .it announces 500 of 4000"):
+        decode(write_length(data, form, 500), "clip")
+
+
+def test_a_chunk_that_is_longer_than_the_sound():
+    words = b"LIST" + (4000).to_bytes(4, "little") + 4000 * b"a"
+    sound = encode(samples(250), SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    assert len(decode(sound + words, "clip")) == 250
 
 
 NO_SOUND = {
