@@ -230,7 +230,7 @@ def _file_digest(path, *_stat) -> str:
 @functools.lru_cache(maxsize=200_000)
 def _decoding_note(path, sample_rate: int, *_stat) -> str:
     try:
-        with open_file(path) as file:
+        with open_file(path, in_memory=0) as file:  # mostly, its header is enough
             decoder, rate = describe_sound(file, path)
     except AudioError:
         return ""  # it is raised when the file is decoded

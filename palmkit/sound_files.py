@@ -192,12 +192,12 @@ class Sound:
 
 
 @contextlib.contextmanager
-def open_file(path) -> Iterator[io.IOBase]:
-    """The file, open for reading; in memory if it is not large. AudioError if it is not there."""
+def open_file(path, in_memory: int = IN_MEMORY) -> Iterator[io.IOBase]:
+    """The file, open for reading; in memory up to so many bytes. AudioError if it is not there."""
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "rb"))
-            if os.fstat(file.fileno()).st_size <= IN_MEMORY:
+            if os.fstat(file.fileno()).st_size <= in_memory:
                 file = io.BytesIO(file.read())
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = getattr(error, "strerror", None) or error
