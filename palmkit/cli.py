@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 import palmkit
 from palmkit.experiments.config import (
     FLAGS,
+    READING,
     Choices,
     check_run_folder,
     choose,
@@ -216,10 +217,14 @@ def _describe_check(check) -> None:
     check.add_argument("--shots", type=int, default=16,
                        help="clips per class for training (default: %(default)s)")  # fmt: skip
     check.add_argument("--tables-only", action="store_true", help="do not open the audio files")
+    for name in READING:
+        _add_flag(check, name)
 
 
 def _describe_import(own) -> None:
-    own.add_argument("path", help="the folder, or a CSV with the columns path and classname")
+    own.add_argument(
+        "path", help="class folders, a CSV, or a folder in the layout of a known dataset"
+    )
     own.add_argument(
         "--folds",
         type=int,
@@ -231,7 +236,14 @@ def _describe_import(own) -> None:
         help="a column, or a regular expression on paths: clips with one value stay together",
     )
     own.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
-    own.add_argument("--root", help="folder for the tables (default: in the cache)")
+    own.add_argument(
+        "--root",
+        help="folder for the tables (default: in the cache); for a CSV, a folder that is there "
+        "is the one that its paths are relative to",
+    )
+    for name in READING:
+        if name != "root":
+            _add_flag(own, name)
 
 
 def _describe_fetch(fetch) -> None:
@@ -320,17 +332,28 @@ def _run_log(name: str):
 # Commands.
 
 
-def _read_choices(arguments) -> Choices:
-    """The choices: from flags, else the config file, else the profile. All values are checked."""
-    from palmkit.experiments.trials import check_method_name, expand_methods
-    from palmkit.plugins import load_plugins
-
+def _read_flags(arguments) -> dict:
+    """The values of flags that the user gave, by the flags' names."""
     said = {
         key.removeprefix("choice:"): value
         for key, value in vars(arguments).items()
         if key.startswith("choice:")
     }
-    said = {name: parse_flag(name, value) for name, value in said.items()}
+    return {name: parse_flag(name, value) for name, value in said.items()}
+
+
+def _reading(arguments) -> dict:
+    """How a command without a run is to read datasets: arguments of `find_dataset`."""
+    said = {name: value for name, value in _read_flags(arguments).items() if name in READING}
+    return choose(said).reading()
+
+
+def _read_choices(arguments) -> Choices:
+    """The choices: from flags, else the config file, else the profile. All values are checked."""
+    from palmkit.experiments.trials import check_method_name, expand_methods
+    from palmkit.plugins import load_plugins
+
+    said = _read_flags(arguments)
     choices = choose(said, read_config(arguments.config) if arguments.config else None)
     load_plugins(choices.values["imports"])
     if choices.values["skip_bad"]:
@@ -358,11 +381,33 @@ def _check_choices(choices: Choices) -> None:
     check_trials(**grid)  # loads PyTorch
 
 
+def _import_datasets(choices: Choices) -> Choices:
+    """The choices with a folder for each dataset, where flags say how datasets are to be read."""
+    from palmkit.datasets.resolve import find_dataset
+
+    reading = choices.reading()
+    if not reading:
+        return choices
+    absent = ()
+    if choices.values["profile"] == "paper":
+        from palmkit.experiments.estimate import find_absent
+        from palmkit.published import paper_datasets
+
+        named = [name for name in choices.values["datasets"] if name in paper_datasets()]
+        absent = find_absent(named)
+    folders = [
+        name if name in absent else str(find_dataset(name, **reading))
+        for name in choices.values["datasets"]
+    ]
+    return choices.replace(datasets=folders)
+
+
 def _run(arguments) -> None:
     choices = _read_choices(arguments)
     _check_choices(choices)
     if arguments.save_config:
         return _save_config(arguments.save_config, choices)
+    choices = _import_datasets(choices)
     if _needs_estimate(arguments, choices):
         choices = _estimate(choices)
     if arguments.dry_run:
@@ -456,13 +501,16 @@ def _notebooks(arguments) -> None:
         raise ValueError("name the run by --name, not by -p run")
     choices = _read_choices(arguments)
     # Which trials are run is the command's affair: a notebook may show more of them, or fewer.
-    given = set(extra) | (choices.given - {"name", "profile", "imports", "skip_bad", *AXES})
+    reading = {flag.choice for flag in READING.values()}
+    own = {"name", "profile", "imports", "skip_bad", *AXES, *reading}
+    given = set(extra) | (choices.given - own)
     # Checked before an hour of work, not after it.
     books = list_notebooks(arguments.notebooks, arguments.only)
     choose_parameters(books, choices.parameters() | extra | {"run": choices.name}, given)
     _check_choices(choices)
     if arguments.save_config:
         return _save_config(arguments.save_config, choices)
+    choices = _import_datasets(choices)
     if _needs_estimate(arguments, choices):
         choices = _estimate(choices)
     if arguments.dry_run:
@@ -510,13 +558,16 @@ def _check(arguments) -> None:
     from palmkit.datasets.check import check_dataset
     from palmkit.results.tables import to_markdown
 
-    bad = []
+    bad, reading = [], _reading(arguments)
     for dataset in arguments.datasets:
-        check = check_dataset(dataset, arguments.shots, not arguments.tables_only)
+        check = check_dataset(dataset, arguments.shots, not arguments.tables_only, **reading)
         folds = check.folds.astype(object).fillna("").set_index("fold")
         print(f"# {check.name}\n\n{to_markdown(folds, markup=True)}\n")
         if not arguments.tables_only:
             print(f"{to_markdown(check.summarise_clips().set_index('files'), markup=True)}\n")
+        if check.class_names["class_name"].str.contains("_").any():
+            names = check.class_names.set_index("class_name")
+            print(f"{to_markdown(names, markup=True)}\n")
         findings = check.findings.set_index("severity")
         text = to_markdown(findings, markup=True) if len(findings) else "No problems found."
         print(f"{text}\n")
@@ -530,7 +581,7 @@ def _import(arguments) -> None:
     from palmkit.datasets.import_folder import import_dataset
 
     settings = (arguments.folds, arguments.groups, arguments.seed, arguments.root)
-    print(import_dataset(arguments.path, *settings))
+    print(import_dataset(arguments.path, *settings, **_reading(arguments)))
 
 
 def _fetch(arguments) -> None:

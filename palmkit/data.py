@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from palmkit.checksums import verify_folder
+from palmkit.names import one_spelling
 from palmkit.tables import SPLITS, DatasetError, find_folds, read_split, split_path
 
 HASHING_THREADS = 4
@@ -56,6 +58,20 @@ class Dataset:
                 sha.update(json.dumps(row).encode())
         return sha.hexdigest()
 
+    def read_validation(self) -> pd.DataFrame | None:
+        """The validation split, in the columns of `train`; None for a dataset that has none.
+
+        Nothing in the kit trains or tests on it. It is no part of `digest`. Raises DatasetError.
+        """
+        path = split_path(self.root, "validation", self.fold)
+        if not path.is_file():
+            return None
+        frame = read_split(self.root, path)
+        labels = {name: label for label, name in enumerate(self.class_names)}
+        if unknown := sorted(set(frame["class_name"]) - set(labels)):
+            raise DatasetError(f"{path} has classes that {self.name} does not train on: {unknown}")
+        return frame.assign(label=frame["class_name"].map(labels))
+
     def relative(self, path) -> str:
         """A clip's path relative to the folder, as in its CSV."""
         return Path(path).relative_to(self.root).as_posix()
@@ -73,6 +89,9 @@ def read_dataset(root, fold: int | None = None) -> Dataset:
     name = Path(os.path.abspath(root)).name  # "." has no name
     _check_fold(root, name, fold)
     frames = {split: read_split(root, split_path(root, split, fold)) for split in SPLITS}
+    spelling = one_spelling(name for frame in frames.values() for name in frame["class_name"])
+    for frame in frames.values():
+        frame["class_name"] = frame["class_name"].map(spelling)
     place = name if fold is None else f"{name}, fold {fold}"
     class_names = _check_classes(place, frames)
     labels = {name: label for label, name in enumerate(class_names)}
@@ -131,10 +150,14 @@ def _check_classes(place: str, frames: dict[str, pd.DataFrame]) -> list[str]:
 
 
 def indistinguishable_names(class_names) -> list[tuple[str, ...]]:
-    """Groups of names that are equal for CLIP's tokenizer, which folds case and spaces."""
+    """Groups of names that are equal for CLIP's tokenizer, which folds case and spaces.
+
+    It also composes characters (NFC).
+    """
     groups: dict[str, list[str]] = {}
     for name in class_names:
-        groups.setdefault(" ".join(name.lower().split()), []).append(name)
+        plain = " ".join(unicodedata.normalize("NFC", name).split()).lower()
+        groups.setdefault(plain, []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 

@@ -1,8 +1,11 @@
-"""Messages about names that nobody knows."""
+"""Names: what to say of one that nobody knows, and one spelling for names that look the same."""
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 
 
 def unknown_name(kind: str, name, known) -> str:
@@ -11,3 +14,14 @@ def unknown_name(kind: str, name, known) -> str:
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"there is no {kind} {name!r}; there are {', '.join(known)}{hint}"
+
+
+def one_spelling(names: Iterable[str]) -> dict[str, str]:
+    """{name: its spelling}: the composed form (NFC) for names that are equal in it, else the name.
+
+    "café" is written with four characters or with five, and looks the same.
+    """
+    names = set(names)
+    composed = {name: unicodedata.normalize("NFC", name) for name in names}
+    counts = Counter(composed.values())
+    return {name: composed[name] if counts[composed[name]] > 1 else name for name in names}

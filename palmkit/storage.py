@@ -79,6 +79,14 @@ def _shipped(name: str) -> Path:
     return SHARE / name if checkout is None else checkout / name
 
 
+def path_exists(path) -> bool:
+    """Whether a path is there. False also for a name that no file can have: 300 letters, say."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):
+        return False
+
+
 # Progress and whole files
 
 

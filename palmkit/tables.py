@@ -11,14 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from palmkit.clip_paths import find_clip, leaves_folder
+from palmkit.csv_files import COLUMNS, DatasetError, read_table
 from palmkit.storage import atomic_write
 
 SPLITS = ("train", "test")
-COLUMNS = ("path", "classname")
-
-
-class DatasetError(ValueError):
-    """A dataset that cannot be used; the message names file and row and says what to do."""
 
 
 def find_folds(root) -> list[int | None]:
@@ -48,8 +45,7 @@ def read_split(root: Path, path: Path) -> pd.DataFrame:
 
     The index is the row's line in the file; the header is line 1. Raises DatasetError.
     """
-    rows = read_table(path)
-    check_rows(root, path, rows)
+    rows = check_rows(root, path, read_table(path))
     clips = [(str(root / row["path"]), row["classname"]) for _, row in rows]
     frame = pd.DataFrame(clips, columns=["path", "class_name"], index=[line for line, _ in rows])
     frame.attrs["csv"] = str(path)
@@ -59,101 +55,85 @@ def read_split(root: Path, path: Path) -> pd.DataFrame:
 def write_split(root, split: str, fold: int | None, clips: Iterable[tuple[str, str]]) -> Path:
     """Write the table of a split, whole or not at all. clips: (path below `root`, class name)."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *clips])
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in [COLUMNS, *clips]:
+        # csv leaves a carriage return unquoted, and would read it as the end of the row.
+        (quoted if "\r" in "".join(row) else plain).writerow(row)
     path = split_path(root, split, fold)
     atomic_write(path, text.getvalue())
     return path
 
 
-def read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV with the columns `path` and `classname`, each with its line in the file.
+def check_rows(root: Path, path: Path, rows) -> list[tuple[int, dict[str, str]]]:
+    """The rows of `read_table`, each path as the file's is below `root`.
 
-    The values are not checked; `row_problems` does that. Raises DatasetError.
+    Raises DatasetError for the first bad row.
     """
-    if not path.is_file():
-        problem = f"{path} is a folder" if path.is_dir() else f"there is no {path}"
-        raise DatasetError(
-            f"{problem}: a table is a CSV file with the columns path and classname; write it, or "
-            "fetch the dataset again"
-        )
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = list(reader.fieldnames or [])
-            # A blank line is no row, but it counts as a line.
-            rows = [(reader.line_num, row) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"{path} is no CSV table in UTF-8 ({error}): save it as CSV in UTF-8"
-        ) from error
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror}): make it readable") from error
-    _check_columns(path, columns)
-    if not rows:
-        raise DatasetError(f"{path} has no rows: add a row for each clip, as path,classname")
-    return rows
+    checked = []
+    for line, row, problem in resolve_rows(root, rows):
+        if problem:
+            raise DatasetError(f"{path}, row {line}: {problem}")
+        checked.append((line, row))
+    return checked
 
 
-def _check_columns(path: Path, columns: list[str]) -> None:
-    if not columns:
-        raise DatasetError(
-            f"{path} is no CSV table: it is empty; write the header path,classname and a row for "
-            "each clip"
-        )
-    if missing := [column for column in COLUMNS if column not in columns]:
-        raise DatasetError(
-            f"{path} has no column {', '.join(missing)}; its columns are {columns}: the first line "
-            "must be a header with path and classname, separated by a comma"
-        )
-    if repeated := sorted({column for column in COLUMNS if columns.count(column) > 1}):
-        raise DatasetError(
-            f"{path} has the column {', '.join(repeated)} more than once: keep one of each"
-        )
+def resolve_rows(root: Path, rows) -> Iterator[tuple[int, dict[str, str], str | None]]:
+    """(line, row, what is wrong with it and what to do, or None) of each row of `read_table`.
 
-
-def check_rows(root: Path, path: Path, rows) -> None:
-    """Raise DatasetError for the first bad row of a table."""
-    for line, problem in row_problems(root, rows):
-        raise DatasetError(f"{path}, row {line}: {problem}")
-
-
-def row_problems(root: Path, rows) -> Iterator[tuple[int, str]]:
-    """(line, what is wrong with it and what to do) of each bad row of `read_table`."""
-    first: dict[str, int] = {}
+    The path of a good row is the file's below `root`, however the table writes it.
+    """
+    first: dict[str, tuple[int, str]] = {}
     for line, row in rows:
-        if problem := _row_problem(root, row, line, first):
-            yield line, problem
+        problem, clip = _row_problem(row), row["path"]
+        if not problem:
+            clip = find_clip(root, row["path"])
+            problem = _file_problem(root, row["path"]) if clip is None else None
+        if not problem:
+            problem = _repeated(row, *first.setdefault(os.path.normpath(clip), (line, row)), line)
+            row = row if clip == row["path"] else row | {"path": clip}
+        yield line, row, problem
 
 
-def _row_problem(root: Path, row: dict, line: int, first: dict[str, int]) -> str | None:
-    """What is wrong with a row, or None. `first` collects the first line of each path."""
+def _row_problem(row: dict) -> str | None:
+    """What is wrong with the cells of a row, or None."""
     if None in row:
         return "it has more fields than the header; put names with a comma in quotes"
-    clip = row["path"] or ""
     if not (row["classname"] or "").strip():
         return "the class name is empty; fill it in, or remove the row"
-    if not clip.strip():
+    if not (row["path"] or "").strip():
         return "the path is empty; fill it in, or remove the row"
-    if "\0" in clip or "\0" in row["classname"]:
+    if "\0" in row["path"] or "\0" in row["classname"]:
         return "it holds a NUL character; save the table as CSV in UTF-8"
-    plain = os.path.normpath(clip)
+    return None
+
+
+def _repeated(row: dict, first_line: int, first_row: dict, line: int) -> str | None:
+    """What is wrong with a row whose file stands in an earlier row; None if it does not."""
+    if first_line == line:
+        return None
+    problem = f"{row['path']} stands in row {first_line} already"
+    names = first_row["classname"], row["classname"]
+    if names[0] == names[1]:
+        return f"{problem}; remove one of the two"
+    return (
+        f"{problem}, as {names[0]!r} there and {names[1]!r} here; a clip has one class (several "
+        "are multi-label data, which cannot be used): remove one of the two"
+    )
+
+
+def _file_problem(root: Path, clip: str) -> str:
+    """Why a cell of a table names no file of the folder."""
     # Links inside the folder may point anywhere: audio often lies on another disk.
-    if os.path.isabs(clip) or plain.split(os.sep)[0] == "..":
+    if leaves_folder(root, clip):
         return f"{clip} leaves the dataset's folder; write paths relative to {root}"
-    if first.setdefault(plain, line) != line:
-        return f"{clip} stands in row {first[plain]} already; remove one of the two"
-    return _file_problem(root, clip)
-
-
-def _file_problem(root: Path, clip: str) -> str | None:
     path = root / clip
     try:
-        if path.is_file():
-            return None
+        if path.is_dir():
+            return f"{path} is a folder, no audio file; correct the path, or remove the row"
+        os.stat(path)
+    except FileNotFoundError:
+        pass
     except OSError as error:  # a name that is too long, for example
         return f"{clip[:100]} cannot be a file ({error.strerror}); correct the path"
-    if path.is_dir():
-        return f"{path} is a folder, no audio file; correct the path, or remove the row"
-    if "\\" in clip:
-        return f"there is no file {path}; write / between folders"
     return f"there is no file {path}; correct the path, fetch the file, or remove the row"

@@ -25,7 +25,7 @@ CALLBACK = ctypes.CFUNCTYPE(
 
 def start(library: str, data: str):
     espeak = ctypes.CDLL(library)
-    rate = espeak.espeak_Initialize(SYNCHRONOUS, 0, data.encode(), 0)
+    rate = espeak.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), 0)
     if rate != SAMPLE_RATE:
         raise RuntimeError(f"espeak-ng cannot start from {data} (answer {rate})")
     return espeak

@@ -10,7 +10,9 @@ drums, and espeak-ng's way of speaking.
 from __future__ import annotations
 
 import functools
+import io
 import json
+import shutil
 import warnings
 import zlib
 from collections.abc import Callable
@@ -23,6 +25,7 @@ import soundfile
 from joblib import Parallel, delayed
 from scipy import signal
 
+from palmkit.locks import make_folder, one_process
 from palmkit.storage import atomic_write, cache_root, progress_bar
 from palmkit.tables import SPLITS, DatasetError, write_split
 from palmkit_synthetic import speech
@@ -147,30 +150,67 @@ def build_tasks(names=DEFAULT_TASKS, root=None, processes: int = 2, on_class=Non
         raise TaskError(f"there is no task {', '.join(unknown)}: choose of {', '.join(TASKS)}")
     root = Path(root) if root else cache_root() / "mini-tasks" / version()
     missing = [name for name in names if not is_built(root / name)]
-    _write_clips(root, missing, processes, on_class)
-    for name in missing:
-        write_tables(root / name, name)
+    classes = sum(len(TASKS[name].classes) for name in missing)
+    bar = progress_bar(0 if on_class else classes * CLIPS_PER_CLASS, "default datasets", "clip")
+    done = 0
+    if on_class and classes:
+        on_class(0, classes)
+
+    def count(clips: int) -> None:
+        nonlocal done
+        done += 1
+        bar.update(clips)
+        if on_class:
+            on_class(done, classes)
+
+    with bar:
+        for name in missing:
+            _build(root / name, name, processes, count)
     return [root / name for name in names]
 
 
-def _write_clips(root: Path, names: list[str], processes: int, on_class) -> None:
-    """Make the clips of several tasks, a class a job."""
-    jobs = [(root / name, name, label) for name in names for label in TASKS[name].classes]
-    clips = 0 if on_class else len(jobs) * CLIPS_PER_CLASS
+def _build(folder: Path, name: str, processes: int, count: Callable[[int], None]) -> None:
+    """Make one task, aside, while no other process makes it.
+
+    count: called with the number of clips after each class.
+    """
+    with one_process(folder, name):
+        if is_built(folder):  # by another process, meanwhile
+            for _ in TASKS[name].classes:
+                count(CLIPS_PER_CLASS)
+            return
+        _clear_unfinished(folder)
+        make_folder(folder, lambda aside: _write_task(aside, name, processes, count))
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what earlier versions left when they were stopped. Raises TaskError for other files.
+
+    A folder without `provenance.json` is unfinished.
+    """
+    if not folder.exists():
+        return
+    own = {"audios", "csv_files", "train.csv", "test.csv", "provenance.json"}
+    if other := sorted({path.name for path in folder.iterdir()} - own):
+        raise TaskError(
+            f"{folder} holds {other[0]!r}, which is no part of the task: choose another root"
+        )
+    shutil.rmtree(folder)
+
+
+def _write_task(folder: Path, name: str, processes: int, count) -> None:
+    """The clips of a task, a class a job, and its tables."""
+    jobs = [(folder, name, label) for label in TASKS[name].classes]
     made = Parallel(processes, return_as="generator_unordered")(
         delayed(write_class)(*job) for job in jobs
     )
-    with progress_bar(clips, "default datasets", "clip") as bar:
-        try:
-            if on_class and jobs:
-                on_class(0, len(jobs))
-            for number, count in enumerate(made, 1):
-                bar.update(count)
-                if on_class:
-                    on_class(number, len(jobs))
-        finally:
-            with warnings.catch_warnings(action="ignore"):  # joblib's, if not all was made
-                made.close()
+    try:
+        for clips in made:
+            count(clips)
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # joblib's, if not all was made
+            made.close()
+    write_tables(folder, name)
 
 
 @functools.cache  # source files are read and parsed; within a process they do not change
@@ -198,7 +238,7 @@ def is_built(folder: Path) -> bool:
     path = folder / "provenance.json"  # written last
     if not path.is_file():
         return False
-    if json.loads(path.read_text()) != provenance():
+    if json.loads(path.read_text(encoding="utf-8")) != provenance():
         raise TaskError(
             f"{folder} holds another version of the task: delete it or choose another root"
         )
@@ -214,8 +254,9 @@ def write_class(folder: Path, task: str, label: str) -> int:
     (folder / "audios").mkdir(parents=True, exist_ok=True)
     for index in range(CLIPS_PER_CLASS):
         clip = signal.resample_poly(task_clip(task, label, index), 1, SAMPLE_RATE // RATE)
-        path = folder / clip_path(label, index)
-        soundfile.write(path, np.clip(clip, -1, 1), RATE, subtype="PCM_16")
+        flac = io.BytesIO()  # libsndfile cannot open every name in every locale
+        soundfile.write(flac, np.clip(clip, -1, 1), RATE, subtype="PCM_16", format="FLAC")
+        (folder / clip_path(label, index)).write_bytes(flac.getvalue())
     return CLIPS_PER_CLASS
 
 

@@ -13,12 +13,15 @@ from palmkit.audio import AudioError, uses_soxr
 from palmkit.checksums import verify_folder
 from palmkit.data import indistinguishable_names
 from palmkit.datasets.filenames import parse_file_name
+from palmkit.datasets.import_folder import read_notes
 from palmkit.datasets.resolve import find_dataset
+from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi
+from palmkit.names import one_spelling
 from palmkit.published import paper_datasets
 from palmkit.sound_files import scan
 from palmkit.storage import progress_bar
-from palmkit.tables import SPLITS, DatasetError, find_folds, read_table, row_problems, split_path
+from palmkit.tables import SPLITS, DatasetError, find_folds, read_table, resolve_rows, split_path
 
 SILENT = 1e-4  # a peak of -80 dB of full scale
 LOUD = 2  # a peak; full scale is 1, and decoders of MP3 and Ogg go a little over it
@@ -27,6 +30,7 @@ DECODING_THREADS = 8
 SHOWN = 5  # of many findings of one kind in one place
 # A dataset with an error cannot be used; with a warning, a number may be wrong.
 SEVERITIES = ("error", "warning", "note")
+CONTEXT_TOKENS = 40  # of PENGI's text encoder, start and end included
 CLIP_COLUMNS = ["path", "rate", "channels", "seconds", "peak", "content"]
 FINDING_COLUMNS = ["severity", "where", "what", "advice"]
 
@@ -39,12 +43,14 @@ class Check:
     folds: fold, train, test (clips), published_test (test clips in the published logs), classes,
         fewest (training clips of the rarest class).
     clips: path, rate (Hz), channels, seconds, peak, content (a digest of the samples).
+    class_names: class_name, tokens (of CLIP's tokenizer), tokens_with_spaces (for underscores).
     """
 
     name: str
     findings: pd.DataFrame
     folds: pd.DataFrame
     clips: pd.DataFrame
+    class_names: pd.DataFrame
 
     @property
     def ok(self) -> bool:
@@ -100,6 +106,7 @@ def check_dataset(
     decode: bool = True,
     clip_seconds: float = Pengi.clip_seconds,
     sample_rate: int = Pengi.sample_rate,
+    **reading,
 ) -> Check:
     """Check a dataset: layout, tables, classes, counts, folds, leakage, and every audio file.
 
@@ -108,10 +115,11 @@ def check_dataset(
     decode: False skips the audio files.
     clip_seconds, sample_rate: of the model (default: PENGI's); longer clips are cropped, clips of
         other rates resampled.
+    reading: how to read a CSV, as in `find_dataset`: path_column, ..., root, underscores.
 
     A fault becomes a finding with advice. Only an unknown dataset raises DatasetError.
     """
-    root, found = find_dataset(dataset), _Findings()
+    root, found = find_dataset(dataset, **reading), _Findings()
     name = Path(os.path.abspath(root)).name
     facts = paper_datasets().get(name)
     if problem := verify_folder(root):
@@ -129,7 +137,11 @@ def check_dataset(
         _check_facts(fold, facts, found)
         _check_leakage(fold, clips, found)
     _check_across(folds, found)
-    return Check(name, found.table(), _count(folds, facts), clips.reindex(columns=CLIP_COLUMNS))
+    _check_parts(root, folds, found)
+    names = count_tokens({name for fold in folds for name in fold.class_names})
+    _check_names(names, facts, found)
+    clips = clips.reindex(columns=CLIP_COLUMNS)
+    return Check(name, found.table(), _count(folds, facts), clips, names)
 
 
 def _some(items) -> str:
@@ -145,6 +157,10 @@ def _read_folds(root: Path, found: _Findings) -> list[_Fold]:
     for number in find_folds(root):
         tables = {split: _read_good_rows(root, split, number, found) for split in SPLITS}
         if all(table is not None for table in tables.values()):
+            names = [name for table in tables.values() for name in table["class_name"]]
+            spelling = one_spelling(names)
+            for table in tables.values():
+                table["class_name"] = table["class_name"].map(spelling)
             folds.append(_Fold(number, **tables))
     return folds
 
@@ -158,14 +174,19 @@ def _read_good_rows(root: Path, split: str, number, found: _Findings) -> pd.Data
     except DatasetError as error:
         found.error(where, str(error), "Fetch the dataset again, or correct the table")
         return None
-    bad = dict(row_problems(root, rows))
+    resolved = list(resolve_rows(root, rows))
+    bad = {line: problem for line, _, problem in resolved if problem}
     for line, problem in [*bad.items()][:SHOWN]:
         what, _, advice = problem.rpartition("; ")
         found.error(f"{where}, row {line}", what, advice[:1].upper() + advice[1:])
     if len(bad) > SHOWN:
         what = f"{len(bad)} of {len(rows)} rows are bad"
         found.error(where, what, "See the first of them, above")
-    good = [(os.path.normpath(r["path"]), r["classname"]) for line, r in rows if line not in bad]
+    good = [
+        (os.path.normpath(row["path"]), row["classname"])
+        for _, row, problem in resolved
+        if not problem
+    ]
     return pd.DataFrame(good, columns=["path", "class_name"])
 
 
@@ -196,7 +217,7 @@ def _check_layout(root: Path, folds: list[_Fold], paths: list[str], found: _Find
     there = {
         path.relative_to(root).as_posix()
         for path in root.glob("audios/**/*")
-        if path.suffix in suffixes
+        if path.suffix in suffixes and path.is_file()
     }
     if unused := sorted(there - {Path(path).as_posix() for path in paths}):
         what = f"{len(unused)} files are in no table: {_some(unused)}"
@@ -366,6 +387,57 @@ def _check_across(folds: list[_Fold], found: _Findings) -> None:
         found.warning("folds", what, advice)
     if len({frozenset(fold.test["class_name"]) for fold in folds}) > 1:
         found.warning("folds", "folds have different classes", "Do not average over them")
+
+
+def _check_parts(root: Path, folds: list[_Fold], found: _Findings) -> None:
+    """What an import left out or kept aside, and the validation split of another dataset."""
+    notes = read_notes(root)
+    for what in notes:
+        found.note("import", what, "Nothing, if that is meant")
+    kept = [split_path(root, "validation", fold.number) for fold in folds]
+    if not any("validation" in note for note in notes) and any(path.is_file() for path in kept):
+        what = "there is a validation split"
+        found.note("layout", what, "Nothing: nothing trains or tests on it")
+
+
+def count_tokens(class_names) -> pd.DataFrame:
+    """The tokens of class names, without start and end: the `class_names` of a Check."""
+
+    def count(name: str) -> int:
+        # A token is a byte or more.
+        _, mask = tokenize([name], len(name.encode()) + 2)
+        return int(mask.sum()) - 2
+
+    names = sorted(class_names)
+    spaced = [name.replace("_", " ") for name in names]
+    return pd.DataFrame(
+        {
+            "class_name": names,
+            "tokens": [count(name) for name in names],
+            "tokens_with_spaces": [count(name) for name in spaced],
+        }
+    )
+
+
+def _check_names(names: pd.DataFrame, facts, found: _Findings) -> None:
+    """Underscores in class names, but for published ones, and names of too many tokens."""
+    published = facts.class_names if facts else ()
+    has_underscore = names["class_name"].str.contains("_", regex=False)
+    low = names[has_underscore & ~names["class_name"].isin(published)]
+    if len(low):
+        counts = _some(
+            f"{one.class_name} ({one.tokens}, with spaces {one.tokens_with_spaces})"
+            for one in low.itertuples()
+        )
+        what = f"{len(low)} class names have underscores, which are tokens: {counts}"
+        advice = "--underscores space (underscores='space') writes spaces instead"
+        found.note("class names", what, advice)
+    most = CONTEXT_TOKENS - 2
+    if len(long := names[names["tokens"] > most]):
+        shown = _some(f"{one.class_name[:40]} ({one.tokens})" for one in long.itertuples())
+        what = f"{len(long)} class names have more than {most} tokens: {shown}"
+        advice = "Shorten them for PENGI, whose text encoder takes no more"
+        found.warning("class names", what, advice)
 
 
 def _count(folds: list[_Fold], facts) -> pd.DataFrame:

@@ -14,39 +14,65 @@ from palmkit.tables import DatasetError, find_folds
 SKIP_BAD = "PALMKIT_SKIP_BAD"  # the environment variable of --skip-bad; notebooks inherit it
 
 
-def find_dataset(dataset) -> Path:
+def find_dataset(dataset, root=None, **reading) -> Path:
     """The folder of a dataset.
 
     dataset: a path; the name of a folder in PALMKIT_DATA; or the name of a generated dataset,
-    which is made at first use. Recordings without tables (a folder of class folders, or a CSV)
-    are split by `import_dataset`. Raises DatasetError for an unknown name.
+    which is made at first use. Recordings without tables (class folders, a CSV, or a known layout)
+    are split by `import_dataset`.
+    reading: how, as `import_dataset` takes it: path_column, class_column, fold_column,
+    group_column, split_column, underscores. root: the folder that a CSV's paths are relative to.
+    Raises DatasetError for an unknown name.
     """
-    if not str(dataset).strip():
-        raise DatasetError("the dataset's name is empty: give a folder or a name")
-    path = Path(dataset).expanduser()
-    in_data_root = data_root() / path
-    if not path.exists() and in_data_root.exists():
-        path = in_data_root
-    if path.exists():
-        return _existing_folder(path)
+    path = _find_path(dataset)
+    reading = {name: value for name, value in reading.items() if value not in (None, "keep")}
+    if root is not None:
+        reading["audio_root"] = root
+    if path is not None:
+        return _existing_folder(path, reading)
     from palmkit_synthetic.tasks import TASKS, build_task  # the generators need SciPy
 
     if str(dataset) in TASKS:
-        return build_task(str(dataset))
-    raise DatasetError(_unknown(str(dataset), in_data_root, list(TASKS)))
+        folder = build_task(str(dataset))
+        return _existing_folder(folder, reading) if reading else folder
+    raise DatasetError(_unknown(str(dataset), data_root() / dataset, list(TASKS)))
 
 
-def _existing_folder(path: Path) -> Path:
-    from palmkit.datasets.import_folder import import_dataset, is_raw_audio  # scikit-learn
+def _find_path(dataset) -> Path | None:
+    """The path of a dataset that is there, None for another. Raises DatasetError for no name."""
+    if not str(dataset).strip():
+        raise DatasetError("the dataset's name is empty: give a folder or a name")
+    try:
+        path = Path(dataset).expanduser()
+        paths = [one for one in (path, data_root() / path) if one.exists()]
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(
+            f"{str(dataset)[:100]!r} ({len(str(dataset))} letters) cannot be a dataset's name "
+            f"({reason}): give a folder or a name"
+        ) from error
+    return paths[0] if paths else None
 
-    if is_raw_audio(path):
-        return import_dataset(path)
-    if not path.is_dir():
+
+def _existing_folder(path: Path, reading: dict) -> Path:
+    from palmkit.datasets.import_folder import has_tables, import_dataset, is_raw_audio
+    from palmkit.datasets.listing import list_listings
+
+    if path.is_file() and not is_raw_audio(path):
         raise DatasetError(
             f"{path} is a file, and no CSV: give a dataset's folder, or a .csv file with the "
             "columns path and classname"
         )
-    return path
+    if reading or path.is_file():
+        return import_dataset(path, **reading)
+    if has_tables(path):
+        return path
+    if tables := list_listings(path):
+        raise DatasetError(
+            f"{path} has no train.csv and test.csv, but {', '.join(tables)}: give the path of that "
+            "table as the dataset"
+        )
+    return import_dataset(path) if is_raw_audio(path) else path
 
 
 def _unknown(dataset: str, in_data_root: Path, generated: list[str]) -> str:
@@ -75,18 +101,23 @@ def _manifest() -> dict[str, dict[str, str]]:
         return {}
 
 
-def list_folds(dataset) -> list[int | None]:
-    """The folds of a dataset, [1, 2, ...], or [None] if it has a single split."""
-    return find_folds(find_dataset(dataset))
+def list_folds(dataset, **reading) -> list[int | None]:
+    """The folds of a dataset, [1, 2, ...], or [None] if it has a single split.
+
+    reading: as in `find_dataset`.
+    """
+    return find_folds(find_dataset(dataset, **reading))
 
 
-def load_dataset(dataset, fold: int | None = None, skip_bad: bool | None = None) -> Dataset:
+def load_dataset(
+    dataset, fold: int | None = None, skip_bad: bool | None = None, **reading
+) -> Dataset:
     """One fold of a dataset, given as in `find_dataset`. Raises DatasetError.
 
     skip_bad: leave out files that cannot be decoded (`Dataset.left_out` names them); None: as the
     environment variable PALMKIT_SKIP_BAD says.
     """
-    found = read_dataset(find_dataset(dataset), fold)
+    found = read_dataset(find_dataset(dataset, **reading), fold)
     if skip_bad is None:
         skip_bad = os.environ.get(SKIP_BAD, "") not in ("", "0")
     if not skip_bad:

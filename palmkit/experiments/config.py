@@ -26,7 +26,7 @@ from palmkit.experiments.trials import (
     expand_methods,
 )
 from palmkit.names import unknown_name
-from palmkit.storage import atomic_write, run_folder
+from palmkit.storage import atomic_write, path_exists, run_folder
 
 # Values of a command without flags. Names of datasets: see `expand_datasets`.
 PROFILES = {
@@ -72,6 +72,12 @@ def clean_run_name(name: str, value) -> str:
 def clean_device(name: str, value) -> str:
     if not DEVICE.fullmatch(str(value)):
         raise ValueError(f"{name}={value!r}: use auto, cpu, cuda, cuda:1, ...")
+    return value
+
+
+def clean_underscores(name: str, value) -> str:
+    if value not in ("keep", "space"):
+        raise ValueError(f"{name}={value!r}: use keep or space")
     return value
 
 
@@ -138,6 +144,36 @@ FLAGS: dict[str, Flag] = {
         many=True,
     ),
 }
+# How to read datasets: arguments of `find_dataset`.
+READING: dict[str, Flag] = {
+    f"{kind}-column": Flag(
+        f"{kind}_column",
+        Setting(f"name of the CSV's column for {what}; default: {default}", metavar="NAME"),
+        "",
+    )
+    for kind, what, default in (
+        ("path", "paths", "path"),
+        ("class", "classes", "classname"),
+        ("fold", "numbers of folds", "fold, if there is one"),
+        ("group", "what keeps clips together", "group, if there is one"),
+        ("split", "train, test and validation", "split, if there is one"),
+    )
+}
+READING["root"] = Flag(
+    "root",
+    Setting("folder that a CSV's paths are relative to; default: the CSV's", metavar="FOLDER"),
+    "",
+)
+READING["underscores"] = Flag(
+    "underscores",
+    Setting(
+        "in class names: keep, or space to write spaces instead",
+        clean_underscores,
+        choices=("keep", "space"),
+    ),
+    "keep",
+)
+FLAGS |= READING
 for _name, _field in FIELDS.items():
     FLAGS[_field.flag or _name.replace("_", "-")] = Flag(
         _field.several or _name,
@@ -169,6 +205,11 @@ class Choices:
     def parameters(self) -> dict:
         """The parameters of notebooks and of the report."""
         return {name: self.values[name] for name in CHOICES}
+
+    def reading(self) -> dict:
+        """How to read the datasets, where it is not the default: arguments of `find_dataset`."""
+        values = {flag.choice: self.values[flag.choice] for flag in READING.values()}
+        return {name: value for name, value in values.items() if value not in ("", "keep")}
 
     def replace(self, **values) -> Choices:
         return dataclasses.replace(self, values=self.values | values)
@@ -229,7 +270,7 @@ def _check_type(name: str, flag: Flag, value) -> None:
     for one in value if is_list else [value]:
         if flag.setting.parse is str and not flag.is_switch and not isinstance(one, str | Path):
             raise ValueError(f"{name}={one!r}: use a text")
-        if not str(one).strip() and name not in ("note", "name"):
+        if not str(one).strip() and flag.default != "" and name != "name":
             raise ValueError(f"{name} is empty: leave it out, or give it a value")
 
 
@@ -311,7 +352,7 @@ def is_default(datasets, **choices) -> bool:
 def check_run_folder(run) -> None:
     """Raise OSError if the run's folder cannot be written to. Makes nothing."""
     folder = run_folder(run).absolute()
-    there = next(one for one in (folder, *folder.parents) if one.exists())
+    there = next(one for one in (folder, *folder.parents) if path_exists(one))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "not writable" if there.is_dir() else "a file"
         raise OSError(

@@ -454,13 +454,13 @@ def check_datasets(datasets, also=()) -> None:
 
     Known are folders, names in PALMKIT_DATA, generated datasets, and the names in `also`.
     """
-    from palmkit.storage import data_root
-    from palmkit.tables import DatasetError  # loads pandas
+    from palmkit.csv_files import DatasetError
+    from palmkit.storage import data_root, path_exists
 
     unknown = [
         name
         for name in map(str, datasets)
-        if not Path(name).expanduser().exists() and not (data_root() / name).exists()
+        if not path_exists(name) and not path_exists(data_root() / name)
     ]
     if not set(unknown) - set(also):
         return

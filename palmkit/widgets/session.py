@@ -41,7 +41,7 @@ from palmkit.results.versions import (
     versioned_datasets,
 )
 from palmkit.sound_files import open_sound
-from palmkit.storage import data_root
+from palmkit.storage import data_root, path_exists
 from palmkit.training import fit, predict
 from palmkit_synthetic import tasks
 
@@ -183,7 +183,7 @@ def open_task(
 def _generate(dataset, on_progress) -> None:
     """Generate a default dataset at its first use, with progress by class."""
     name = str(dataset)
-    is_folder = Path(name).exists() or (data_root() / name).exists()
+    is_folder = path_exists(name) or path_exists(data_root() / name)
     if name in tasks.TASKS and not is_folder:
         text = f"generating {name} for the first time; classes"
         tasks.build_tasks([name], on_class=_on_batch(on_progress, text))

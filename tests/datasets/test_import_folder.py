@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -339,6 +340,222 @@ def test_a_split_that_fails_by_one_seed_is_tried_by_others(tmp_path):
             for frame in (data.train, data.test)
         )
         assert data.class_names == ["a", "b", "c"] and not trained & tested
+
+
+def write_groups(folder, classes):
+    """A CSV with a clip of each class in each of its groups: {class: "ab"}."""
+    rows = []
+    for name, groups in classes.items():
+        for group in groups:
+            path = folder / f"{group}_{name}.wav"
+            path.write_bytes(path.name.encode())
+            rows.append((path.name, name, group))
+    return write_csv(folder, ["path", "classname", "group"], rows)
+
+
+def check_division(root):
+    """Every fold has every class in both parts, and no group is torn apart."""
+    for fold in list_folds(root):
+        data = load_dataset(root, fold)
+        groups = [
+            {path.rsplit("/", 1)[1][0] for path in frame["path"]}
+            for frame in (data.train, data.test)
+        ]
+        assert not groups[0] & groups[1]
+        assert set(data.train["class_name"]) == set(data.test["class_name"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "folds"),
+    [
+        ({"one": "ab", "zero": "bc", "two": "cd"}, 2),
+        ({"one": "ab", "zero": "bc", "two": "cd"}, 1),
+        ({"one": "ab", "zero": "bc", "two": "cd", "six": "de", "ten": "ef"}, 2),
+        ({"one": "abc", "zero": "bcd", "two": "cde", "six": "def"}, 3),
+        ({"one": "abcd", "zero": "bcde", "two": "cdef", "six": "defg", "ten": "efgh"}, 4),
+    ],
+)
+def test_a_grouped_division_that_exists_is_found(classes, folds, tmp_path):
+    root = import_dataset(write_groups(tmp_path, classes), folds=folds)
+    assert list_folds(root) == ([None] if folds == 1 else [*range(1, folds + 1)])
+    check_division(root)
+
+
+def test_a_grouped_division_that_does_not_exist(tmp_path):
+    table = write_groups(tmp_path, {"one": "ab", "zero": "bc", "two": "ac"})
+    with pytest.raises(DatasetError, match="No division that keeps the groups together"):
+        import_dataset(table, folds=2)
+
+
+def test_columns_of_any_name(pets, tmp_path):
+    """A CSV elsewhere, its columns named otherwise, in Python and on the command line."""
+    paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
+    names = [path.split("/")[0] for path in paths]
+    rows = [(n, paths[n], names[n], n % 3 + 1) for n in range(len(paths))]
+    (tmp_path / "meta").mkdir()
+    table = write_csv(tmp_path / "meta", ["", "filename", "category", "part"], rows)
+    columns = {"path_column": "filename", "class_column": "category", "fold_column": "part"}
+    with pytest.raises(DatasetError, match="no column path, classname.*--class-column"):
+        load_dataset(table, 1)
+    with pytest.raises(DatasetError, match="list.csv, row 2: there is no file"):
+        load_dataset(table, 1, **columns)
+    data = load_dataset(table, 2, root=pets, **columns)
+    assert data.class_names == ["big dog", "cat"] and data.name == "list"
+    tested = [data.relative(path) for path in data.test["path"]]
+    assert tested == [f"audios/{paths[n]}" for n in range(1, len(paths), 3)]
+    assert import_dataset(table, audio_root=pets, **columns) == data.root
+    assert import_dataset(table, root=pets, **columns) == data.root
+    check = check_dataset(table, shots=4, root=str(pets), **columns)
+    assert check.ok and list(check.folds["fold"]) == [1, 2, 3]
+
+
+def test_columns_of_a_csv_below_a_folder(pets):
+    paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
+    rows = [(path, path.split("/")[0]) for path in paths]
+    (pets / "meta").mkdir()
+    write_csv(pets / "meta", ["file", "label"], rows)
+    columns = {"path_column": "file", "class_column": "label"}
+    assert len(load_dataset(pets, 1, root=pets, **columns).class_names) == 2
+    write_csv(pets / "meta", ["file", "label"], rows, "other.csv")
+    with pytest.raises(DatasetError, match="has 2 CSVs with the columns file, label"):
+        load_dataset(pets, 1, root=pets, **columns)
+
+
+def test_group_and_split_columns(pets):
+    paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
+    words = ("Train", "training", "test", "val")
+    rows = [(p, p.split("/")[0], p[-9:-6], words[n % 4]) for n, p in enumerate(paths)]
+    table = write_csv(pets, ["path", "classname", "take", "part"], rows)
+    data = load_dataset(import_dataset(table, folds=3, group_column="take"), 1)
+    assert not recordings(data.train) & recordings(data.test)
+    data = load_dataset(table, split_column="part")
+    assert [len(part) for part in (data.train, data.test, data.read_validation())] == [8, 4, 4]
+    with pytest.raises(DatasetError, match="groups and group_column are given"):
+        import_dataset(table, groups="take", group_column="take")
+    with pytest.raises(DatasetError, match="has no column tape"):
+        import_dataset(table, group_column="tape")
+
+
+@pytest.mark.parametrize(
+    ("cells", "folds"),
+    [
+        (("1", "2", "3"), [1, 2, 3]),
+        (("0", "1", "2"), [0, 1, 2]),
+        (("1.0", "2.0"), [1, 2]),
+        (("fold1", "fold2"), [1, 2]),
+    ],
+)
+def test_numbers_of_folds(cells, folds, pets):
+    paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
+    rows = [(p, p.split("/")[0], cells[n % len(cells)]) for n, p in enumerate(paths)]
+    assert list_folds(write_csv(pets, ["path", "classname", "fold"], rows)) == folds
+
+
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [
+        ("classname", ("cat", "dog", "cat,dog", "dog")),
+        ("classname", ("cat", "dog", "dog; cat", "dog")),
+        ("classname", ("cat|dog", "dog|cow", "cat|cow", "cat")),
+        ("classname", ("['cat', 'dog']", "['cow']", "cat", "cat")),
+        ("labels", ("cat,dog", "cow", "sheep", "cow")),
+    ],
+)
+def test_several_classes_of_a_clip(column, names, pets):
+    rows = [(f"cat/r0{n}_A.wav", name) for n, name in enumerate(names)]
+    with pytest.raises(DatasetError, match="list.csv.* multi-label data cannot be used"):
+        import_dataset(write_csv(pets, ["path", column], rows), class_column=column)
+
+
+def test_a_clip_in_two_rows_with_two_classes(pets):
+    rows = [("cat/r00_A.wav", "cat"), ("cat/r00_A.wav", "dog")]
+    with pytest.raises(DatasetError, match="row 3: .* as 'cat' there and 'dog' here.*multi-label"):
+        import_dataset(write_csv(pets, ["path", "classname"], rows))
+
+
+def test_names_with_commas_are_names(pets):
+    names = ("rain, heavy", "rain, light", "dog", "cow; calf")
+    rows = [(f"cat/r0{n}_{take}.wav", name) for n, name in enumerate(names) for take in "AB"]
+    root = import_dataset(write_csv(pets, ["path", "classname"], rows), folds=2)
+    assert load_dataset(root, 1).class_names == sorted(names)
+
+
+def test_underscores(pets):
+    (pets / "big dog").rename(pets / "big_dog")
+    note = "1 class names have underscores, which are tokens: big_dog (3, with spaces 2)"
+    assert note in " ".join(check_dataset(pets, decode=False).findings["what"])
+    assert load_dataset(pets, 1).class_names == ["big_dog", "cat"]
+    check = check_dataset(pets, decode=False, underscores="space")
+    assert not check.findings["what"].str.contains("have underscores").any()
+    assert load_dataset(pets, 1, underscores="space").class_names == ["big dog", "cat"]
+    with pytest.raises(DatasetError, match="underscores='no': use keep or space"):
+        import_dataset(pets, underscores="no")
+    (pets / "cat").rename(pets / "big dog")
+    with pytest.raises(DatasetError, match="two classes have one name"):
+        load_dataset(pets, 1, underscores="space")
+
+
+def test_underscores_of_a_dataset_with_tables(pets, tmp_path):
+    """Its splits stay, its validation too."""
+    (pets / "big dog").rename(pets / "big_dog")
+    paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
+    for n, part in enumerate(("train", "test", "validation")):
+        rows = [(path, path.split("/")[0]) for path in paths[n::3]]
+        write_csv(pets, ["path", "classname"], rows, f"{part}.csv")
+    kept, spaced = load_dataset(pets), load_dataset(pets, underscores="space")
+    assert spaced.class_names == ["big dog", "cat"] and kept.root == pets != spaced.root
+    for part in ("train", "test"):
+        frames = [getattr(data, part)["path"] for data in (kept, spaced)]
+        assert [p.replace("audios/", "") for p in map(spaced.relative, frames[1])] == [
+            kept.relative(path) for path in frames[0]
+        ]
+    assert len(spaced.read_validation()) == len(kept.read_validation())
+
+
+def unfinish(root):
+    """Take the last file away, as an import leaves it that was killed in earlier versions."""
+    (root / "split.json").unlink()
+
+
+def test_an_unfinished_import_is_made_again(pets, tmp_path):
+    for root in (import_dataset(pets), import_dataset(pets, root=tmp_path / "out")):
+        table = (root / "csv_files" / "test_1.csv").read_bytes()
+        unfinish(root)
+        (root / "csv_files" / "test_1.csv").unlink()
+        given = None if "imported" in str(root) else root
+        assert import_dataset(pets, root=given) == root
+        assert (root / "csv_files" / "test_1.csv").read_bytes() == table
+    unfinish(root)
+    (root / "notes.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="holds something else"):
+        import_dataset(pets, root=root)
+    assert (root / "notes.txt").read_text() == "mine"
+
+
+def test_two_imports_at_once(pets, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        roots = [*pool.map(lambda n: import_dataset(pets, folds=2 + n // 4), range(8))]
+    assert len(set(roots)) == 2 and all(list_folds(root) for root in roots)
+    left = [path.name for root in roots for path in root.parent.iterdir()]
+    assert set(left) == {"pets"}
+
+
+def test_an_unwritable_cache(pets, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DatasetError, match="cannot be made .*another cache with PALMKIT_CACHE"):
+        import_dataset(pets)
+
+
+def test_a_csv_with_a_long_name(pets):
+    rows = [(f"cat/r0{n}_A.wav", "ab"[n % 2], n % 2 + 1) for n in range(4)]
+    name = "a" * 250
+    table = write_csv(pets, ["path", "classname", "fold"], rows, f"{name}.csv")
+    with pytest.raises(DatasetError, match="a.csv: fold 1 has no clip of a to train"):
+        import_dataset(table)
+    rows = [(f"cat/r0{n}_A.wav", "ab"[n % 2], n // 2 + 1) for n in range(4)]
+    table = write_csv(pets, ["path", "classname", "fold"], rows, f"{name}.csv")
+    assert load_dataset(table, 1).name == name
 
 
 def test_a_system_without_links(pets, monkeypatch, tmp_path):

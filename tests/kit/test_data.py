@@ -4,6 +4,7 @@ leaves alone.
 
 import os
 import random
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -285,9 +286,37 @@ def test_missing_column(column, tmp_path):
     )
 
 
-def test_semicolons(tmp_path):
-    message = refused(make(tmp_path, train=table(TRAIN).replace(",", ";")))
-    assert str(tmp_path / "train.csv") in message and "path;classname" in message
+@pytest.mark.parametrize("delimiter", ["; ", ";", "\t", ", "])
+def test_delimiters_of_spreadsheets(delimiter, tmp_path):
+    root = make(tmp_path, train=table(TRAIN).replace(",", delimiter))
+    data = load_dataset(root)
+    assert list(data.train["class_name"]) == [name for _, name in TRAIN]
+
+
+def test_another_delimiter_is_named(tmp_path):
+    message = refused(make(tmp_path, train=table(TRAIN).replace(",", "|")))
+    assert str(tmp_path / "train.csv") in message and "path|classname" in message
+    assert "separated by a comma, a semicolon, a tab" in message
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-16", "it looks like UTF-16"),
+        ("utf-16-le", "it looks like UTF-16"),
+        ("utf-32", "it looks like UTF-32"),
+        ("latin-1", "it looks like Latin-1 or Windows-1252: row 3"),
+    ],
+)
+def test_encodings_are_named(encoding, said, tmp_path):
+    text = table([TRAIN[0], ("audios/caf\xe9.wav", "cat"), *TRAIN[2:]])
+    message = refused(make(tmp_path, train=text.encode(encoding)))
+    assert said in message and message.endswith("save it as CSV in UTF-8")
+
+
+def test_a_header_with_capitals_and_spaces(tmp_path):
+    root = make(tmp_path, train=table(TRAIN, " Path ,ClassName"))
+    assert len(load_dataset(root).train) == 4
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -338,7 +367,6 @@ ROWS = {  # what stands in the bad row -> what the message says of it
     ("", "cat"): "path is empty",
     (" ", "cat"): "path is empty",
     ("audios/a1.wav", "cat"): "audios/a1.wav stands in row 2 already",
-    ("audios/a1.wav", "dog"): "audios/a1.wav stands in row 2 already",
     ("./audios/a1.wav", "cat"): "stands in row 2 already",
     ("audios/../audios/a1.wav", "cat"): "stands in row 2 already",
     ("../secret.wav", "cat"): "../secret.wav leaves the dataset's folder",
@@ -346,7 +374,9 @@ ROWS = {  # what stands in the bad row -> what the message says of it
     ("SECRET", "cat"): "leaves the dataset's folder",
     ("audios/gone.wav", "cat"): "there is no file",
     ("audios", "cat"): "is a folder, no audio file; correct the path",
-    ("audios\\a2.wav", "cat"): "write / between folders",
+    ("audios\\gone.wav", "cat"): "there is no file",
+    ("./audios\\a1.wav", "cat"): "stands in row 2 already",
+    ("audios/a1.wav", "dog"): "as 'cat' there and 'dog' here; a clip has one class",
     ("audios/a\0.wav", "cat"): "it holds a NUL character",
     (f"audios/{'a' * 5000}.wav", "cat"): "cannot be a file (File name too long)",
 }
@@ -383,6 +413,66 @@ def test_link_to_nothing(tmp_path):
     (root / TRAIN[1][0]).symlink_to(root / "audios" / "gone.wav")
     message = refused(root)
     assert "row 3" in message and "there is no file" in message
+
+
+PATHS = [  # a cell that means audios/a1.wav; ROOT is the dataset's folder
+    "audios\\a1.wav",
+    "ROOT/audios/a1.wav",
+    "ROOT/audios/../audios/a1.wav",
+    "/disk/old/pets/audios/a1.wav",
+    "D:\\old\\pets\\audios\\a1.wav",
+]
+
+
+@pytest.mark.parametrize("cell", PATHS)
+def test_paths_as_other_systems_write_them(cell, tmp_path):
+    """Absolute ones inside of the folder, also from before it was moved, and Windows's."""
+    root = make(tmp_path / "pets")
+    cell = cell.replace("ROOT", str(root))
+    data = load_dataset(make(root, [(cell, "cat"), *TRAIN[1:]]))
+    assert data.relative(data.train["path"].iloc[0]).endswith("a1.wav")
+    if ".." not in cell:
+        assert data.digest() == load_dataset(make(root)).digest()
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_in_another_form_of_unicode(forms, tmp_path):
+    """macOS writes é as two characters, Windows and Linux as one. They look the same."""
+    written, there = (unicodedata.normalize(form, "audios/caf\xe9/\xe9.wav") for form in forms)
+    root = make(tmp_path)
+    (root / there).parent.mkdir()
+    (root / there).touch()
+    data = load_dataset(make(root, [(written, "cat"), *TRAIN[1:]]))
+    assert data.relative(data.train["path"].iloc[0]) == there
+
+
+def test_a_class_in_two_forms_of_unicode_is_one_class(tmp_path):
+    """As for the tokenizer. A class with one form keeps it, so that no digest changes."""
+    composed, apart = "caf\xe9", "cafe\u0301"
+    train = [(TRAIN[0][0], composed), (TRAIN[1][0], apart), *TRAIN[2:]]
+    data = load_dataset(make(tmp_path, train, [(TEST[0][0], apart), TEST[1]]))
+    assert data.class_names == [composed, "dog"] and list(data.train["label"]) == [0, 0, 1, 1]
+    train = [(path, apart if name == "cat" else name) for path, name in TRAIN]
+    data = load_dataset(make(tmp_path, train, [(TEST[0][0], apart), TEST[1]]))
+    assert data.class_names == [apart, "dog"]
+
+
+def test_a_validation_split_is_read_on_demand(tmp_path):
+    root = make(tmp_path)
+    before = load_dataset(root)
+    assert before.read_validation() is None
+    (root / "validation.csv").write_text(table([("audios/a4.wav", "dog")]))
+    data = load_dataset(root)
+    assert list(data.read_validation()["label"]) == [1] and data.digest() == before.digest()
+    (root / "validation.csv").write_text(table([("audios/a4.wav", "cow")]))
+    with pytest.raises(DatasetError, match="validation.csv has classes that .* not train on"):
+        data.read_validation()
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/" + "b" * 300, "no\0name"])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(DatasetError, match="cannot be a dataset's name|no dataset folder"):
+        load_dataset(name)
 
 
 @pytest.mark.parametrize("blank", ["", "\r"])

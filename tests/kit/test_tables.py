@@ -51,9 +51,9 @@ def test_names_that_are_no_fold(tmp_path):
 
 BAD = {
     "path,classname,path\na.wav,cat,b.wav\n": "the column path more than once: keep one",
-    "path, classname\na.wav,cat\n": "no column classname",
+    "path, label\na.wav,cat\n": "no column classname.*--class-column",
     "a.wav,cat\nb.wav,dog\n": "no column path, classname.*the first line must be a header",
-    "path\tclassname\na.wav\tcat\n": "no column path, classname.*separated by a comma",
+    "path|classname\na.wav|cat\n": "no column path, classname.*a comma, a semicolon, a tab",
 }
 
 

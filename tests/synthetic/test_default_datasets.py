@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -101,6 +104,42 @@ def test_a_task_is_made_once_and_another_version_is_refused(tmp_path, monkeypatc
         tasks.build_task("GermanEmotions", tmp_path)
     with pytest.raises(tasks.TaskError, match="there is no task Nothing"):
         tasks.build_task("Nothing", tmp_path)
+
+
+def test_an_unfinished_task_is_made_again(tmp_path, monkeypatch):
+    """Whatever an earlier version left there; a folder with other files is not touched."""
+    monkeypatch.setattr(tasks, "CLIPS_PER_CLASS", 1)
+    folder = tmp_path / "GermanEmotions"
+    (folder / "audios").mkdir(parents=True)
+    (folder / "audios" / "stale.flac").touch()
+    tasks.build_task("GermanEmotions", tmp_path, processes=1)
+    assert len([*(folder / "audios").iterdir()]) == 4
+    (folder / "provenance.json").unlink()
+    (folder / "notes.txt").touch()
+    with pytest.raises(tasks.TaskError, match="holds 'notes.txt', which is no part of the task"):
+        tasks.build_task("GermanEmotions", tmp_path, processes=1)
+
+
+def test_a_task_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="choose another place with PALMKIT_CACHE"):
+        tasks.build_task("GermanEmotions", tmp_path / "file", processes=1)
+
+
+ASCII = """
+from palmkit_synthetic import tasks
+tasks.CLIPS_PER_CLASS = 1
+print(ascii(tasks.build_task("GermanEmotions", processes=1)))
+"""
+
+
+@pytest.mark.slow
+def test_a_task_is_made_in_a_locale_without_utf8(tmp_path):
+    env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    env |= {"PALMKIT_CACHE": str(tmp_path / "é")}
+    done = subprocess.run([sys.executable, "-c", ASCII], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len([*tmp_path.glob("é/mini-tasks/*/GermanEmotions/audios/*.flac")]) == 4
 
 
 def test_a_task_without_folds_is_one_split(tmp_path, monkeypatch):

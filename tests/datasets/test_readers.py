@@ -1,0 +1,222 @@
+"""Published datasets in their own layouts are recognised by their files."""
+
+import json
+
+import layouts
+import pytest
+from layouts import put, put_table
+from standin import write_sound
+
+from palmkit import DatasetError, check_dataset, import_dataset, list_folds, load_dataset
+from palmkit.cli import main
+from palmkit.datasets.readers import READERS
+
+
+def folds_of_clips(root):
+    """{path below the folder: folds that it is tested in}."""
+    found = {}
+    for fold in list_folds(root):
+        data = load_dataset(root, fold)
+        trained = {data.relative(path) for path in data.train["path"]}
+        for path in data.test["path"]:
+            assert data.relative(path) not in trained
+            found.setdefault(data.relative(path).removeprefix("audios/"), []).append(fold)
+    return found
+
+
+def layout_of(root):
+    return json.loads((import_dataset(root) / "split.json").read_text())["layout"]
+
+
+def test_esc50(tmp_path):
+    root = layouts.esc50(tmp_path / "ESC-50-master")
+    assert layout_of(root) == "ESC-50" and list_folds(root) == [1, 2, 3, 4, 5]
+    data = load_dataset(root, 3)
+    assert data.name == "ESC-50-master" and data.class_names == ["chirping_birds", "dog"]
+    assert len(data.train) == 16 and len(data.test) == 4
+    # The first digit of a name is the official fold.
+    assert folds_of_clips(root) == {
+        path.name: [int(path.name[0])] for path in (root / "audio").glob("*.wav")
+    }
+
+
+def test_urban_sound(tmp_path):
+    root = layouts.urban_sound(tmp_path / "UrbanSound8K")
+    assert layout_of(root) == "UrbanSound8K" and list_folds(root) == [*range(1, 11)]
+    assert load_dataset(root, 10).class_names == ["air_conditioner", "dog_bark"]
+    for path, folds in folds_of_clips(root).items():
+        assert path.startswith(f"audio/fold{folds[0]}/") and len(folds) == 1
+
+
+def test_speech_commands(tmp_path):
+    root = layouts.speech_commands(tmp_path / "speech_commands_v0.02")
+    assert layout_of(root) == "Speech Commands" and list_folds(root) == [None]
+    data = load_dataset(root)
+    assert data.class_names == ["marvin", "no", "yes"]
+    assert (len(data.train), len(data.test), len(data.read_validation())) == (12, 6, 6)
+    listed = (root / "testing_list.txt").read_text().split()
+    assert {data.relative(path) for path in data.test["path"]} == {f"audios/{p}" for p in listed}
+    said = " ".join(check_dataset(root, decode=False).findings["what"])
+    assert "_background_noise_ left out" in said and "validation split of 6 clips is kept" in said
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_tau(folds, tmp_path):
+    root = layouts.tau(tmp_path / "TAU-urban-acoustic-scenes-2019-development", folds)
+    assert layout_of(root) == "TAU/DCASE"
+    assert list_folds(root) == ([None] if folds == 1 else [1, 2, 3])
+    data = load_dataset(root, None if folds == 1 else 1)
+    assert data.class_names == ["airport", "metro_station"] and len(data.train) == 8
+    assert all("lisbon" in path for path in data.test["path"])
+
+
+def test_tut(tmp_path):
+    root = layouts.tut(tmp_path / "TUT-acoustic-scenes-2017-development")
+    assert layout_of(root) == "TAU/DCASE" and list_folds(root) == [1, 2, 3, 4]
+    data = load_dataset(root, 4)
+    assert data.class_names == ["beach", "cafe/restaurant"]
+    found = folds_of_clips(root)
+    assert len(found) == 16 and all(len(folds) == 1 for folds in found.values())
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("inside", ["", "data"])
+def test_audiofolder(form, inside, tmp_path):
+    layouts.audiofolder(tmp_path / "sounds" / inside, form)
+    root = tmp_path / "sounds"
+    assert layout_of(root) == "Hugging Face audiofolder"
+    data = load_dataset(root)
+    assert data.class_names == ["drill", "siren"]
+    assert [len(part) for part in (data.train, data.test, data.read_validation())] == [4, 4, 4]
+    assert all("/train/" in path for path in data.train["path"])
+
+
+def test_audiofolder_with_one_metadata_file(tmp_path):
+    """The paths have the split's folder; without one, folds are made."""
+    for names, folds in ((("train", "test"), [None]), (("train",), [1, 2]), (("clips",), [1, 2])):
+        root = tmp_path / "-".join(names)
+        rows = [(f"{name}/{n}.wav", "ab"[n % 2], str(n)) for name in names for n in range(4)]
+        for path, *_ in rows:
+            put(root / path)
+        put_table(root / "metadata.csv", ("file_name", "category", "note"), rows)
+        assert list_folds(import_dataset(root, folds=2)) == folds
+
+
+def test_audiofolder_without_metadata(tmp_path):
+    for split in ("train", "validation", "test"):
+        for name in ("cat", "dog"):
+            for n in range(3):
+                put(tmp_path / "sounds" / "data" / split / name / f"{n}.wav")
+    data = load_dataset(tmp_path / "sounds")
+    assert data.class_names == ["cat", "dog"] and len(data.read_validation()) == 6
+
+
+def test_audiofolder_whose_class_has_another_name(tmp_path):
+    root = tmp_path / "intents"
+    for n in range(10):
+        put(root / f"{n}.wav")
+    rows = [(f"{n}.wav", ("pay", "ask")[n % 2]) for n in range(10)]
+    put_table(root / "metadata.csv", ("file_name", "intent"), rows)
+    with pytest.raises(DatasetError, match="the class in none of label.*--class-column"):
+        load_dataset(root, 1)
+    assert load_dataset(root, 1, class_column="intent").class_names == ["ask", "pay"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"file_name": "a.wav", "label": ["dog", "cat"]}\n', r"row 1: .*multi-label data"),
+        ('{"file_name": "a.wav", "label": "dog"}\n[1]\n', "row 2: is no JSON object"),
+        ('{"file_name": "a.wav", "label": "dog"}\n{"file_\n', "row 2: is not JSON"),
+        ('{"file_name": "a.wav", "label": 0.5}\n', r"row 1: the class is 0\.5"),
+        ('{"file_name": 3, "label": "dog"}\n', "row 1: the file_name is 3"),
+        ('{"file_name": "b.wav", "label": "dog"}\n', "row 1: there is no file"),
+        ('{"file_name": "a.wav", "label": null}\n', "row 1: the class name is empty"),
+    ],
+)
+def test_bad_metadata(text, said, tmp_path):
+    put(tmp_path / "sounds" / "a.wav")
+    path = put(tmp_path / "sounds" / "metadata.jsonl", text)
+    with pytest.raises(DatasetError, match=said) as caught:
+        load_dataset(tmp_path / "sounds", 1)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "layout", "classes", "actor", "files"),
+    [
+        (layouts.crema_d, "CREMA-D", 6, lambda path: path.rsplit("/", 1)[-1][:4], 37),
+        (layouts.ravdess, "RAVDESS", 8, lambda path: path[-6:-4], 46),
+    ],
+)
+def test_actors_stay_together(make, layout, classes, actor, files, tmp_path):
+    root = make(tmp_path / "emotions")
+    assert layout_of(root) == layout and list_folds(root) == [1, 2, 3, 4, 5]
+    data = load_dataset(root, 1)
+    assert len(data.class_names) == classes and "fear" in " ".join(data.class_names)
+    found = folds_of_clips(root)
+    assert len(found) == files and all(len(folds) == 1 for folds in found.values())
+    folds_of = {}
+    for path, (fold,) in found.items():
+        folds_of.setdefault(actor(path), set()).add(fold)
+    assert all(len(folds) == 1 for folds in folds_of.values())
+    assert json.loads((import_dataset(root) / "split.json").read_text())["groups"] == "actors"
+
+
+def test_files_that_an_archive_has_twice(tmp_path):
+    root = layouts.ravdess(tmp_path / "emotions")
+    put(root / "again" / "Actor_01" / "03-01-01-01-01-01-01.wav")
+    assert len(folds_of_clips(root)) == 46
+    said = " ".join(check_dataset(root, decode=False).findings["what"])
+    assert "1 files are there twice and count once" in said
+
+
+def test_emotions_in_class_folders_are_as_their_folders_say(tmp_path):
+    for actor in range(1001, 1006):
+        for name, code in (("calm voice", "NEU"), ("shouting", "ANG")):
+            put(tmp_path / "mine" / name / f"{actor}_DFA_{code}_XX.wav")
+    assert load_dataset(tmp_path / "mine", 1).class_names == ["calm voice", "shouting"]
+
+
+@pytest.mark.parametrize(
+    "file", ["FSD50K.ground_truth/dev.csv", "eval_segments.csv"], ids=["FSD50K", "AudioSet"]
+)
+def test_multi_label_datasets_are_refused_by_name(file, tmp_path):
+    put(tmp_path / "sounds" / file)
+    with pytest.raises(DatasetError, match="is (FSD50K|AudioSet).*multi-label data"):
+        load_dataset(tmp_path / "sounds")
+
+
+def test_a_clip_of_a_list_that_is_not_there(tmp_path):
+    root = layouts.speech_commands(tmp_path / "words")
+    (root / "no" / "00000007_nohash_0.wav").unlink()
+    with pytest.raises(DatasetError, match=r"testing_list\.txt, row 4: there is no file"):
+        load_dataset(root)
+    root = layouts.esc50(tmp_path / "esc")
+    (root / "audio" / "1-100100-A-0.wav").unlink()
+    with pytest.raises(DatasetError, match=r"esc50\.csv, row 2: there is no file"):
+        load_dataset(root, 1)
+
+
+def test_every_reader_has_a_source_in_its_docstring():
+    for reader in READERS:
+        assert reader.name and len(reader.__doc__) > 60
+
+
+@pytest.mark.slow
+def test_from_the_command_line(tmp_path, monkeypatch, capsys):
+    """`check` and `run` take a folder in a published layout, with spaces for underscores."""
+    monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
+    root = layouts.esc50(tmp_path / "ESC-50-master")
+    for n, path in enumerate(sorted((root / "audio").glob("*.wav"))):
+        write_sound(path, n, "-14." in path.name, 0.2)
+    assert main(["check", str(root), "--shots", "4"]) == 0
+    page = capsys.readouterr().out
+    assert "chirping_birds (4, with spaces 3)" in page and "| chirping_birds | 4 | 3 |" in page
+    assert main(["check", str(root), "--shots", "4", "--underscores", "space"]) == 0
+    assert "underscores" not in capsys.readouterr().out
+    arguments = ["--fold", "2", "--method", "zeroshot", "--underscores", "space"]
+    assert main(["run", "--dataset", str(root), *arguments]) == 0
+    assert "| ESC-50-master |" in capsys.readouterr().out
+    (row,) = (tmp_path / "runs" / "run" / "rows" / "ESC-50-master").glob("*.json")
+    assert json.loads(row.read_text())["class_names"] == ["chirping birds", "dog"]
