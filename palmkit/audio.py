@@ -122,7 +122,7 @@ def _resampler(rate: int, sample_rate: int):
         return _build_resampler(rate, sample_rate)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=8)  # up to 64 MB each
 def _build_resampler(rate: int, sample_rate: int):
     # Its kernel has single precision, as published: dtype=torch.float64 would make another one.
     return torchaudio.transforms.Resample(rate, sample_rate).double()

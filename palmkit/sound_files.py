@@ -117,7 +117,10 @@ class Sound:
 
     def read_range(self, start: int, stop: int) -> np.ndarray:
         """float32 [channels, stop - start]: only these frames."""
-        return _channels_first([*self.blocks(start, stop)])
+        part = _channels_first([*self.blocks(start, stop)])
+        if part.shape[1] < stop - start:
+            raise AudioError(f"{self.path}: was changed while it was read; start again")
+        return part
 
     def blocks(self, start: int = 0, stop: int = UNKNOWN) -> Iterator[np.ndarray]:
         """float32 [frames, channels]: the frames from `start` to `stop`, in blocks.

@@ -288,7 +288,7 @@ def _hear(model, file, path, crop) -> Heard:
     rate, samples = model.sample_rate, count_samples(model.clip_seconds, model.sample_rate)
     waveform, _ = read_crop(file, path, rate, samples, crop)
     with open_sound(file, path) as sound:
-        length = resampled_length(sound.frames, sound.rate, rate) * sound.channels
+        length = resampled_length(sound.frames, sound.rate, rate) * sound.channels or samples
     name, size = Path(str(path)).name, file.seek(0, os.SEEK_END)
     if length <= samples and size <= LARGE and Path(name).suffix.lower() in PLAYABLE:
         file.seek(0)

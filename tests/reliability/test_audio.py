@@ -18,13 +18,14 @@ from palmkit import AudioError, embed, read_clip
 SECONDS = 20  # for one small file, on a slow machine
 MEMORY = 2**31  # bytes that a small file may need
 RATE, CLIP = 44_100, 7 * 44_100
+NOT_WRITTEN = {("AIFF", "DWVW_12"), ("WAV", "MPEG_LAYER_III")}
+NOT_WRITTEN |= {("MP3", "MPEG_LAYER_I"), ("MP3", "MPEG_LAYER_II")}
 # All that soundfile writes and people have.
 KINDS = [
     (form, subtype)
     for form in ("WAV", "WAVEX", "AIFF", "AU", "W64", "RF64", "CAF", "FLAC", "MP3", "OGG", "NIST")
     for subtype in soundfile.available_subtypes(form)
-    if soundfile.check_format(form, subtype)
-    and (form, subtype) not in {("AIFF", "DWVW_12"), ("WAV", "MPEG_LAYER_III")}
+    if soundfile.check_format(form, subtype) and (form, subtype) not in NOT_WRITTEN
 ]
 # Their containers say how long the sound is, or where it ends.
 WITH_LENGTH = [
@@ -92,7 +93,7 @@ def flip(data: bytes, places) -> bytes:
 @faults.fuzz(
     "damaged header of a sound file",
     few=60,
-    many=6000,
+    many=3000,
     form=st.sampled_from(KINDS),
     places=st.lists(st.integers(0, 8 * 80 - 1), min_size=1, max_size=4),
 )
@@ -103,7 +104,7 @@ def test_a_damaged_header(tmp_path, form, places):
 @faults.fuzz(
     "bits inverted in a sound file",
     few=40,
-    many=4000,
+    many=2000,
     form=st.sampled_from(KINDS),
     places=st.lists(st.integers(0, 2**20), min_size=1, max_size=8),
 )
@@ -114,7 +115,7 @@ def test_inverted_bits(tmp_path, form, places):
 @faults.fuzz(
     "sound file cut short",
     few=40,
-    many=4000,
+    many=2000,
     form=st.sampled_from(WITH_LENGTH),
     share=st.floats(0, 0.95),
     seed=seeds,
@@ -147,7 +148,7 @@ def test_readable_sound(tmp_path, form, frames, seed):
 @faults.fuzz(
     "sample rate of any size",
     few=40,
-    many=2000,
+    many=500,
     rate=st.one_of(st.integers(1, 2**31 - 1), st.integers(1, 200_000)),
     frames=st.integers(1, 3000),
 )
