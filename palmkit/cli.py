@@ -564,7 +564,8 @@ def _check(arguments) -> None:
         folds = check.folds.astype(object).fillna("").set_index("fold")
         print(f"# {check.name}\n\n{to_markdown(folds, markup=True)}\n")
         if not arguments.tables_only:
-            print(f"{to_markdown(check.summarise_clips().set_index('files'), markup=True)}\n")
+            clips = check.summarise_clips().astype(object)  # else whole numbers become decimal
+            print(f"{to_markdown(clips.set_index('files'), markup=True)}\n")
         if check.class_names["class_name"].str.contains("_").any():
             names = check.class_names.set_index("class_name")
             print(f"{to_markdown(names, markup=True)}\n")

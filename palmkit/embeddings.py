@@ -119,6 +119,8 @@ def embed(
             batches = read_ahead(pool, read, missing, batch_size)
             entries = _encode_batches(model, batches, paths, len(missing), on_progress)
             for number, entry in entries:
+                if note := keys[number].partition(" ")[2]:
+                    entry["note"] = np.array(note)  # an unusual decoder or resampler
                 store.put(keys[number], entry)
                 found[number] = entry
         except audio.AudioError as error:

@@ -364,3 +364,9 @@ def test_loud_files_and_odd_rates(small):
     odd = one(check, "1 files have odd sample rates", "clip_00002.wav (44101 Hz)", "soxr")
     assert odd.severity == "note"
     assert not [line for line in lines(quiet(small, sample_rate=44_101)) if "(44101 Hz)" in line]
+
+
+def test_rates_are_printed_as_whole_numbers(small, capsys):
+    main(["check", str(small), "--shots", "1"])
+    table = capsys.readouterr().out
+    assert "| 22050 | 1 | 1.0 |" in table, table

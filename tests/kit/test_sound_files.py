@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from palmkit import AudioError, audio, embed, load_dataset, read_clip
+from palmkit import AudioError, audio, embed, load_dataset, read_clip, resampling
 from palmkit.audio import crop_clip, resample
 from palmkit.embeddings import provenance
 from palmkit.store import TensorStore
@@ -276,7 +276,8 @@ def test_embeddings_of_odd_rates_are_not_those_of_another_resampler(tmp_path):
     path = write(tmp_path / "odd.wav", samples(30_000), 44_101)
     embed(Toy(), [path], cache=tmp_path / "cache")
     with TensorStore(tmp_path / "cache", "embeddings", provenance(Toy(), "random", 0)) as store:
-        assert audio.content_key(path, 16_000) in store and audio.file_digest(path) not in store
+        assert audio.file_digest(path) not in store
+        assert str(store.get(audio.content_key(path, 16_000))["note"]) == audio.SOXR
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 48_000, 96_000, 44_100])
@@ -284,6 +285,15 @@ def test_resampled_length(rate):
     for n in (1, 2, 7, 1000, 12_345, 99_991):
         whole = resample(torch.zeros(1, n), rate, SAMPLE_RATE)
         assert audio.resampled_length(n, rate, SAMPLE_RATE) == whole.shape[1], n
+
+
+@pytest.mark.parametrize("rate", [8000, 48_000])
+def test_long_waveforms_are_resampled_in_parts(rate, monkeypatch):
+    """With the very values of all at once, which would take much memory."""
+    waveform = torch.from_numpy(samples(99_991, 2).T.copy())
+    whole = resample(waveform, rate, SAMPLE_RATE)
+    monkeypatch.setattr(resampling, "SEGMENT", 10_007)
+    assert torch.equal(resample(waveform, rate, SAMPLE_RATE), whole)
 
 
 # Long clips.
