@@ -21,17 +21,12 @@ log = logging.getLogger("palmkit")
 def one_process(target: Path, what: str) -> Iterator[None]:
     """Hold the lock of a target while the block runs. A second process says so and waits.
 
-    The lock is a file in the cache, not beside the target. A killed process holds no lock. On a
-    file system without locks the block runs without one. Raises OSError that says what to do.
+    The lock is a file in the cache, not beside the target. A killed process holds no lock. Where
+    there are no locks, or the cache cannot be written to, the block runs without one.
     """
     name = hashlib.sha256(os.fsencode(os.path.abspath(target))).hexdigest()[:32]
-    path = cache_root() / "locks" / f"{name}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
-        held = _acquire(lock, what)
-    except OSError as error:
-        raise write_error(path, error) from error
+    lock = filelock.FileLock(cache_root() / "locks" / f"{name}.lock")
+    held = _acquire(lock, what)
     try:
         yield
     finally:
@@ -41,11 +36,13 @@ def one_process(target: Path, what: str) -> Iterator[None]:
 
 def _acquire(lock: filelock.BaseFileLock, what: str) -> bool:
     try:
+        os.makedirs(os.path.dirname(lock.lock_file), exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         log.info("%s is being made by another process: waiting", what)
         lock.acquire()
-    except NotImplementedError:  # the file system has no locks
+    except (OSError, NotImplementedError) as error:
+        log.debug("%s: no lock (%s)", what, error)
         return False
     return True
 

@@ -14,6 +14,7 @@ from palmkit.checksums import verify_folder
 from palmkit.data import indistinguishable_names
 from palmkit.datasets.filenames import parse_file_name
 from palmkit.datasets.import_folder import read_notes
+from palmkit.datasets.recordings import list_multi_label
 from palmkit.datasets.resolve import find_dataset
 from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi
@@ -432,6 +433,9 @@ def _check_names(names: pd.DataFrame, facts, found: _Findings) -> None:
         what = f"{len(low)} class names have underscores, which are tokens: {counts}"
         advice = "--underscores space (underscores='space') writes spaces instead"
         found.note("class names", what, advice)
+    if several := list_multi_label(list(names["class_name"])):
+        what = f"class names list others, as multi-label data do: {_some(several)}"
+        found.warning("class names", what, "Keep one class for each clip")
     most = CONTEXT_TOKENS - 2
     if len(long := names[names["tokens"] > most]):
         shown = _some(f"{one.class_name[:40]} ({one.tokens})" for one in long.itertuples())

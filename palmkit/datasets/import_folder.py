@@ -16,7 +16,7 @@ from palmkit.audio import digest
 from palmkit.checksums import CHECKSUM_FILE
 from palmkit.data import read_dataset
 from palmkit.datasets.folders import read_class_folders
-from palmkit.datasets.listing import Columns, find_listing, is_table, read_listing
+from palmkit.datasets.listing import Columns, is_table, read_listing, read_listings
 from palmkit.datasets.readers import AudioFolder, find_reader
 from palmkit.datasets.recordings import (
     Recordings,
@@ -36,7 +36,6 @@ log = logging.getLogger("palmkit")
 SPLIT_VERSION = 2  # raise it if equal files and settings give another split
 SPLIT_FILE = "split.json"  # says how the tables were made; written last
 UNDERSCORES = ("keep", "space")
-TABLES = ("path_column", "class_column", "fold_column", "group_column", "split_column")
 
 
 def has_tables(path: Path) -> bool:
@@ -197,8 +196,7 @@ def _read_recordings(path: Path, columns: Columns) -> Recordings:
         return AudioFolder.read(path, columns.classname)
     if not path.is_dir():
         raise DatasetError(f"there is no folder or CSV {path}: correct the path")
-    table = find_listing(path, columns)
-    return read_listing(table, columns)
+    return read_listings(path, columns)
 
 
 def _read_published(path: Path) -> Recordings:
@@ -224,6 +222,8 @@ def _describe_splits(found: Recordings) -> str:
     if found.splits:
         return f"that of {found.layout}"
     column = "split" if "split" in found.clips else "fold"
+    if found.layout == "a table for each split":
+        return found.layout
     return f"the column `{column}`" if found.layout == "a table" else f"the {column} of the layout"
 
 

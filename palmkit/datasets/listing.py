@@ -65,8 +65,11 @@ def read_listing(path: Path, columns: Columns = Columns()) -> Recordings:
     return Recordings(path, base, "a table", clips)
 
 
-def find_listing(folder: Path, columns: Columns) -> Path:
-    """The one CSV in a folder, or one level below, that has these columns."""
+def read_listings(folder: Path, columns: Columns) -> Recordings:
+    """The recordings of the one CSV in a folder, or one level below, that has these columns.
+
+    Or of several that are named as splits: train.csv, test.csv. Raises DatasetError.
+    """
     tables = [
         path
         for pattern in ("*", "*/*")
@@ -74,12 +77,29 @@ def find_listing(folder: Path, columns: Columns) -> Path:
         if is_table(path) and set(columns.named().values()) <= set(_header(path))
     ]
     if len(tables) == 1:
-        return tables[0]
+        return read_listing(tables[0], columns)
+    words = read_split_words(path.stem for path in tables)
+    if words and {path.parent for path in tables} == {tables[0].parent}:
+        return _read_split_listings(folder, tables, words, columns)
     there = f"{len(tables)} CSVs" if tables else "no CSV"
     raise DatasetError(
         f"{folder} has {there} with the columns {', '.join(columns.named().values())}: give the "
         "path of the CSV, and the folder of its recordings as root"
     )
+
+
+def _read_split_listings(
+    folder: Path, tables: list[Path], words: dict[str, str], columns: Columns
+) -> Recordings:
+    """CSVs named as splits, as one table with a column `split`."""
+    found = [read_listing(path, columns) for path in tables]
+    clips = pd.concat(
+        [one.clips.assign(split=words[one.source.stem]) for one in found], ignore_index=True
+    )
+    again = clips["path"][clips["path"].duplicated()]
+    if len(again):
+        raise DatasetError(f"{folder}: {again.iloc[0]} stands in two of its CSVs: remove one row")
+    return Recordings(folder, found[0].base, "a table for each split", clips)
 
 
 def list_listings(folder: Path) -> list[str]:

@@ -145,8 +145,11 @@ def is_ignored(name: str) -> bool:
 
 
 def list_folders(path: Path) -> list[Path]:
-    """The folders in a folder that may be classes, sorted."""
-    return sorted(one for one in path.iterdir() if one.is_dir() and not is_ignored(one.name))
+    """The folders in a folder that may be classes, sorted. Raises DatasetError."""
+    try:
+        return sorted(one for one in path.iterdir() if one.is_dir() and not is_ignored(one.name))
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror}): make it readable") from error
 
 
 def list_files(folder: Path) -> list[Path]:

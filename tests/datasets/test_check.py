@@ -292,6 +292,15 @@ def test_the_later_split_of_a_single_split_dataset(tmp_path):
     assert len(load_dataset(root).test) == 8  # the upper one
 
 
+def test_class_names_that_list_others_or_are_long(small):
+    for table in (small / "csv_files").iterdir():
+        names = {"bangu": "daluo,naobo", "xiaoluo": "gong " * 50}
+        rewrite(table, lambda t, names=names: t.assign(classname=t["classname"].replace(names)))
+    check = quiet(small, decode=False)
+    assert one(check, "class names list others", "daluo,naobo").severity == "warning"
+    assert one(check, "1 class names have more than 38 tokens").severity == "warning"
+
+
 def test_files_in_no_table(small):
     write_sound(small / "audios" / "extra.wav", 1, 1, 0.5)
     assert one(quiet(small), "1 files are in no table: audios/extra.wav").severity == "note"

@@ -421,6 +421,24 @@ def test_columns_of_a_csv_below_a_folder(pets):
         load_dataset(pets, 1, root=pets, **columns)
 
 
+def test_tables_of_splits_with_other_columns(pets):
+    """train.csv and test.csv of one's own; a clip in both is an error."""
+    paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
+    columns = {"path_column": "file", "class_column": "label"}
+    for n, part in enumerate(("train", "test", "val")):
+        rows = [(path, path.split("/")[0]) for path in paths[n::3]]
+        write_csv(pets, ["file", "label"], rows, f"{part}.csv")
+    with pytest.raises(DatasetError, match="has no column path, classname.*path_column"):
+        load_dataset(pets)
+    data = load_dataset(pets, **columns)
+    tested = [data.relative(path) for path in data.test["path"]]
+    assert tested == [f"audios/{path}" for path in paths[1::3]]
+    assert len(data.read_validation()) == len(paths[2::3]) and data.fold is None
+    write_csv(pets, ["file", "label"], [(path, path.split("/")[0]) for path in paths], "test.csv")
+    with pytest.raises(DatasetError, match="stands in two of its CSVs"):
+        load_dataset(pets, **columns)
+
+
 def test_group_and_split_columns(pets):
     paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
     words = ("Train", "training", "test", "val")

@@ -67,7 +67,7 @@ def refused(call, *named):
 @fuzz(
     "table as programs save it",
     few=25,
-    many=1000,
+    many=400,
     delimiter=st.sampled_from(",;\t"),
     newline=st.sampled_from(["\n", "\r\n"]),
     encoding=st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1"]),
@@ -121,7 +121,7 @@ GOOD = b"path,classname,fold\na.wav,cat,1\nb.wav,dog,1\nc.wav,cat,2\nd.wav,dog,2
 @fuzz(
     "damaged table",
     few=150,
-    many=5000,
+    many=3000,
     cuts=st.lists(
         st.tuples(
             st.integers(0, len(GOOD)),
@@ -148,7 +148,7 @@ def test_damaged_tables(fresh, cuts):
 @fuzz(
     "cells of a table",
     few=60,
-    many=5000,
+    many=1500,
     column=st.sampled_from(["path", "classname", "fold", "split", "group"]),
     cell=st.text(max_size=12)
     | st.sampled_from(["..", "/", "../a.wav", ".", "~", "nan", "-1", "1e3", "١", "a.wav ", "CON"])
@@ -193,7 +193,7 @@ LAYOUTS = {
 @fuzz(
     "damaged metadata of a known layout",
     few=40,
-    many=1500,
+    many=600,
     name=st.sampled_from(sorted(LAYOUTS)),
     where=st.floats(0, 1),
     length=st.integers(0, 40),
@@ -217,7 +217,7 @@ def test_damaged_metadata(fresh, name, where, length, new):
 @fuzz(
     "damaged file of splits beside an import",
     few=12,
-    many=500,
+    many=200,
     name=st.sampled_from(["split.json", "csv_files/test_1.csv", "csv_files"]),
     data=st.binary(max_size=30) | st.sampled_from([b"", b"{}", b"[]", b"null", b'{"notes": 3}']),
 )
@@ -250,7 +250,7 @@ PARTS = (
 @fuzz(
     "odd tree of folders",
     few=25,
-    many=2000,
+    many=600,
     names=st.lists(
         st.sampled_from([*CLASSES, "test.wav", "1", "a\nb", "b\ra", " x", "-x", "%s", "train7"]),
         min_size=2,
@@ -289,7 +289,7 @@ def test_folders(fresh, names, parts, depth, suffix, odd, beside):
 @fuzz(
     "file name that is not UTF-8",
     few=40,
-    many=1000,
+    many=600,
     name=st.binary(min_size=1, max_size=12).filter(lambda name: not set(name) & set(b"/\0.")),
     is_class=st.booleans(),
 )
@@ -314,7 +314,7 @@ def test_names_in_other_encodings(fresh, name, is_class):
 @fuzz(
     "name of a dataset",
     few=150,
-    many=5000,
+    many=2000,
     name=st.text(max_size=20) | st.text(min_size=200, max_size=400) | st.binary().map(os.fsdecode),
 )
 def test_names_of_datasets(fresh, name, monkeypatch):
@@ -331,7 +331,7 @@ def test_names_of_datasets(fresh, name, monkeypatch):
 @fuzz(
     "grouped folds",
     few=40,
-    many=2000,
+    many=800,
     groups=st.lists(
         st.sets(st.sampled_from("abcdef"), min_size=2, max_size=4), min_size=2, max_size=5
     ),
@@ -393,7 +393,7 @@ def test_kills_of_an_import(fresh):
     begun = time.perf_counter()
     own_dataset(make_recordings(fresh() / "sounds"))
     seconds = time.perf_counter() - begun
-    for tries in range(count_tries(6, 300)):
+    for tries in range(count_tries(6, 150)):
         with attempt("kill of an import"):
             root, out = make_recordings(fresh() / "sounds"), fresh() / "out"
             chosen = out if tries % 2 else None
@@ -407,7 +407,7 @@ def test_kills_of_an_import(fresh):
 
 
 def test_imports_at_once(fresh):
-    for tries in range(count_tries(2, 100)):
+    for tries in range(count_tries(2, 40)):
         with attempt("imports at the same time"):
             root, out = make_recordings(fresh() / "sounds"), fresh() / "out"
             chosen = out if tries % 2 else None
@@ -449,7 +449,7 @@ def generated(fresh):
 def test_kills_of_a_generation(fresh, generated):
     seconds, reference = generated
     rng = random.Random(0)
-    for _ in range(count_tries(2, 40)):
+    for _ in range(count_tries(2, 15)):
         with attempt("kill of a generation"):
             root = fresh()
             process = start(generate, root)
@@ -462,7 +462,7 @@ def test_kills_of_a_generation(fresh, generated):
 @pytest.mark.slow
 def test_generations_at_once(fresh, generated):
     _, reference = generated
-    for _ in range(count_tries(1, 20)):
+    for _ in range(count_tries(1, 8)):
         with attempt("generations at the same time"):
             root = fresh()
             processes = [start(generate, root) for _ in range(2)]
