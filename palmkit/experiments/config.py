@@ -52,6 +52,7 @@ PROFILES = {
         "seeds": [0, 1, 2],
     },
 }
+MOST_BYTES = 255  # of a name on most file systems
 DEVICE = re.compile(r"(auto|cpu|cuda|mps|xpu)(:\d+)?")
 
 
@@ -352,6 +353,11 @@ def is_default(datasets, **choices) -> bool:
 def check_run_folder(run) -> None:
     """Raise OSError if the run's folder cannot be written to. Makes nothing."""
     folder = run_folder(run).absolute()
+    if any(len(os.fsencode(part)) > MOST_BYTES for part in folder.parts):
+        raise OSError(
+            f"there can be no folder {str(folder)[:100]}...: a name has {MOST_BYTES} bytes at "
+            "most. Choose another --name, or another place with PALMKIT_RUNS"
+        )
     there = next(one for one in (folder, *folder.parents) if path_exists(one))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "not writable" if there.is_dir() else "a file"

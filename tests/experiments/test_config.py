@@ -398,3 +398,21 @@ def test_lab_hands_its_arguments_on(tmp_path, capfd):
     assert main(["lab", str(tmp_path), "--version"]) == 0
     assert capfd.readouterr().out.strip()[0].isdigit()
     assert main(["lab", str(tmp_path / "nowhere")]) == 1
+
+
+def test_a_name_that_no_folder_can_have():
+    with pytest.raises(OSError, match="there can be no folder .*: a name has 255 bytes at"):
+        config.check_run_folder("a" * 300)
+
+
+def test_how_datasets_are_read(tmp_path):
+    """Flags of columns are arguments of `find_dataset`, and stand in a config file."""
+    choices = config.choose(
+        {"path-column": "file", "class-column": "label", "underscores": "space"}
+    )
+    reading = {"path_column": "file", "class_column": "label", "underscores": "space"}
+    assert choices.reading() == reading and config.choose({}).reading() == {}
+    config.write_config(tmp_path / "run.toml", choices)
+    assert config.choose({}, config.read_config(tmp_path / "run.toml")).reading() == reading
+    with pytest.raises(ValueError, match="underscores='no': use keep or space"):
+        config.choose({"underscores": "no"})
