@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "get_method",
         ],
         "models": ["MODELS", "CheckpointError", "Pengi", "load_model", "load_pengi"],
+        "results.prediction": ["find_clips", "load_predictor", "predict_clips"],
         "tables": ["DatasetError"],
         "training": ["TrainingDiverged", "evaluate", "fit", "predict"],
     },

@@ -131,6 +131,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _describe_export(
         add("export", _export, "write all rows of a run to one CSV or Parquet file", [plugins])
     )
+    _describe_predict(
+        add("predict", _predict, "predict the classes of clips by what a run learned", [plugins])
+    )
     _describe_check(
         add("check", _check, "check datasets: tables, counts, leakage, every audio file")
     )
@@ -209,6 +212,29 @@ def _describe_table(table) -> None:
 def _describe_export(export) -> None:
     export.add_argument("run", help="name of the run, or its folder")
     export.add_argument("--to", required=True, metavar="FILE", help="a .csv or a .parquet file")
+
+
+def _describe_predict(predict) -> None:
+    predict.add_argument(
+        "clips", nargs="+", metavar="CLIP", help="audio files, folders, or patterns such as '*.wav'"
+    )
+    learned = predict.add_mutually_exclusive_group(required=True)
+    learned.add_argument("--row", metavar="FILE", help="a row of a run: runs/RUN/rows/.../*.json")
+    learned.add_argument("--prompt", metavar="FILE", help="a prompt that save_prompt wrote")
+    predict.add_argument("--format", default="table", choices=("table", "csv", "json"))
+    for name in ("checkpoint", "device"):
+        _add_flag(predict, name)
+    predict.add_argument(
+        "--method", metavar="NAME", help="the prompt's method, where its file does not say it"
+    )
+    predict.add_argument(
+        "--class-names", nargs="+", metavar="NAME",
+        help="the prompt's classes in the order of training, where its file does not say them",
+    )  # fmt: skip
+    predict.add_argument(
+        "--option", nargs="+", action="extend", metavar="KEY=VALUE",
+        help="an option of the prompt's method, where its file does not say it",
+    )  # fmt: skip
 
 
 def _describe_check(check) -> None:
@@ -552,6 +578,30 @@ def _export(arguments) -> None:
 
     load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
     log.info("Written: %s", export_rows(arguments.run, arguments.to))
+
+
+def _predict(arguments) -> int:
+    from palmkit.plugins import load_plugins
+    from palmkit.results.prediction import format_predictions, load_predictor
+
+    load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
+    predictor = load_predictor(
+        arguments.row,
+        arguments.prompt,
+        checkpoint=getattr(arguments, "choice:checkpoint", None),
+        method=arguments.method,
+        class_names=arguments.class_names,
+        options=parse_flag("option", arguments.option) if arguments.option else None,
+        device=choose({"device": getattr(arguments, "choice:device", "auto")}).values["device"],
+    )
+    if predictor.model.note:
+        log.info("Note: %s", predictor.model.note)
+    found = predictor.predict(arguments.clips)
+    print(format_predictions(found, arguments.format), end="")
+    bad = found[found["error"] != ""]
+    for line in bad.itertuples():
+        log.error("palmkit: %s: %s", line.path, line.error)
+    return int(len(bad) > 0)
 
 
 def _check(arguments) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, load_file, save
 
 import palmkit
 from palmkit import audio
@@ -277,6 +277,11 @@ def load_method(row, run, model):
 
     Raises ValueError for a row with pca_dim, because its axes are not kept.
     """
+    return restore_method(row, load_tensors(row, run), model)
+
+
+def restore_method(row, tensors: dict[str, torch.Tensor], model):
+    """The method of a row with its tensors, see `load_method`."""
     if "pca_dim" in row["options"]:
         raise ValueError(
             "a method on projected features cannot be loaded: its support set's axes are not kept"
@@ -285,8 +290,24 @@ def load_method(row, run, model):
     method = find_method(row["method"])(model, row["class_names"], seed=int(row["seed"]), **options)
     learned = {
         name.removeprefix("prompt."): tensor
-        for name, tensor in load_tensors(row, run).items()
+        for name, tensor in tensors.items()
         if name.startswith("prompt.")
     }
     method.load_prompt_learner(learned)
     return method.requires_grad_(False)
+
+
+def read_tensors(path: Path, row) -> dict[str, torch.Tensor]:
+    """The tensors of a row, from their file, wherever it is. Raises FileNotFoundError, ValueError.
+
+    The file must have the checksum that the row names.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"the row has no tensors {path}: copy them too, or run it again")
+    data = path.read_bytes()
+    if audio.digest(data) != row.get("tensors"):
+        raise ValueError(f"{path} is damaged, or of another row: its checksum is not the row's")
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}): run_trials makes it again") from error

@@ -38,6 +38,7 @@ class CoOp(Method):
         is_whole = isinstance(context_length, int) and not isinstance(context_length, bool)
         if not is_whole or context_length < 0:
             raise ValueError(f"context_length={context_length!r}: use a whole number, 0 or more")
+        self.context_length = context_length
         ids, lengths = tokenize_suffixes(model, self.class_names, context_length)
         start, suffix = ids[:1, :1], ids[:, 1 + context_length :]
         self.register_buffer("start", model.embed_tokens(start).clone())  # [1, 1, width]

@@ -48,7 +48,7 @@ class PALM(Method):
             raise ValueError(f"fixed_lambda={fixed_lambda!r}: use a number from 0 to 1, or None")
         if not isinstance(shared_lambda, bool):
             raise ValueError(f"shared_lambda={shared_lambda!r}: use True or False")
-        self.init, self.fixed_lambda = init, fixed_lambda
+        self.init, self.fixed_lambda, self.shared_lambda = init, fixed_lambda, shared_lambda
         self.encode_class_names()
         generator = torch.Generator().manual_seed(seed)
         self.z = nn.Parameter((INITIAL_STD * draw_normal(self.f.shape, generator)).to(self.f))

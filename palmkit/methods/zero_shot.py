@@ -19,8 +19,8 @@ class ZeroShot(Method):
 
     def __init__(self, model, class_names, seed=0, prompt=None):
         super().__init__(model, class_names, seed)
-        prompt = model.prompt if prompt is None else prompt
-        prompts = [prompt.format(name) for name in self.class_names]
+        self.prompt = model.prompt if prompt is None else prompt
+        prompts = [self.prompt.format(name) for name in self.class_names]
         self.register_buffer("text", model.encode_text(prompts))  # [c, dim]
 
     def forward(self, audio_features):

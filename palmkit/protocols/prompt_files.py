@@ -2,11 +2,13 @@
 
 Such a file is a dict of two states, saved by `torch.save`: `prompt_learner`, and
 `pengi_bn0_buffer`, the statistics of bn0 after training. Without the latter the prompt would be
-tested on other embeddings than it was trained on.
+tested on other embeddings than it was trained on. Ours also say under `palmkit` what the prompt is
+of: method, options, class names and the model's digest. The published code takes no notice of it.
 """
 
 from __future__ import annotations
 
+import inspect
 import io
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from palmkit.models.torch_files import TensorFileError, read_tensors
 from palmkit.protocols.train_mode import with_bn_statistics
 from palmkit.storage import atomic_write
 
-LEARNER, BUFFER = "prompt_learner", "pengi_bn0_buffer"
+LEARNER, BUFFER, ABOUT = "prompt_learner", "pengi_bn0_buffer", "palmkit"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 COUNTS = (torch.int64, torch.int32)
 
@@ -41,8 +43,40 @@ def save_prompt(path, method, bn0=None) -> None:
         learned |= _token_buffers(method)
     statistics = {name: bn0[name].cpu() for name in STATISTICS} if bn0 else {}
     buffer = io.BytesIO()
-    torch.save({LEARNER: learned, BUFFER: statistics}, buffer)
+    torch.save({LEARNER: learned, BUFFER: statistics, ABOUT: describe_prompt(method)}, buffer)
     atomic_write(Path(path), buffer.getvalue())
+
+
+def describe_prompt(method) -> dict:
+    """What has to be known to use a prompt: method, options, class_names, weights (a digest).
+
+    options: the method's keyword arguments that it keeps as attributes of the same name.
+    """
+    names = list(inspect.signature(type(method)).parameters)[3:]  # after model, class_names, seed
+    options = {name: getattr(method, name) for name in names if hasattr(method, name)}
+    plain = (bool, int, float, str, type(None))
+    return {
+        "method": method.name,
+        "options": {name: value for name, value in options.items() if isinstance(value, plain)},
+        "class_names": list(method.class_names),
+        "weights": method.model.digest(),
+    }
+
+
+def read_prompt_details(path) -> dict:
+    """What `describe_prompt` wrote into a file; {} for a file of the published code.
+
+    Raises FileNotFoundError, PromptError.
+    """
+    about = _read(Path(path)).get(ABOUT, {})
+    if not isinstance(about, dict):
+        raise PromptError(f"{path}: {ABOUT} is no dict")
+    kinds = {"method": str, "options": dict, "class_names": list, "weights": str}
+    wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name, kind()), kind)]
+    names = about.get("class_names", [])
+    if wrong or not all(isinstance(name, str) for name in names):
+        raise PromptError(f"{path}: {ABOUT}.{(wrong or ['class_names'])[0]} is of another type")
+    return {name: about[name] for name in kinds if about.get(name)}
 
 
 def load_prompt(path, method):
