@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import json
 import logging
 import os
 import re
@@ -144,6 +145,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _describe_fetch(
         add("fetch", _fetch, "download datasets, or PENGI's checkpoint, to the folder PALMKIT_DATA")
     )
+    doctor = add(
+        "doctor",
+        _doctor,
+        "show versions, folders, checkpoints and datasets, and test this installation",
+    )
+    doctor.add_argument("--json", action="store_true", help="as JSON")
     lab = add("lab", _lab, "open the notebooks in JupyterLab; it gets all other arguments")
     lab.add_argument("folder", nargs="?", help="folder to open (default: the notebooks)")
     return parser, commands.choices
@@ -640,6 +647,18 @@ def _fetch(arguments) -> None:
 
     for path in fetch(*arguments.names, update=arguments.update, verify=arguments.verify):
         print(path)
+
+
+def _doctor(arguments) -> int:
+    from palmkit.doctor import examine, find_problems, format_report
+
+    found = examine()
+    problems = find_problems(found)
+    if arguments.json:
+        print(json.dumps(found | {"problems": problems}, indent=1))
+    else:
+        print(format_report(found), end="")
+    return int(bool(problems))
 
 
 def _lab(arguments) -> int:

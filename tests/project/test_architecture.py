@@ -25,6 +25,8 @@ FLOORS = (
     ("palmkit.results",),
     ("palmkit.notebooks",),
     ("palmkit.widgets",),
+    ("palmkit.self_test",),
+    ("palmkit.doctor",),
     ("palmkit.cli",),
     ("palmkit.__main__",),
 )
