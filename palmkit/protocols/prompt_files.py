@@ -2,14 +2,18 @@
 
 Such a file is a dict of two states, saved by `torch.save`: `prompt_learner`, and
 `pengi_bn0_buffer`, the statistics of bn0 after training. Without the latter the prompt would be
-tested on other embeddings than it was trained on. Ours also say under `palmkit` what the prompt is
-of: method, options, class names and the model's digest. The published code takes no notice of it.
+tested on other embeddings than it was trained on. Such a file is a zip archive. Ours have one more
+entry, `extra/palmkit.json`, which PyTorch takes no notice of: method, options, class names and the
+model's digest.
 """
 
 from __future__ import annotations
 
 import inspect
 import io
+import json
+import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -20,7 +24,9 @@ from palmkit.models.torch_files import TensorFileError, read_tensors
 from palmkit.protocols.train_mode import with_bn_statistics
 from palmkit.storage import atomic_write
 
-LEARNER, BUFFER, ABOUT = "prompt_learner", "pengi_bn0_buffer", "palmkit"
+LEARNER, BUFFER = "prompt_learner", "pengi_bn0_buffer"
+ABOUT = "extra/palmkit.json"
+MOST_BYTES = 2**24  # of ABOUT
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 COUNTS = (torch.int64, torch.int32)
 
@@ -43,7 +49,10 @@ def save_prompt(path, method, bn0=None) -> None:
         learned |= _token_buffers(method)
     statistics = {name: bn0[name].cpu() for name in STATISTICS} if bn0 else {}
     buffer = io.BytesIO()
-    torch.save({LEARNER: learned, BUFFER: statistics, ABOUT: describe_prompt(method)}, buffer)
+    torch.save({LEARNER: learned, BUFFER: statistics}, buffer)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{root}/{ABOUT}", json.dumps(describe_prompt(method)))
     atomic_write(Path(path), buffer.getvalue())
 
 
@@ -68,15 +77,35 @@ def read_prompt_details(path) -> dict:
 
     Raises FileNotFoundError, PromptError.
     """
-    about = _read(Path(path)).get(ABOUT, {})
-    if not isinstance(about, dict):
-        raise PromptError(f"{path}: {ABOUT} is no dict")
+    path = Path(path)
+    _read(path)  # it is a prompt
+    about = _read_about(path)
     kinds = {"method": str, "options": dict, "class_names": list, "weights": str}
     wrong = [name for name, kind in kinds.items() if not isinstance(about.get(name, kind()), kind)]
     names = about.get("class_names", [])
     if wrong or not all(isinstance(name, str) for name in names):
-        raise PromptError(f"{path}: {ABOUT}.{(wrong or ['class_names'])[0]} is of another type")
+        field = (wrong or ["class_names"])[0]
+        raise PromptError(f"{path}: {ABOUT} in it is damaged: {field} is {about[field]!r:.100}")
     return {name: about[name] for name in kinds if about.get(name)}
+
+
+def _read_about(path: Path) -> dict:
+    """The JSON of ABOUT; {} in a file without it. Raises PromptError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [one for one in archive.infolist() if one.filename.endswith(f"/{ABOUT}")]
+            if not entries:
+                return {}
+            if entries[0].file_size > MOST_BYTES:
+                raise ValueError("it is too large")
+            about = json.loads(archive.read(entries[0]))
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        if not zipfile.is_zipfile(path):  # a file of before PyTorch 1.6
+            return {}
+        raise PromptError(f"{path}: {ABOUT} in it is damaged: {error}") from error
+    if not isinstance(about, dict):
+        raise PromptError(f"{path}: {ABOUT} in it is damaged: it is no JSON object")
+    return about
 
 
 def load_prompt(path, method):

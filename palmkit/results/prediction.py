@@ -14,7 +14,7 @@ import torch
 
 from palmkit import audio
 from palmkit.datasets.bad_files import find_bad_files
-from palmkit.datasets.import_folder import SUFFIXES
+from palmkit.datasets.recordings import sound_suffixes
 from palmkit.embeddings import embed
 from palmkit.experiments.rows import RowError, check_row, parse_row, read_tensors, restore_method
 from palmkit.experiments.trials import find_method
@@ -148,7 +148,7 @@ def _audio_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in sound_suffixes()
         and path.is_file()
         and not any(part.startswith(".") and part not in hidden for part in path.parts)
     )

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import zipfile
 
 import pandas as pd
 import pytest
@@ -148,9 +149,7 @@ class TestFaults:
             parse_row(find_row(folder, "coop").read_bytes()), folder / "coop", model
         )
         save_prompt(tmp_path / "p.pth", method)
-        state = torch.load(tmp_path / "p.pth", weights_only=True)
-        del state["palmkit"]
-        torch.save(state, tmp_path / "p.pth")
+        torch.save(torch.load(tmp_path / "p.pth", weights_only=True), tmp_path / "p.pth")
         with pytest.raises(PredictionError, match="give method and class names"):
             load_predictor(prompt=tmp_path / "p.pth")
         told = dict(method="coop", class_names=method.class_names)
@@ -163,6 +162,18 @@ class TestFaults:
         clips = list_test_clips(folder)
         expected = load_predictor(find_row(folder, "coop"), checkpoint=model).logits(clips)
         assert torch.equal(predictor.logits(clips), expected)
+
+    @pytest.mark.parametrize(
+        "text", ["{", "[]", '{"class_names": "dog"}', '{"class_names": [1]}', '{"options": 1}']
+    )
+    def test_what_a_prompt_says_may_be_damaged(self, folder, model, tmp_path, text):
+        row = parse_row(find_row(folder, "palm").read_bytes())
+        save_prompt(tmp_path / "p.pth", load_method(row, folder / "palm", model))
+        torch.save(torch.load(tmp_path / "p.pth", weights_only=True), tmp_path / "p.pth")
+        with zipfile.ZipFile(tmp_path / "p.pth", "a") as archive:
+            archive.writestr("p/extra/palmkit.json", text)
+        with pytest.raises(PromptError, match="p.pth: extra/palmkit.json in it is damaged"):
+            load_predictor(prompt=tmp_path / "p.pth", checkpoint=model)
 
     def test_flags_that_contradict_the_file(self, folder, model, tmp_path):
         row = parse_row(find_row(folder, "palm").read_bytes())
