@@ -11,17 +11,17 @@ import subprocess
 import warnings
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from numbers import Real
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, load_file, save
+from safetensors.torch import load, save
 
 import palmkit
 from palmkit import audio
 from palmkit.embeddings import EMBEDDING_VERSION
+from palmkit.experiments.row_fields import check_row
 from palmkit.experiments.trials import Trial, find_method
 from palmkit.experiments.variations import method_options
 from palmkit.protocols import STREAM_VERSION
@@ -41,44 +41,7 @@ PACKAGES = (
     "soundfile",
 )
 COMMAND = "PALMKIT_COMMAND"  # the environment variable with the command line; kernels inherit it
-# Types of the fields that every table needs, and of those that a row may have.
-REQUIRED_FIELDS = {
-    "dataset": str,
-    "method": str,
-    "fold": (int, type(None)),
-    "seed": int,
-    "accuracy": Real,
-}
-OPTIONAL_FIELDS = {
-    **dict.fromkeys(("key", "note", "written", "weights", "dataset_digest", "method_digest"), str),
-    **dict.fromkeys(("protocol", "diverged", "failed", "command", "commit", "palmkit"), str),
-    **dict.fromkeys(
-        ("trial_version", "shots", "epochs", "batch_size", "n_train", "n_test", "n_bad"), int
-    ),
-    **dict.fromkeys(("lr", "momentum", "f1", "precision", "recall", "loss"), Real),
-    **dict.fromkeys(
-        ("class_names", "losses", "clips", "clip_offsets", "lambdas", "bad_files"), list
-    ),
-    **dict.fromkeys(("options", "seconds", "versions"), dict),
-}
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-
-
-class RowError(ValueError):
-    """A row that cannot be used; the message says why."""
-
-
-def check_row(row) -> None:
-    """Raise RowError if a field that every table needs is missing, or one is of another type."""
-    if not isinstance(row, dict):
-        raise RowError("it is no JSON object")
-    for field, types in (REQUIRED_FIELDS | OPTIONAL_FIELDS).items():
-        if field not in row:
-            if field in REQUIRED_FIELDS and not (field == "accuracy" and "failed" in row):
-                raise RowError(f"it has no field {field!r}")
-            continue
-        if not isinstance(row[field], types) or isinstance(row[field], bool):
-            raise RowError(f"its {field} is {row[field]!r}")
 
 
 def trial_key(trial: Trial, dataset: str, model: str, method: str = "") -> str:
@@ -118,8 +81,22 @@ def update_row(path: Path, row: dict) -> dict:
 
 
 def parse_row(text: str | bytes) -> dict:
-    """Parse the text of a row. Raises ValueError if it is not JSON."""
-    return json.loads(text, object_hook=_decode)
+    """Parse the text of a row. Raises ValueError if it is not JSON, or no text can be made of it.
+
+    NaN as a bare word is no JSON: see `_encode`.
+    """
+    try:
+        row = json.loads(text, object_hook=_decode, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    escaped = b"\\ud" if isinstance(text, bytes) else "\\ud"
+    if escaped in text.lower():  # half of a character, which no page and no terminal can show
+        json.dumps(row, ensure_ascii=False).encode()
+    return row
+
+
+def _refuse(word: str):
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def read_row(path: Path, key: str | None = None) -> dict | None:
@@ -135,7 +112,7 @@ def read_row(path: Path, key: str | None = None) -> dict | None:
         if key is None or row["key"] == key:
             return row
         reason = "it belongs to other settings"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, OSError) as error:
         reason = f"it is damaged: {error}"
     warnings.warn(f"row {path} is not used, {reason}", stacklevel=2)
     return None
@@ -254,21 +231,30 @@ def load_tensors(row, run) -> dict[str, torch.Tensor]:
             f"row {path.name} of run {Path(str(run)).name} has no tensors: "
             "run_trials makes them again"
         )
+    data, written = tensors.read_bytes(), row.get("tensors")
     try:
-        return load_file(tensors)
-    except SafetensorError as error:
+        if isinstance(written, str) and audio.digest(data) != written:
+            raise ValueError("it is not what was written")
+        return load(data)
+    except (ValueError, SafetensorError) as error:
         raise ValueError(f"{tensors} is damaged ({error}): run_trials makes it again") from error
 
 
 def find_row(row, run) -> Path:
     """The file of a row of `run`. Raises FileNotFoundError if the run has no such row."""
-    fold = None if pd.isna(row["fold"]) else int(row["fold"])
-    names = (row[name] for name in ("shots", "seed", "key"))
-    path = _row_path(run, row["dataset"], row["method"], fold, *names)
-    if read_row(path, row["key"]) is None:
+    name = Path(str(run)).name
+    # In a DataFrame, a field that a row lacks is NaN, and whole numbers may be floats.
+    values = [row.get(field) for field in ("shots", "seed", "key")]
+    if any(pd.isna(value) for value in values):
         raise FileNotFoundError(
-            f"run {Path(str(run)).name} has no row {path.name}: run_trials first"
+            f"a row of run {name} ({row['method']} on {row['dataset']}) lacks shots, seed or key, "
+            "so its file cannot be found"
         )
+    shots, seed, key = int(values[0]), int(values[1]), str(values[2])
+    fold = None if pd.isna(row["fold"]) else int(row["fold"])
+    path = _row_path(run, row["dataset"], row["method"], fold, shots, seed, key)
+    if read_row(path, key) is None:
+        raise FileNotFoundError(f"run {name} has no row {path.name}: run_trials first")
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from palmkit.experiments.rows import OPTIONAL_FIELDS
+from palmkit.experiments.row_fields import WHOLE_FIELDS
 from palmkit.extras import extra
 from palmkit.results.formats import to_csv
 from palmkit.results.loading import load_rows
@@ -22,12 +22,7 @@ SUFFIXES = (".csv", ".parquet")
 # The first columns. All other fields of the rows follow, by name.
 FIRST = ("dataset", "method", "fold", "seed", *METRICS, *SETTINGS, "n_train", "n_test", "n_classes")
 # pandas makes these floats where a row has none.
-WHOLE = (
-    "fold",
-    "seed",
-    "n_classes",
-    *(name for name, kind in OPTIONAL_FIELDS.items() if kind is int),
-)
+WHOLE = ("fold", *WHOLE_FIELDS)
 
 
 def export_rows(run, path) -> Path:

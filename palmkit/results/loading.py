@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from palmkit.experiments.failures import describe_failed
-from palmkit.experiments.rows import RowError, check_row, parse_row
+from palmkit.experiments.row_fields import RowError, check_row
+from palmkit.experiments.rows import parse_row
 from palmkit.storage import run_folder
 
 # Lists with an entry for each training step, clip or class: most of a row's text, and no table
@@ -63,9 +64,11 @@ def load_failed(run) -> list[dict]:
 
 def read_light_row(path: Path, details: bool = False) -> dict:
     """One row, with HEAVY_FIELDS if details. Raises RowError, in one sentence."""
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         row = parse_row(data if details else cut_lists(data))
+    except OSError as error:
+        raise RowError(f"it cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise RowError(f"it is no JSON ({error})") from None
     check_row(row)
