@@ -16,7 +16,8 @@ from palmkit import audio
 from palmkit.datasets.bad_files import find_bad_files
 from palmkit.datasets.recordings import sound_suffixes
 from palmkit.embeddings import embed
-from palmkit.experiments.rows import RowError, check_row, parse_row, read_tensors, restore_method
+from palmkit.experiments.row_fields import RowError, check_row
+from palmkit.experiments.rows import parse_row, read_tensors, restore_method
 from palmkit.experiments.trials import find_method
 from palmkit.methods.base import check_class_names
 from palmkit.models import load_model

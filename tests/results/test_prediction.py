@@ -192,7 +192,11 @@ class TestFaults:
             (lambda row: row.update(options={"pca_dim": 2}), "projected features"),
             (lambda row: row.update(options={"no": 2}), "unexpected keyword"),
             (lambda row: row.update(tensors="0"), "its checksum is not the row's"),
-            (lambda row: row.update(class_names=["a", "b"]), "a state of another"),
+            (lambda row: row.update(class_names=["a", "b"]), "entries for 2 classes"),
+            (
+                lambda row: row.update(class_names=["a"] * 2, lambdas=[], lambdas_initial=[]),
+                "class names must be distinct",
+            ),
         ],
     )
     def test_a_row_that_cannot_be_used(self, folder, tmp_path, change, message, model):
