@@ -135,7 +135,12 @@ class Dcase:
         if len(splits) == 1:  # TAU's only division
             splits = [Split(None, splits[0].train, splits[0].test)]
         clips = pd.concat([frame for split in splits for _, frame in split.parts()])
-        clips = clips.drop_duplicates("path", ignore_index=True)
+        clips = clips.drop_duplicates(ignore_index=True)
+        if len(again := clips[clips["path"].duplicated(keep=False)]):
+            raise DatasetError(
+                f"{setup}: the lists give {again['path'].iloc[0]} the classes "
+                f"{name_some(again['classname'])}: a clip has one class; get the lists again"
+            )
         return Recordings(folder, folder, Dcase.name, clips, tuple(splits))
 
     @staticmethod

@@ -70,6 +70,14 @@ def test_tau(folds, tmp_path):
     assert all("lisbon" in path for path in data.test["path"])
 
 
+def test_lists_that_differ_on_a_class(tmp_path):
+    root = layouts.tut(tmp_path / "scenes")
+    path = root / "evaluation_setup" / "fold2_train.txt"
+    path.write_text(path.read_text().replace("a000_0_10.wav\tbeach", "a000_0_10.wav\tbaech"))
+    with pytest.raises(DatasetError, match=r"a000_0_10.wav the classes beach, baech: a clip has"):
+        load_dataset(root, 1)
+
+
 def test_tut(tmp_path):
     root = layouts.tut(tmp_path / "TUT-acoustic-scenes-2017-development")
     assert layout_of(root) == "TAU/DCASE" and list_folds(root) == [1, 2, 3, 4]
