@@ -47,6 +47,7 @@ def read_class_folders(path: Path) -> Recordings:
     elif folders and all(number is not None for number in numbers.values()):
         outer, column, layout = numbers, "fold", "a folder for each fold, and class folders"
     else:
+        _check_mixture(path, folders)
         found = _read_classes(inner)
         return _recordings(path, "class folders", [found], found.table(path))
     inside = [_read_classes(folder) for folder in folders]
@@ -158,6 +159,21 @@ def _unreadable(folder: Path, refused: dict[str, str]) -> str:
         f"{folder}: class folders without a file that can be read ({found}): {how}, "
         "or move these folders away"
     )
+
+
+def _check_mixture(path: Path, folders: list[Path]) -> None:
+    """Raise DatasetError for splits or folds with class folders, and other folders beside them."""
+    splits = [one for one in folders if read_split_words([one.name])]
+    parts = set((read_split_words(one.name for one in splits) or {}).values())
+    folds = [one for one in folders if _fold_folder(one.name) is not None]
+    outer = splits if {"train", "test"} <= parts else folds if len(folds) > 1 else []
+    inside = [any(has_sounds(inner) for inner in list_folders(one)) for one in outer]
+    if outer and all(inside):
+        others = name_some(one.name for one in folders if one not in outer)
+        raise DatasetError(
+            f"{path}: {name_some(one.name for one in outer)} are splits or folds with class "
+            f"folders, and {others} beside them is none: move it away, or give a CSV"
+        )
 
 
 def _check_inside(path: Path, folders: list[Path], clips: pd.DataFrame) -> None:

@@ -56,6 +56,14 @@ def test_folds_are_no_classes(name, tmp_path):
     assert all(f"/{name.format(2)}/" in path for path in data.test["path"])
 
 
+@pytest.mark.parametrize("outer", [("train", "test"), ("fold1", "fold2", "fold3")])
+def test_another_folder_beside_splits_or_folds(outer, tmp_path):
+    """The splits do not become classes because of it."""
+    fill(tmp_path / "pets", *(f"{one}/{name}" for one in outer for name in ("cat", "dog")), "noise")
+    with pytest.raises(DatasetError, match="are splits or folds with class folders, and noise"):
+        load_dataset(tmp_path / "pets")
+
+
 def test_a_class_may_be_named_train(tmp_path):
     """Beside bus and tram a train is a vehicle."""
     fill(tmp_path / "traffic", "train", "bus", "tram")
