@@ -12,6 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 import warnings
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from palmkit.experiments.config import (
 )
 from palmkit.experiments.trials import AXES
 from palmkit.names import unknown_name
-from palmkit.storage import notebooks_folder, run_folder
+from palmkit.storage import PACKAGE, notebooks_folder, run_folder
 
 log = logging.getLogger("palmkit")
 FORMAT = "%(asctime)s %(levelname)s %(message)s"  # of the log file
@@ -47,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     141: the reader of the output is gone.
     """
     argv = sys.argv[1:] if argv is None else [str(one) for one in argv]
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal has no letters for is shown
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parse(argv)
     # A flag sets PALMKIT_SKIP_BAD; after the command it is what it was.
     skip_bad = os.environ.get("PALMKIT_SKIP_BAD", "")
@@ -338,8 +342,18 @@ def _messages(arguments):
 
 
 def _log_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    log.warning("Warning: %s", message)
-    log.debug("%s at %s:%s", category.__name__, filename, lineno)
+    """Warnings of the kit, and of methods from outside, are messages. Others are for developers."""
+    if issubclass(category, UserWarning) and not _is_other_package(Path(filename)):
+        log.warning("Warning: %s", message)
+    log.debug("%s at %s:%s: %s", category.__name__, filename, lineno, message)
+
+
+def _is_other_package(path: Path) -> bool:
+    """Is it a file of Python or of an installed package other than the kit?"""
+    paths = sysconfig.get_paths()
+    installed = any(path.is_relative_to(paths[key]) for key in ("stdlib", "purelib", "platlib"))
+    own = any(path.is_relative_to(one) for one in (PACKAGE, PACKAGE.with_name("palmkit_synthetic")))
+    return installed and not own
 
 
 @contextlib.contextmanager

@@ -4,63 +4,23 @@ The cells run in this process, on tones of half a second, with one epoch of one 
 """
 
 import pytest
-from faults import attempt, count_tries
-from notebook_cells import make_tiny_dataset, run_cells
+from notebook_cells import make_small_datasets, small_series
 
 from palmkit.cli import main
 from palmkit.experiments import is_default
 from palmkit.experiments.config import choose, expand_datasets
 
-MINE = """
-from palmkit.methods import PALM
-
-class Mine(PALM):
-    name, label = "mine", "My method & more"
-"""
-SMALL = dict(folds="first", seeds=[0], shots=1, epochs=1, heard_epochs=1, spoken={})
 LIGHT = (1, 2, 3, 4, 5, 6)
-HEAVY = (0, 7, 8, 9, 10, 11, 12, 13)
-WITH_METHODS = (5, 7, 8)
-SUBSETS = (
-    {},
-    dict(folds=[2], seeds=[7]),
-    dict(folds=[2, 1], seeds=[4, 1], epochs=2),
-    dict(datasets=["one <split>"]),
-    dict(datasets=["tiny", "one <split>"], folds="all"),
-)
-METHODS = (
-    ["zeroshot", "palm"],
-    ["coop"],
-    ["zeroshot"],
-    ["mine"],
-    ["palm-dagger", "cocoop", "mine"],
-)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("subsets")
-    make_tiny_dataset(folder / "tiny")
-    make_tiny_dataset(folder / "one <split>", ("dog", "cat & co", "rain", "bell"), folds=1)
-    (folder / "mine.py").write_text(MINE)
-    return folder
+    return make_small_datasets(tmp_path_factory.mktemp("subsets"))
 
 
 @pytest.fixture
 def run(folder, monkeypatch):
-    """Run a notebook's cells on the small datasets."""
-    monkeypatch.setenv("PALMKIT_RUNS", str(folder / "runs"))
-    monkeypatch.setenv("PALMKIT_CACHE", str(folder / "cache"))
-    monkeypatch.setenv("PALMKIT_JOBS", "1")
-    monkeypatch.setenv("PALMKIT_IMPORT", str(folder / "mine.py"))
-    monkeypatch.setenv("MPLBACKEND", "agg")
-
-    def run(number, **chosen):
-        datasets = [str(folder / name) for name in chosen.pop("datasets", ["tiny"])]
-        name = f"subset-{number}-{sorted(chosen.items())}"
-        return run_cells(number, SMALL | {"datasets": datasets, "run": name} | chosen)
-
-    return run
+    return small_series(folder, monkeypatch)
 
 
 @pytest.mark.parametrize("number", LIGHT)
@@ -79,17 +39,6 @@ def test_results_with_some_of_the_methods(run, methods):
 @pytest.mark.parametrize("number", [8, 11])
 def test_the_studies_with_one_dataset_fold_and_seed(run, number):
     run(number)
-
-
-@pytest.mark.slow
-def test_every_notebook_with_every_subset(run):
-    """One of them in `make test`, all in `make endurance`."""
-    tries = [(number, chosen) for number in (*LIGHT, *HEAVY) for chosen in SUBSETS]
-    tries += [(number, dict(methods=methods)) for number in WITH_METHODS for methods in METHODS]
-    few = [(7, dict(methods=["mine"]))]
-    for number, chosen in tries if count_tries(0, 1) else few:
-        with attempt("notebook with a part of the grid"):
-            run(number, **chosen)
 
 
 def test_the_claims_are_checked_for_the_defaults_only():

@@ -52,3 +52,37 @@ def make_tiny_dataset(folder: Path, classes=("dog", "rain"), folds=2, clips=2) -
             place = f"{part}.csv" if folds == 1 else f"csv_files/{part}_{fold}.csv"
             (folder / place).write_text(text)
     return folder
+
+
+# Small datasets, a method from outside, and the notebooks on them.
+
+MINE = """
+from palmkit.methods import PALM
+
+class Mine(PALM):
+    name, label = "mine", "My method & more"
+"""
+SMALL = dict(folds="first", seeds=[0], shots=1, epochs=1, heard_epochs=1, spoken={})
+
+
+def make_small_datasets(folder: Path) -> Path:
+    """`tiny` with two folds, `one <split>`, and a method in `mine.py`; the folder."""
+    make_tiny_dataset(folder / "tiny")
+    make_tiny_dataset(folder / "one <split>", ("dog", "cat & co", "rain", "bell"), folds=1)
+    (folder / "mine.py").write_text(MINE)
+    return folder
+
+
+def small_series(folder: Path, monkeypatch):
+    """A function that runs a notebook's cells on the datasets of `make_small_datasets`."""
+    variables = {"RUNS": folder / "runs", "CACHE": folder / "cache", "JOBS": 1}
+    for name, value in (variables | {"IMPORT": folder / "mine.py"}).items():
+        monkeypatch.setenv(f"PALMKIT_{name}", str(value))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+
+    def run(number, **chosen):
+        datasets = [str(folder / name) for name in chosen.pop("datasets", ["tiny"])]
+        name = f"subset-{number}-{sorted(chosen.items())}"
+        return run_cells(number, SMALL | {"datasets": datasets, "run": name} | chosen)
+
+    return run
