@@ -41,18 +41,30 @@ CORRUPTIONS = {
 }
 
 
+# Strengths that make sense. A negative ratio of signal to noise is noise louder than the signal.
+RANGES = {"noise": (-60, 120), "level": (-120, 120), "band": (0, 1e6), "clipping": (0, 1)}
+
+
+def check_strength(kind: str, strength: float) -> None:
+    """Raise ValueError for a strength that no recording can have."""
+    low, high = RANGES[kind]
+    if not low <= strength <= high:
+        raise ValueError(f"corruption {kind!r}: strength {strength:g} is not in {low} to {high:g}")
+
+
 class Corruption:
     """A `transform` of `embed` that makes clips worse, always in the same way.
 
     kind and strength: "noise" (signal to noise, dB), "level" (dB), "band" (highest frequency, Hz)
     or "clipping" (share of the samples that are cut). sample_rate: of the waveforms, in Hz.
-    Raises ValueError for another kind.
+    Raises ValueError for another kind, and for a strength out of RANGES.
     """
 
     def __init__(self, kind: str, strength: float, sample_rate: int):
         if kind not in CORRUPTIONS:
             known = ", ".join(CORRUPTIONS)
             raise ValueError(f"there is no corruption {kind!r}; use one of {known}")
+        check_strength(kind, strength)
         self.kind, self.strength, self.sample_rate = kind, float(strength), sample_rate
 
     @property

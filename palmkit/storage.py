@@ -46,10 +46,22 @@ def data_root() -> Path:
 
 
 def run_folder(name) -> Path:
-    """NAME if it is a path, else NAME in PALMKIT_RUNS, else in `runs` (rule above)."""
-    if os.sep in str(name) or Path(name).is_absolute():
-        return Path(name)
-    return _root("PALMKIT_RUNS", "runs") / name
+    """NAME if it is a path, else NAME in PALMKIT_RUNS, else in `runs` (rule above).
+
+    Raises ValueError for what is no name, and for a path that climbs (`a/../../b`) unless it is
+    absolute or begins with `./`.
+    """
+    text = str(name)
+    path = Path(text).expanduser()
+    if not text.strip() or text in (".", "..") or not text.isprintable():
+        raise ValueError(f"name={text!r}: use a plain name, or a path of the run's folder")
+    if ".." in path.parts and not (path.is_absolute() or text.startswith(f".{os.sep}")):
+        raise ValueError(
+            f"name={text!r}: a path with `..` must be absolute, or begin with `./`, so that it is "
+            "meant"
+        )
+    is_path = os.sep in text or path.is_absolute()
+    return path if is_path else _root("PALMKIT_RUNS", "runs") / path
 
 
 def cache_root() -> Path:
@@ -118,10 +130,17 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         raise
 
 
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "Move away what is there"),
+    errno.ENOENT: "Its folder was deleted meanwhile: run the command again",
+    errno.ENAMETOOLONG: "Use a shorter name",
+}
+
+
 def write_error(path, error: OSError) -> OSError:
     """The same error, with the name of the file and what to do."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "Free some space" if full else "Make the folder writable"
+    advice = ADVICE.get(error.errno, "Make the folder writable")
     return OSError(
         error.errno,
         f"cannot write {path}: {error.strerror}. {advice}, or choose another place with "

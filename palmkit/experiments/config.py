@@ -64,10 +64,8 @@ def clean_profile(name: str, value) -> str:
 
 def clean_run_name(name: str, value) -> str:
     """A plain name of a folder below `runs`, or a path."""
-    text = str(value)
-    if not text.strip() or text in (".", "..") or "\0" in text:
-        raise ValueError(f"{name}={text!r}: use a plain name, or a path of the run's folder")
-    return text
+    run_folder(value)  # raises ValueError for another
+    return str(value)
 
 
 def clean_device(name: str, value) -> str:
@@ -386,7 +384,13 @@ def read_config(path) -> dict:
 
 
 def write_config(path, choices: Choices) -> None:
-    """Write the choices as a file that `read_config` reads back to the same."""
+    """Write the choices as a file that `read_config` reads back to the same.
+
+    Raises FileNotFoundError if the file's folder is missing: its name may be mistyped.
+    """
+    path = Path(path).expanduser()
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}: make it first")
     lines = ["# Written by palmkit; `palmkit run --config FILE` runs it."]
     tables = []
     for name, flag in FLAGS.items():
@@ -395,7 +399,7 @@ def write_config(path, choices: Choices) -> None:
             tables += [f"\n[{name}]", *(f"{_toml(k)} = {_toml(v)}" for k, v in value.items())]
         else:
             lines.append(f"{name} = {_toml(value)}")
-    atomic_write(Path(path).expanduser(), "\n".join([*lines, *tables]) + "\n")
+    atomic_write(path, "\n".join([*lines, *tables]) + "\n")
 
 
 def _toml(value) -> str:

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import pickle
+import re
 import traceback
 import warnings
 from collections import deque
@@ -36,7 +37,7 @@ def count_jobs(model) -> int:
     and one for all others.
     """
     if given := os.environ.get("PALMKIT_JOBS"):
-        if not given.isdigit() or given == "0":
+        if not re.fullmatch("[1-9][0-9]{0,3}", given):
             raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
         return int(given)
     width = getattr(model, "text_width", model.dim)

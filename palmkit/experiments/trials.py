@@ -40,13 +40,19 @@ def clean_text(name: str, value) -> str:
     return str(value)
 
 
-def clean_integer(name: str, value, least: int | None = None) -> int:
+LARGEST = 1_000_000  # of epochs, clips, shots and folds: more is a slip of the pen
+LARGEST_SEED = 2**63 - 1
+
+
+def clean_integer(name: str, value, least: int | None = None, most: int = LARGEST) -> int:
     try:
         if isinstance(value, bool | str):
             raise TypeError
         number = operator.index(value)
     except TypeError:
         raise ValueError(f"{name}={value!r}: use a whole number") from None
+    if abs(number) > most:  # it may have more digits than Python prints
+        raise ValueError(f"{name} is too large: use a whole number, {most:,} at most")
     if least is not None and number < least:
         raise ValueError(f"{name}={number}: use a whole number, {least} or more")
     return number
@@ -57,7 +63,7 @@ def clean_fold(name: str, value) -> int | None:
 
 
 def clean_seed(name: str, value) -> int:
-    number = clean_integer(name, value, least=0)
+    number = clean_integer(name, value, least=0, most=LARGEST_SEED)
     if number >= 2**32:  # NumPy's legacy generator, of the published draw, takes no larger ones
         raise ValueError(f"{name}={number}: use a whole number below 2**32")
     return number
@@ -101,7 +107,7 @@ def clean_crop(name: str, value) -> str | int:
     if value in CROPS:
         return value
     try:
-        return clean_integer(name, value, least=0)
+        return clean_integer(name, value, least=0, most=2**40)
     except ValueError:
         raise ValueError(
             f"{name}={value!r}: use {', '.join(map(repr, CROPS))} or a start in samples (int)"
@@ -282,7 +288,11 @@ class Trial:
         metavar="CROP",
     )
     crop_seed: int = setting(
-        0, "seed of random crops", clean=clean_integer, parse=parse_integer, metavar="N"
+        0,
+        "seed of random crops",
+        clean=functools.partial(clean_integer, most=LARGEST_SEED),
+        parse=parse_integer,
+        metavar="N",
     )
     autocast: bool = setting(
         False,

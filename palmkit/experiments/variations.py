@@ -15,7 +15,7 @@ from dataclasses import replace
 import pandas as pd
 import torch
 
-from palmkit.corruptions import CORRUPTIONS
+from palmkit.corruptions import CORRUPTIONS, check_strength
 from palmkit.data import Dataset
 from palmkit.methods.base import normalize
 
@@ -52,7 +52,7 @@ def check_task_options(options: dict) -> None:
         if not isinstance(kept, int) or isinstance(kept, bool) or kept < 1:
             raise ValueError(f"rare: {kept!r} clips of {name!r}; use 1 or more")
     dim = options.get("pca_dim", 1)
-    if not isinstance(dim, int) or dim < 1:
+    if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
         raise ValueError(f"pca_dim={dim!r}: use a whole number, 1 or more")
     if "corruption" in options:
         _check_corruption(options["corruption"])
@@ -66,6 +66,7 @@ def _check_corruption(value) -> None:
         raise ValueError(f"there is no corruption {kind!r}; there are {', '.join(CORRUPTIONS)}")
     if isinstance(strength, bool) or not isinstance(strength, int | float):
         raise ValueError(f"corruption={value!r}: the strength is a number")
+    check_strength(kind, strength)
 
 
 def modify_task(dataset: Dataset, classes=None, names=None, **_others) -> Dataset:

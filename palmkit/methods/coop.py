@@ -12,6 +12,7 @@ from palmkit.methods.base import INITIAL_STD, Method, draw_normal, draw_uniform,
 from palmkit.models.base import PromptableText, find_missing
 
 CONTEXT_LENGTH = 16
+LONGEST_CONTEXT = 1000  # no text encoder takes so many tokens
 
 
 class CoOp(Method):
@@ -36,8 +37,11 @@ class CoOp(Method):
                 f"which {model.name} does not have"
             )
         is_whole = isinstance(context_length, int) and not isinstance(context_length, bool)
-        if not is_whole or context_length < 0:
-            raise ValueError(f"context_length={context_length!r}: use a whole number, 0 or more")
+        if not is_whole or not 0 <= context_length <= LONGEST_CONTEXT:
+            raise ValueError(
+                f"context_length={context_length!r}: use a whole number, 0 or more, and "
+                f"{LONGEST_CONTEXT} at most"
+            )
         self.context_length = context_length
         ids, lengths = tokenize_suffixes(model, self.class_names, context_length)
         start, suffix = ids[:1, :1], ids[:, 1 + context_length :]

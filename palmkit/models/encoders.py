@@ -251,6 +251,9 @@ def _bpe():
     return bpe
 
 
+SHOWN = 80  # characters of a prompt that an error repeats
+
+
 def tokenize(prompts: list[str], max_tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
     """CLIP's token ids and mask of each prompt, both [n, max_tokens] int64.
 
@@ -267,8 +270,9 @@ def tokenize(prompts: list[str], max_tokens: int = 40) -> tuple[torch.Tensor, to
     for row, prompt in enumerate(prompts):
         tokens = [bpe.sot_token_id, *bpe.encode(prompt), EOT]
         if len(tokens) > max_tokens:
+            shown = prompt if len(prompt) <= SHOWN else f"{prompt[:SHOWN]}..."
             raise ValueError(
-                f"{prompt!r} has {len(tokens)} tokens; "
+                f"{shown!r} has {len(tokens)} tokens; "
                 f"the text encoder takes {max_tokens}: shorten it"
             )
         ids[row, : len(tokens)] = torch.tensor(tokens)

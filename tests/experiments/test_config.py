@@ -7,10 +7,11 @@ import math
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from palmkit import cli
+from palmkit import cli, storage
 from palmkit.cli import main
 from palmkit.experiments import config, rows, trials
 from palmkit.experiments.trials import FIELDS, Trial
@@ -416,3 +417,51 @@ def test_how_datasets_are_read(tmp_path):
     assert config.choose({}, config.read_config(tmp_path / "run.toml")).reading() == reading
     with pytest.raises(ValueError, match="underscores='no': use keep or space"):
         config.choose({"underscores": "no"})
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", " ", "a/../../b", "../b", "a\nb", "a\0b", "a/.."])
+def test_no_name_leaves_the_folder_of_runs(name, tmp_path, monkeypatch):
+    """On the command line and from Python."""
+    monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
+    with pytest.raises(ValueError, match="name="):
+        storage.run_folder(name)
+    with pytest.raises(ValueError, match="name="):
+        config.choose({"name": name})
+
+
+def test_a_path_that_is_meant_is_a_run_s_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert storage.run_folder("./../x") == Path("../x")
+    assert storage.run_folder(f"{tmp_path}/a/../b") == tmp_path / "a" / ".." / "b"
+    assert storage.run_folder("~/x") == tmp_path / "x"
+    assert storage.run_folder("...") == tmp_path / "runs" / "..."
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"epochs": 10**20},
+        {"epochs": 10**7},
+        {"batch_size": 10**20},
+        {"shots": 10**20},
+        {"crop": 10**20},
+        {"crop_seed": -(10**20)},
+        {"seed": 10**5000},
+        {"options": {"corruption": ["noise", 1e9]}},
+        {"options": {"corruption": ["clipping", -3]}},
+        {"options": {"corruption": ["clipping", 1.5]}},
+        {"options": {"corruption": ["band", -1]}},
+        {"options": {"pca_dim": True}},
+    ],
+)
+def test_numbers_that_are_a_slip(setting):
+    (name,) = setting.get("options", setting)
+    with pytest.raises(ValueError, match=name):
+        trials.Trial("palm", "x", **setting)
+
+
+def test_a_config_is_not_written_into_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        config.write_config(tmp_path / "nowhere" / "run.toml", config.choose({}))
+    assert not (tmp_path / "nowhere").exists()
