@@ -1,5 +1,6 @@
-"""A process of its own in which espeak-ng speaks: run as a script by `speech`, it imports nothing
-heavy.
+"""A process of its own in which espeak-ng speaks, run as a script by `speech`.
+
+It imports nothing heavy.
 
 espeak-ng keeps hidden state from one utterance to the next (flutter, noise), so that what it says
 depends on what it said before. Every utterance is therefore spoken by a fresh fork of a process
@@ -24,6 +25,7 @@ CALLBACK = ctypes.CFUNCTYPE(
 
 
 def start(library: str, data: str):
+    """espeak-ng's library, ready to speak. Raises RuntimeError if it cannot start."""
     espeak = ctypes.CDLL(library)
     rate = espeak.espeak_Initialize(SYNCHRONOUS, 0, os.fsencode(data), 0)
     if rate != SAMPLE_RATE:
@@ -53,6 +55,7 @@ def speak(espeak, text: str, voice: str, **parameters) -> bytes:
 
 
 def serve(espeak) -> None:
+    """Answer every line of standard input with the samples of an utterance."""
     for line in sys.stdin:
         reader, writer = os.pipe()
         child = os.fork()
@@ -70,7 +73,6 @@ def serve(espeak) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # an interrupted notebook closes the pipe; no need to complain
+    # An interrupted notebook closes the pipe; no need to complain.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(start(*sys.argv[1:3]))

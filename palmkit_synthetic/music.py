@@ -1,5 +1,4 @@
-"""Music from a General MIDI sound font: single notes, melodies and chords of one instrument, drums,
-and styles.
+"""Music from a General MIDI sound font: instruments, drums and styles.
 
 A note is (start in seconds, key, velocity, length in seconds). A task uses programs that training
 never plays, and among the instrument families no recording of the font is in both (tests hold it).
@@ -11,14 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palmkit_synthetic.dsp import SAMPLE_RATE, place, repeat
+from palmkit_synthetic.dsp import duration, place, repeat
 from palmkit_synthetic.soundfont import DRUMS, general_midi
 
 
 @dataclass(frozen=True)
 class Family:
-    """Programs of training and of tasks (numbered from 0), and the keys between which they sound
-    like themselves.
+    """Programs of training and of tasks (numbered from 0), and the keys at which they sound right.
+
+    keys: the lowest and the highest.
     """
 
     train: tuple[int, ...]
@@ -26,6 +26,7 @@ class Family:
     keys: tuple[int, int]
 
     def programs(self, domain: str) -> tuple[int, ...]:
+        """The programs of a domain, by its name."""
         return self.train if domain == "train" else self.task
 
 
@@ -41,7 +42,8 @@ FAMILIES = {
     "string": Family((40, 42, 49), (43, 44), (40, 84)),
     "choir": Family((52,), (53,), (48, 76)),
 }
-SOLO = {  # instruments of one program: in training only, or held out of it
+# Instruments of one program: in training only, or held out of it.
+SOLO = {
     "harp": (46, (40, 84)),
     "accordion": (21, (48, 84)),
     "harmonica": (22, (55, 84)),
@@ -57,7 +59,8 @@ SOLO = {  # instruments of one program: in training only, or held out of it
     "pizzicato": (45, (45, 84)),
     "synthesizer": (81, (36, 84)),
 }
-PERCUSSION = {  # keys of the drum kits
+# Keys of the drum kits.
+PERCUSSION = {
     "snare drum": (38, 40),
     "bass drum": (35, 36),
     "cymbals": (49, 51, 57, 59),
@@ -75,30 +78,32 @@ SCALES = {
     "pentatonic": (0, 2, 4, 7, 9),
 }
 MAX_NOTE = 2.5  # seconds: longer ones only cost time
+VELOCITY_STEP = 8  # few velocities, so that repeated notes are found in the font's cache
 
 
 def render(draw, notes, program: int, bank: int = 0) -> np.ndarray:
     """Notes played by one program or kit: [clip's length]."""
-    x, font = np.zeros(draw.n), general_midi()
+    x = draw.silence()
+    font = general_midi()
     for start, key, velocity, seconds in notes:
-        loudness = int(
-            np.clip(8 * round(velocity / 8), 8, 120)
-        )  # few levels, so that repeated notes are cached
-        place(
-            x, font.note(program, int(key), loudness, round(min(seconds, MAX_NOTE), 2), bank), start
-        )
+        rounded = VELOCITY_STEP * round(velocity / VELOCITY_STEP)
+        loudness = int(np.clip(rounded, VELOCITY_STEP, 120))
+        length = round(min(seconds, MAX_NOTE), 2)
+        place(x, font.note(program, int(key), loudness, length, bank), start)
     return x
 
 
-def detune(draw, x):
-    """The whole clip up to half a semitone sharp or flat, as an old recording or another tuning
-    would be.
-    """
+def detune(draw, x: np.ndarray) -> np.ndarray:
+    """The clip up to half a semitone sharp or flat, as an old recording or another tuning is."""
     factor = 2 ** (draw.uniform("detuning", -0.5, 0.5) / 12)
-    return np.interp(np.arange(len(x)) * factor, np.arange(len(x)), x, right=0)
+    old = np.arange(len(x))
+    return np.interp(old * factor, old, x, right=0)
 
 
-def instrument(draw, programs, keys):
+# --- one instrument
+
+
+def instrument(draw, programs: tuple[int, ...], keys: tuple[int, int]) -> np.ndarray:
     """One instrument: a held note, a melody, chords or an arpeggio, in its range."""
     program = int(draw.pick(programs))
     draw.parameters["program"] = program
@@ -106,121 +111,142 @@ def instrument(draw, programs, keys):
     return detune(draw, render(draw, phrase(draw, keys), program))
 
 
-def family(draw, name: str):
+def family(draw, name: str) -> np.ndarray:
     """An instrument of a family, by the domain's programs."""
-    return instrument(draw, FAMILIES[name].programs(draw.domain.name), FAMILIES[name].keys)
+    given = FAMILIES[name]
+    return instrument(draw, given.programs(draw.domain.name), given.keys)
 
 
-def solo(draw, name: str):
+def solo(draw, name: str) -> np.ndarray:
+    """An instrument of one program."""
     program, keys = SOLO[name]
     return instrument(draw, (program,), keys)
 
 
 def held_notes(draw, keys):
     """One to three long notes, each alone."""
-    count, strength = draw.count(1, 3), draw.uniform("velocity", 35, 122)
+    count = draw.count(1, 3)
+    velocity = draw.uniform("velocity", 35, 122)
     length = draw.seconds / count
-    return [
-        (k * length, draw.count(*keys), strength, length * draw.vary(0.5, 0.95))
-        for k in range(count)
-    ]
+    notes = []
+    for k in range(count):
+        key = draw.count(*keys)
+        notes.append((k * length, key, velocity, length * draw.vary(0.5, 0.95)))
+    return notes
 
 
-def scale_keys(draw, keys):
+def scale_keys(draw, keys) -> list[int]:
     """The keys of a random scale within a range."""
-    scale, root = SCALES[draw.pick(list(SCALES))], draw.count(0, 11)
-    return [key for key in range(keys[0], keys[1] + 1) if (key - root) % 12 in scale]
+    scale = SCALES[draw.pick(list(SCALES))]
+    root = draw.count(0, 11)
+    lowest, highest = keys
+    return [key for key in range(lowest, highest + 1) if (key - root) % 12 in scale]
 
 
 def melody(draw, keys):
     """A walk over a scale, in notes and double notes, with rests."""
-    steps, beat = scale_keys(draw, keys), draw.log("beat", 0.11, 0.75)
-    strength, place_in_scale = draw.uniform("velocity", 45, 118), draw.count(0, 6)
-    at, notes = 0.0, []
+    scale = scale_keys(draw, keys)
+    beat = draw.log("beat", 0.11, 0.75)
+    velocity = draw.uniform("velocity", 45, 118)
+    step = draw.count(0, 6)
+    at = 0.0
+    notes = []
     while at < draw.seconds:
-        place_in_scale = int(np.clip(place_in_scale + draw.count(-3, 3), 0, len(steps) - 1))
+        step += draw.count(-3, 3)
+        step = min(max(step, 0), len(scale) - 1)
         length = beat * draw.pick([1, 1, 1, 2])
         if draw.chance(0.88):
-            notes.append(
-                (
-                    at,
-                    steps[place_in_scale],
-                    strength * draw.vary(0.85, 1.1),
-                    length * draw.vary(0.6, 1),
-                )
-            )
+            strength = velocity * draw.vary(0.85, 1.1)
+            notes.append((at, scale[step], strength, length * draw.vary(0.6, 1)))
         at += length
     return notes
 
 
 def chords(draw, keys):
     """Three keys of a scale at once, held or repeated."""
-    steps, beat = scale_keys(draw, (keys[0], keys[1])), draw.log("beat", 0.25, 1.6)
-    strength, at, notes = draw.uniform("velocity", 45, 112), 0.0, []
+    scale = scale_keys(draw, keys)
+    beat = draw.log("beat", 0.25, 1.6)
+    velocity = draw.uniform("velocity", 45, 112)
+    at = 0.0
+    notes = []
     while at < draw.seconds:
-        low = draw.count(0, max(len(steps) - 6, 0))
-        chord = steps[low : low + 5 : 2]
-        notes += [
-            (at + draw.vary(0, 0.02), key, strength, beat * draw.vary(0.6, 1)) for key in chord
-        ]
+        lowest = draw.count(0, max(len(scale) - 6, 0))
+        for key in scale[lowest : lowest + 5 : 2]:
+            start = at + draw.vary(0, 0.02)  # no hand strikes all keys at once
+            notes.append((start, key, velocity, beat * draw.vary(0.6, 1)))
         at += beat
     return notes
 
 
 def arpeggio(draw, keys):
     """The notes of chords one after the other, quickly, ringing on."""
-    steps, beat = scale_keys(draw, keys), draw.log("beat", 0.09, 0.35)
-    strength, low, notes = draw.uniform("velocity", 45, 112), draw.count(0, 4), []
+    scale = scale_keys(draw, keys)
+    beat = draw.log("beat", 0.09, 0.35)
+    velocity = draw.uniform("velocity", 45, 112)
+    draw.count(0, 4)  # not used, but drawn: without it all clips after it would be other ones
+    pattern = (0, 1, 2, 3, 2, 1, 3, 1)  # up and down over four notes of a chord
+    notes = []
     for k in range(int(draw.seconds / beat) + 1):
         if k % 8 == 0:
-            low = draw.count(0, max(len(steps) - 8, 0))
-        place_in_chord = low + 2 * (0, 1, 2, 3, 2, 1, 3, 1)[k % 8]
-        notes.append((k * beat, steps[min(place_in_chord, len(steps) - 1)], strength, 3 * beat))
+            lowest = draw.count(0, max(len(scale) - 8, 0))
+        step = min(lowest + 2 * pattern[k % 8], len(scale) - 1)
+        notes.append((k * beat, scale[step], velocity, 3 * beat))
     return notes
 
 
+# --- drums
+
+
 def kit(draw) -> int:
+    """The program of a drum kit of the domain."""
     program = int(draw.pick(KITS[draw.domain.name]))
     draw.parameters["kit"] = program
     return program
 
 
-def percussion(draw, name: str):
-    """One instrument of a drum kit: a rhythm, a roll that gets louder, or a few strokes."""
-    keys, step = PERCUSSION[name], draw.log("step", 0.09, 0.42)
-    pattern = draw.rng.random(8) < draw.vary(0.35, 0.9)
-    if draw.chance(0.2):
-        step, pattern = draw.vary(0.05, 0.08), np.ones(8, bool)  # a roll
-    key = draw.pick(keys)
-    times = [k * step for k in range(int(draw.seconds / step) + 1) if pattern[k % 8]] or [0.0]
-    notes = [
-        (at, key if draw.chance(0.8) else draw.pick(keys), draw.vary(55, 120), 0.3) for at in times
-    ]
+def percussion(draw, name: str) -> np.ndarray:
+    """One instrument of a drum kit: a rhythm, a roll, or a few strokes."""
+    keys = PERCUSSION[name]
+    step = draw.log("step", 0.09, 0.42)
+    dice = draw.rng.random(8)
+    pattern = dice < draw.vary(0.35, 0.9)
+    if draw.chance(0.2):  # a roll
+        step = draw.vary(0.05, 0.08)
+        pattern = np.ones(8, bool)
+    main_key = draw.pick(keys)
+    steps = int(draw.seconds / step) + 1
+    times = [k * step for k in range(steps) if pattern[k % 8]]
+    notes = []
+    for at in times or [0.0]:
+        key = main_key if draw.chance(0.8) else draw.pick(keys)
+        notes.append((at, key, draw.vary(55, 120), 0.3))
     return detune(draw, render(draw, notes, kit(draw), DRUMS))
 
 
-def drum_kit(draw):
-    """A drummer: a random pattern of kick, snare, hats and toms, two bars that recur, and a crash
-    to begin with.
-    """
+def drum_kit(draw) -> np.ndarray:
+    """A drummer: a random bar of kick, snare, hats and toms that recurs, perhaps after a crash."""
     step = draw.log("step", 0.085, 0.26)
-    parts = {36: 0.3, 38: 0.2, 42: 0.6, 46: 0.1, 45: 0.08, 48: 0.08, 51: 0.15}
-    bars = {key: draw.rng.random(16) < share for key, share in parts.items()}
-    bars[36][0] = bars[38][4] = bars[38][12] = True
-    notes = [(0.0, 49, 100, 0.5)] if draw.chance(0.4) else []
+    bars = {key: draw.rng.random(16) < share for key, share in DRUMMER.items()}
+    bars[KICK][0] = True
+    bars[SNARE][4] = True
+    bars[SNARE][12] = True
+    notes = [(0.0, CRASH, 100, 0.5)] if draw.chance(0.4) else []
     for k in range(int(draw.seconds / step) + 1):
-        notes += [
-            (k * step, key, draw.vary(60, 120), 0.3) for key, bar in bars.items() if bar[k % 16]
-        ]
+        for key, bar in bars.items():
+            if bar[k % 16]:
+                notes.append((k * step, key, draw.vary(60, 120), 0.3))
     return detune(draw, render(draw, notes, kit(draw), DRUMS))
+
+
+# --- styles
 
 
 @dataclass(frozen=True)
 class Style:
-    """A style of music as one bar of 16 steps for each part ("x": played, "X": accented), tempo and
-    instruments.
+    """A style of music: tempo, instruments, and one bar of 16 steps for each part.
 
-    Pairs of tuples of programs are those of training and those of tasks.
+    In a bar, "x" is a step that is played and "X" one that is accented. Pairs of tuples of programs
+    are those of training and those of tasks.
     """
 
     tempo: tuple[float, float]  # beats a minute
@@ -235,8 +261,22 @@ class Style:
     power: bool = False  # chords of root and fifth only
 
 
-KICK, SNARE, RIM, CLAP, HAT, OPEN_HAT, FOOT_HAT, CRASH, RIDE = 36, 38, 37, 39, 42, 46, 44, 49, 51
-BACKBEAT, EIGHTHS, FOUR_ON_THE_FLOOR = "....X.......X...", "x.x.x.x.x.x.x.x.", "X...X...X...X..."
+# Keys of a drum kit.
+KICK = 36
+RIM = 37
+SNARE = 38
+CLAP = 39
+HAT = 42
+FOOT_HAT = 44
+LOW_TOM = 45
+OPEN_HAT = 46
+HIGH_TOM = 48
+CRASH = 49
+RIDE = 51
+# Bars that several styles share.
+BACKBEAT = "....X.......X..."
+EIGHTHS = "x.x.x.x.x.x.x.x."
+FOUR_ON_THE_FLOOR = "X...X...X...X..."
 BASS_PROGRAMS = ((33, 34), (35, 37))
 STYLES = {
     "rock": Style(
@@ -285,85 +325,141 @@ STYLES = {
         "X..x..x.X..x....", "X...x...X...x...", ((0, 25), (5, 26)), 0.35, ((52, 73), (53, 74)),
     ),
 }  # fmt: skip
+# How full a drummer's bar is: the share of its steps at which each key is struck.
+DRUMMER = {
+    KICK: 0.3,
+    SNARE: 0.2,
+    HAT: 0.6,
+    OPEN_HAT: 0.1,
+    LOW_TOM: 0.08,
+    HIGH_TOM: 0.08,
+    RIDE: 0.15,
+}
+# Degrees of the scale, a bar each.
 PROGRESSIONS = (
     (0, 5, 3, 4),
     (0, 3, 4, 0),
     (0, 4, 5, 3),
     (0, 3, 0, 4),
     (5, 3, 0, 4),
-)  # degrees of the scale
+)
+# The octaves in which a band plays: the key below which nothing of a part lies.
+BASS_KEY = 30
+COMP_KEY = 50
+LEAD_KEY = 67
+STRENGTHS = {"X": (100, 120), "x": (60, 100), ".": (30, 60)}  # velocities of a step in a bar
 
 
-def style(draw, name: str):
-    """A band in a style: drums, bass, chords and a melody over four chords, a bar each; bars vary a
-    little.
+def style(draw, name: str) -> np.ndarray:
+    """A band in a style: drums, bass, chords and a melody over four chords, a bar each.
+
+    Bars vary a little.
     """
-    given, which = STYLES[name], 0 if draw.domain.name == "train" else 1
-    step = 15 / draw.uniform("tempo", *given.tempo)
-    times = [k * step + (k % 2) * given.swing * step for k in range(int(draw.seconds / step) + 1)]
-    chords = progression(draw, given.scale, len(times))
-    drums = [
-        note
-        for key, bar in given.drums.items()
-        for note in part(draw, bar, times, [[key]] * len(times), 0.3)
-    ]
-    bass = part(
-        draw, given.bass, times, [[30 + (chord[0] - 30) % 12] for chord in chords], 2 * step
-    )
-    tones = (0, 4) if given.power else (0, 2, 4)
-    comp = part(
-        draw,
-        given.comp,
-        times,
-        [[50 + (chord[k] - 50) % 12 for k in tones] for chord in chords],
-        3 * step,
-    )
-    lead = [
-        (at, 67 + (chord[draw.count(0, 6)] - 67) % 12, draw.vary(70, 112), 3 * step)
-        for at, chord in zip(times, chords, strict=True)
-        if draw.chance(given.lead)
-    ]
-    x = 1.2 * render(draw, drums, kit(draw), DRUMS) + render(
-        draw, bass, draw.pick(BASS_PROGRAMS[which])
-    )
-    x += draw.vary(0.5, 1) * render(draw, comp, draw.pick(given.comp_programs[which]))
-    return detune(
-        draw, x + draw.vary(0.6, 1) * render(draw, lead, draw.pick(given.lead_programs[which]))
-    )
+    given = STYLES[name]
+    which = 0 if draw.domain.name == "train" else 1
+    step = 15 / draw.uniform("tempo", *given.tempo)  # seconds: a beat has four steps
+    times = step_times(draw, step, given.swing)
+    bars = progression(draw, given.scale, len(times))
+    # All notes are drawn before any part is played.
+    drums = drum_part(draw, given, times)
+    bass = part(draw, given.bass, times, bass_keys(bars), 2 * step)
+    comp = part(draw, given.comp, times, comp_keys(bars, given.power), 3 * step)
+    lead = lead_part(draw, given.lead, times, bars, 3 * step)
+    x = 1.2 * render(draw, drums, kit(draw), DRUMS)
+    x = x + render(draw, bass, draw.pick(BASS_PROGRAMS[which]))
+    comp_level = draw.vary(0.5, 1)
+    x += comp_level * render(draw, comp, draw.pick(given.comp_programs[which]))
+    lead_level = draw.vary(0.6, 1)
+    x += lead_level * render(draw, lead, draw.pick(given.lead_programs[which]))
+    return detune(draw, x)
+
+
+def step_times(draw, step: float, swing: float) -> list[float]:
+    """When each step of the clip begins, in seconds; every second one is late by `swing` steps."""
+    count = int(draw.seconds / step) + 1
+    return [k * step + (k % 2) * swing * step for k in range(count)]
 
 
 def progression(draw, scale: str, count: int) -> list[list[int]]:
-    """For each of `count` steps the scale (as pitches from 0) from the root of its bar's chord
-    upwards.
+    """For each of `count` steps the scale, from the root of its bar's chord upwards.
+
+    As pitches from 0, in semitones.
     """
-    root, degrees, offset = draw.count(0, 11), draw.pick(PROGRESSIONS), draw.count(0, 3)
+    root = draw.count(0, 11)
+    degrees = draw.pick(PROGRESSIONS)
+    offset = draw.count(0, 3)
     pitches = [root + pitch for pitch in SCALES[scale]]
     bars = [degrees[(k // 16 + offset) % 4] for k in range(count)]
     return [pitches[degree:] + pitches[:degree] for degree in bars]
 
 
+def in_octave(pitch: int, lowest: int) -> int:
+    """The key of a pitch in the octave that begins at `lowest`."""
+    return lowest + (pitch - lowest) % 12
+
+
+def bass_keys(bars) -> list[list[int]]:
+    """For each step the root of its chord."""
+    return [[in_octave(scale[0], BASS_KEY)] for scale in bars]
+
+
+def comp_keys(bars, power: bool) -> list[list[int]]:
+    """For each step the keys of its chord; power: without the third."""
+    tones = (0, 4) if power else (0, 2, 4)
+    return [[in_octave(scale[k], COMP_KEY) for k in tones] for scale in bars]
+
+
 def part(draw, bar: str, times, keys, seconds: float):
-    """One player: a bar's strokes at the steps' times, with the keys of each step; now and then a
-    stroke left out.
+    """One player: a bar's strokes at the steps' times, with the keys of each step.
+
+    Now and then a stroke is left out or added.
     """
     notes = []
     for k, at in enumerate(times):
         mark = bar[k % 16]
-        if mark == "." and not draw.chance(0.02) or draw.chance(0.05):
+        if mark == "." and not draw.chance(0.02):
             continue
-        strength = {"X": (100, 120), "x": (60, 100), ".": (30, 60)}[mark]
-        notes += [(at, key, draw.vary(*strength), seconds) for key in keys[k]]
+        if draw.chance(0.05):
+            continue
+        softest, loudest = STRENGTHS[mark]
+        for key in keys[k]:
+            notes.append((at, key, draw.vary(softest, loudest), seconds))
     return notes
 
 
-def recorded_effect(draw, program: int):
-    """A sound effect of the font's last bank of programs: one more source for the sea, birds,
-    applause, shots.
+def drum_part(draw, given: Style, times):
+    """The strokes of all keys of a style's drummer."""
+    notes = []
+    for key, bar in given.drums.items():
+        notes += part(draw, bar, times, [[key]] * len(times), 0.3)
+    return notes
+
+
+def lead_part(draw, share: float, times, bars, seconds: float):
+    """A melody: at a share of the steps a random tone of the scale."""
+    notes = []
+    for at, scale in zip(times, bars, strict=True):
+        if draw.chance(share):
+            key = in_octave(scale[draw.count(0, 6)], LEAD_KEY)
+            notes.append((at, key, draw.vary(70, 112), seconds))
+    return notes
+
+
+# --- effects
+
+
+def recorded_effect(draw, program: int) -> np.ndarray:
+    """A sound effect of the font's last bank of programs.
+
+    One more source for the sea, birds, applause, shots.
     """
-    font, rate = general_midi(), draw.vary(0.5, 10)
+    font = general_midi()
+    rate = draw.vary(0.5, 10)
 
     def effect():
         return font.note(program, draw.count(54, 66), 96, draw.seconds)
 
-    long = len(effect()) > SAMPLE_RATE
-    return repeat(draw, effect, 1 / draw.seconds if long else rate, 0.4, count=3 if long else 60)
+    is_long = duration(effect()) > 1
+    if is_long:
+        return repeat(draw, effect, 1 / draw.seconds, jitter=0.4, count=3)
+    return repeat(draw, effect, rate, jitter=0.4, count=60)

@@ -1,6 +1,4 @@
-"""Acoustic scenes: places as layers of sounds, some there all the time, some that come now and
-then.
-"""
+"""Acoustic scenes: places as layers of sounds, some always there, some that come and go."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from palmkit_synthetic import music, speech
-from palmkit_synthetic.dsp import noise, normalize, ring, scatter, wander
+from palmkit_synthetic.dsp import multiples, normalize, ring, scatter
 from palmkit_synthetic.sounds import animals, machines, nature, objects, people
 
 
@@ -18,23 +16,23 @@ def dishes(draw):
     pitch = draw.log("dishes", 1500, 5000)
 
     def clink():
-        note = pitch * draw.vary(0.6, 1.8)
-        return ring([note, note * 1.6, note * 2.7], [0.06, 0.04, 0.02], [1, 0.6, 0.4], 0.3)
+        modes = multiples(pitch * draw.vary(0.6, 1.8), 1, 1.6, 2.7)
+        return ring(modes, [0.06, 0.04, 0.02], [1, 0.6, 0.4], 0.3)
 
     return scatter(draw, clink, draw.log("clinks a second", 0.8, 4), 0.8)
 
 
 def traffic(draw):
     """Many cars far away: a low, slowly changing rumble."""
-    return noise(draw.rng, draw.n, 1.6, 30, draw.log("traffic edge", 400, 2500)) * wander(
-        draw.rng, draw.n, 0.7, 0.6, 1
-    )
+    rumble = draw.noise(1.6, 30, draw.log("traffic edge", 400, 2500))
+    return rumble * draw.wander(0.7, 0.6, 1)
 
 
 def cabin(draw):
     """Inside a car: the engine and the road through the body, nearly nothing above 500 Hz."""
-    road = noise(draw.rng, draw.n, 2.4, 25, draw.log("road edge", 200, 900))
-    return road * wander(draw.rng, draw.n, 2, 0.8, 1) + 0.3 * normalize(machines.engine(draw))
+    road = draw.noise(2.4, 25, draw.log("road edge", 200, 900))
+    surface = draw.wander(2, 0.8, 1)
+    return road * surface + 0.3 * normalize(machines.engine(draw))
 
 
 def announcement(draw):
@@ -43,11 +41,14 @@ def announcement(draw):
 
 
 def background_music(draw):
+    """Music of a kind that is played in public."""
     return music.style(draw, draw.pick(["jazz", "pop", "blues"]))
 
 
 @dataclass(frozen=True)
 class Scene:
+    """The sound functions of a place."""
+
     bed: tuple  # always there, at full level
     events: tuple  # each there in half of the clips, 3 to 18 dB below
 
@@ -92,8 +93,11 @@ SCENES = {
 
 def scene(draw, name: str) -> np.ndarray:
     """A place: its bed, and some of its events."""
-    x = sum(normalize(layer(draw)) * draw.vary(0.5, 1) for layer in SCENES[name].bed)
+    x = draw.silence()
+    for layer in SCENES[name].bed:
+        x = x + normalize(layer(draw)) * draw.vary(0.5, 1)
     for event in SCENES[name].events:
         if draw.chance(0.5):
-            x = x + normalize(event(draw)) * 10 ** (-draw.vary(3, 18) / 20)
+            heard = normalize(event(draw))
+            x = x + heard * 10 ** (-draw.vary(3, 18) / 20)
     return x

@@ -19,6 +19,8 @@ from palmkit_synthetic.clips import draw_clip, make_clip
 from palmkit_synthetic.concepts import CONCEPTS, HELD_OUT, SOUNDS, TRAINING
 from palmkit_synthetic.domain import TASK, TRAIN
 from palmkit_synthetic.draw import Draw
+from palmkit_synthetic.dsp import SAMPLE_RATE
+from palmkit_synthetic.finish import cut, dull, finish, overload
 from palmkit_synthetic.recipe import CODE, FOLDER, definitions, recipe
 
 ONE_OF_EACH_KIND = (
@@ -129,18 +131,63 @@ class Recorder(Draw):
         return value
 
 
+RECORDING = {"reverb", "wet", "drive", "low_pass_hz", "snr_db", "excerpt", "level"}
+
+
+def test_what_is_drawn_for_a_recording_is_kept_under_names_that_no_source_uses():
+    kept = set()
+    for seed in range(10):
+        draw = Draw(np.random.default_rng(seed), TRAIN, 2.1)
+        finish(draw, draw.noise())
+        kept |= draw.parameters.keys()
+    assert kept == RECORDING
+    for concept in ONE_OF_EACH_KIND:  # of the sounds, the next test
+        draw = Draw(np.random.default_rng(0), TRAIN, 0.5)
+        CONCEPTS[concept].generate(draw)
+        assert RECORDING.isdisjoint(draw.parameters), concept
+
+
 @pytest.mark.parametrize("domain", [TRAIN, TASK], ids=lambda domain: domain.name)
 def test_parameters_lie_within_the_domains_bands(domain):
     seen = 0
     for make in SOUNDS:
         draw = Recorder(np.random.default_rng(0), domain, 1.0)
         make(draw)
+        assert RECORDING.isdisjoint(draw.parameters), make.__name__
         for name, positions in draw.positions.items():
             for position in positions:
                 inside = any(low - 1e-9 <= position <= high + 1e-9 for low, high in domain.bands)
                 assert inside, (make.__name__, name, position)
                 seen += 1
     assert seen > 200
+
+
+def test_the_drive_that_is_kept_is_that_of_the_overdrive():
+    draw = Draw(np.random.default_rng(0), TRAIN, 0.1)
+    loud = overload(draw, 7 * draw.noise())
+    assert 1.5 <= draw.parameters["drive"] <= 5
+    assert np.arctanh(np.abs(loud).max()) == pytest.approx(draw.parameters["drive"])
+
+
+def test_the_edge_that_is_kept_is_that_of_the_low_pass():
+    draw = Draw(np.random.default_rng(0), TRAIN, 2.0)
+    before = draw.noise()
+    after = dull(draw, before)
+    edge = draw.parameters["low_pass_hz"]
+    assert 3000 <= edge <= 12_000
+    frequencies = np.fft.rfftfreq(draw.n, 1 / SAMPLE_RATE)
+    left = np.abs(np.fft.rfft(after)) / np.abs(np.fft.rfft(before))
+    near = np.abs(frequencies / edge - 1) < 0.01
+    assert np.median(left[near]) == pytest.approx(0.5**0.5, rel=0.02)  # 3 dB down at its edge
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seconds", [1.0, 5.0], ids=["all of a short one", "part of a long one"])
+def test_the_excerpt_that_is_kept_is_what_is_left_of_the_source(seed, seconds):
+    draw = Draw(np.random.default_rng(seed), TRAIN, seconds)
+    piece = np.trim_zeros(cut(draw, 1 + draw.silence()))
+    assert draw.parameters["excerpt"] * SAMPLE_RATE == pytest.approx(len(piece))
+    assert draw.parameters["excerpt"] <= min(seconds, 3.5)
 
 
 def test_domains_share_neither_parameters_nor_rooms_nor_noise():

@@ -262,5 +262,5 @@ def _accuracies(figures: pd.DataFrame) -> str:
         unseen=figures[figures["kind"] == "unseen"]["accuracy"].mean(),
         chance=1 / len(HELD_OUT),
         concepts=to_markdown(unseen_table(figures)),
-        prompts=to_markdown(wording_table(figures)),
+        prompts=to_markdown(wording_table(figures), markup=True),
     )
