@@ -67,6 +67,7 @@ def embed(
     workers=None,
     transform=None,
     on_progress=None,
+    label="embed",
 ) -> Embeddings:
     """Embed clips. Embeddings in the cache are read; only the others are computed.
 
@@ -79,7 +80,7 @@ def embed(
     `.key`, a JSON-able value, must cover everything that changes its result. See
     `palmkit.corruptions.Corruption`.
     on_progress: called with (clips done, clips to do) instead of a progress bar. An exception that
-    it raises ends the work.
+    it raises ends the work. label: of the progress bar.
     Raises AudioError (path, and row of which CSV), also for an embedding that is not finite, and
     OSError (disk). Clips embedded before the error are kept.
     """
@@ -117,7 +118,7 @@ def embed(
             found = dict(enumerate(map(store.get, keys)))
             missing = [number for number, entry in found.items() if not _is_finite(entry)]
             batches = read_ahead(pool, read, missing, batch_size)
-            entries = _encode_batches(model, batches, paths, len(missing), on_progress)
+            entries = _encode_batches(model, batches, paths, len(missing), on_progress, label)
             for number, entry in entries:
                 if note := keys[number].partition(" ")[2]:
                     entry["note"] = np.array(note)  # an unusual decoder or resampler
@@ -134,10 +135,10 @@ def embed(
     )
 
 
-def _encode_batches(model, batches, paths, total, on_progress):
+def _encode_batches(model, batches, paths, total, on_progress, label):
     """Encode lists of `Clip`s. Yields (the clip's number, its entry of the store)."""
     done = 0
-    with progress_bar(0 if on_progress else total, "embed", "clip") as bar:
+    with progress_bar(0 if on_progress else total, label, "clip") as bar:
         for batch in batches:
             waveforms = torch.stack([clip.waveform for clip in batch])
             features = model.encode_audio(waveforms).float().cpu()

@@ -86,8 +86,8 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
     """What `run_trials` would do. The paper's datasets that are not at hand count as published.
 
     A few steps of each kind are run to measure their time and memory, so this takes minutes on a
-    slow machine. Clips in the cache are counted too. In the released protocol a clip is counted
-    once per epoch and seed.
+    slow machine. Clips in the cache are not counted. In the released protocol a clip is counted
+    once per epoch and seed, also where the cache has some of them.
     """
     clock = Clock(model)
     jobs = count_jobs(model)
@@ -164,7 +164,7 @@ def _at_hand(trials: list[Trial], model, run) -> tuple[list[Work], int]:
     works = [
         Work(job.trial, job.dataset.class_names, job.n_train, len(job.dataset.test)) for job in jobs
     ]
-    return works, count_passes(jobs)
+    return works, count_passes(jobs, model)
 
 
 def _as_published(facts: DatasetFacts, trials: list[Trial]) -> tuple[list[Work], int]:

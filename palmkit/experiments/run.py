@@ -20,6 +20,7 @@ from palmkit.corruptions import Corruption
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
+from palmkit.experiments.cached import count_missing
 from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
 from palmkit.experiments.failures import TrialsFailed, failed_row
 from palmkit.experiments.rows import (
@@ -211,18 +212,27 @@ def _check_model(trial: Trial, model) -> None:
         )
 
 
-def count_passes(jobs: list[Job]) -> int:
-    """Upper limit of the clips that are encoded: each once, or in each epoch of a stream and once
-    at test.
+def count_passes(jobs: list[Job], model, cache="default") -> int:
+    """Clips that are to be encoded: each once that the cache does not have. For a stream, at most:
+    each clip in each epoch, and once at test.
     """
-    plain = set()
+    wanted: dict[EmbedSettings, set[str]] = {}
     for job in jobs:
-        if not job.uses_stream:
-            plain.update(job.dataset.test["path"])
-            plain.update([] if job.drawn is None else job.drawn["path"])
+        if job.uses_stream:
+            continue
+        wanted.setdefault(_test_settings(job.trial), set()).update(job.dataset.test["path"])
+        if job.drawn is not None:
+            wanted.setdefault(_support_settings(job.trial), set()).update(job.drawn["path"])
+    missing = [
+        count_missing(model, paths, cache, **settings.arguments(model))
+        for settings, paths in wanted.items()
+    ]
     streams = {_stream_key(job): job for job in jobs if job.uses_stream}
-    passes = [job.trial.epochs * job.n_train + len(job.dataset.test) for job in streams.values()]
-    return len(plain) + sum(passes)
+    return sum(missing) + sum(map(_stream_passes, streams.values()))
+
+
+def _stream_passes(job: Job) -> int:
+    return job.trial.epochs * job.n_train + len(job.dataset.test)
 
 
 def _run_missing(jobs: list[Job], run, model, cache) -> None:
@@ -251,7 +261,7 @@ def _run_missing(jobs: list[Job], run, model, cache) -> None:
     if not jobs:
         return
     seconds = [costs[job.path] for job in jobs]
-    clips = count_passes(jobs)
+    clips = count_passes(jobs, model, cache)
     longest = max([*seconds, sum(seconds) / processes])
     log.info(
         "To do: %d trials, %d at a time: %s, after at most %s for embedding %d clips",
@@ -270,9 +280,12 @@ def _run_missing(jobs: list[Job], run, model, cache) -> None:
     # A trial of one method takes a hundred times as long as one of another, so the bar counts
     # seconds of work.
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
-    with progress_bar(sum(seconds), f"{len(jobs)} trials", "s", bar_format=form) as bar:
-        for n, done in in_parallel(_run_job, calls, seconds, processes, names):
+    label = f"of {len(jobs)} trials"
+    with progress_bar(sum(seconds), f"0 {label}", "s", bar_format=form) as bar:
+        parallel = in_parallel(_run_job, calls, seconds, processes, names)
+        for count, (n, done) in enumerate(parallel, 1):
             record(jobs[n], done)
+            bar.set_description(f"{count} {label}", refresh=False)
             bar.set_postfix_str(names[n])
             bar.update(seconds[n])
 
@@ -317,6 +330,11 @@ class EmbedSettings:
     crop_seed: int | str
     corruption: tuple = ()
 
+    def arguments(self, model) -> dict:
+        """Arguments of `embed`."""
+        transform = Corruption(*self.corruption, model.sample_rate) if self.corruption else None
+        return {"crop": self.crop, "crop_seed": self.crop_seed, "transform": transform}
+
 
 def _test_settings(trial: Trial) -> EmbedSettings:
     corruption = tuple(trial.options.get("corruption", ()))
@@ -338,9 +356,10 @@ def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips | Fail
     for job in jobs:
         groups.setdefault(job.trial.dataset, []).append(job)
     sources = {}
-    for group in groups.values():
+    for n, (dataset, group) in enumerate(groups.items(), 1):
+        label = f"embed {Path(dataset).name} ({n} of {len(groups)})"
         try:
-            sources |= _embed_dataset(group, model, cache)
+            sources |= _embed_dataset(group, model, cache, label)
         except OSError:
             raise
         except Exception as error:  # whatever a decoder, a model or a corruption raises
@@ -348,10 +367,10 @@ def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips | Fail
     return sources
 
 
-def _embed_dataset(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips]:
+def _embed_dataset(jobs: list[Job], model, cache, label: str) -> dict[Path, EmbeddedClips]:
     """The embedded clips of each job of one dataset, by its path.
 
-    A clip in several folds and draws is encoded once.
+    label: of the progress bar. A clip in several folds and draws is encoded once.
     """
     frames: dict[EmbedSettings, dict[ClipSet, pd.DataFrame]] = {}
     for job in jobs:
@@ -360,17 +379,8 @@ def _embed_dataset(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips]:
             frames.setdefault(_support_settings(job.trial), {})[job.learned] = job.drawn
     known = {}
     for settings, sets in frames.items():
-        transform = None
-        if settings.corruption:
-            transform = Corruption(*settings.corruption, model.sample_rate)
-        embedded = embed(
-            model,
-            unique_clips(sets.values()),
-            cache=cache,
-            crop=settings.crop,
-            crop_seed=settings.crop_seed,
-            transform=transform,
-        )
+        clips = unique_clips(sets.values())
+        embedded = embed(model, clips, cache=cache, label=label, **settings.arguments(model))
         for clips, frame in sets.items():
             known[settings, clips] = embedded.select(frame)
     return {
@@ -437,7 +447,7 @@ def _embed_streams(jobs: list[Job], model, cache, clock: Clock) -> dict[Path, ob
         StreamSource(model, job.drawn, job.dataset.test, _stream_settings(job.trial), cache)
         for job in streams.values()
     ]
-    seconds = [count_passes([job]) * clock.clip() for job in streams.values()]
+    seconds = [_stream_passes(job) * clock.clip() for job in streams.values()]
     processes = min(count_jobs(model), max(len(sources), 1))
     quiet = processes > 1  # the bars of several processes would write over each other
     calls = [(source, quiet) for source in sources]

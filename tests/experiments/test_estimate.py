@@ -184,3 +184,54 @@ def test_a_network_of_pengis_size():
     pengi = random.random_pengi("cpu")
     assert pengi.dim == 1024 and pengi.text.width == 512 and pengi.note == "random weights"
     assert sum(p.numel() for p in [*pengi.audio.parameters(), *pengi.text.parameters()]) > 90e6
+
+
+def test_what_the_cache_has_is_not_counted(home, known_clock, mini):
+    """Also for another method, seed or run; not with another crop or a corruption."""
+    settings = SETTINGS | dict(methods=["zeroshot"], seeds=[0], shots=2, epochs=1)
+
+    def clips(run, **other):
+        told = planning.estimate_cost(mini, run, ["SESA"], **settings | other)
+        return int(told.table["clips"].sum()), told.table["embed_s"].sum()
+
+    tested = clips("one")[0]
+    assert tested > 0
+    run_trials(make_grid(datasets=["SESA"], **settings), mini, "one")
+    assert clips("one") == (0, 0) and clips("two") == (0, 0)
+    drawn = clips("two", methods=["palm"], seeds=[1])[0]
+    assert 0 < drawn <= 2 * 4  # the draw, without what was tested
+    assert clips("two", crop="start")[0] == tested
+    noisy = {"corruption": ["noise", 10]}
+    assert clips("two", options=noisy)[0] == tested
+    damaged = clips("two", methods=["palm"], seeds=[1], options=noisy)[0]
+    assert damaged == tested + drawn
+
+
+def test_progress_names_the_dataset_and_counts(home, known_clock, mini, monkeypatch):
+    shown = []
+
+    class Bar:
+        def __init__(self, total, what, unit, **options):
+            shown.append((what, total))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def set_description(self, text, refresh=True):
+            shown.append((text, None))
+
+        def update(self, n=1):
+            pass
+
+        set_postfix_str = update
+
+    for module in ("palmkit.embeddings", "palmkit.experiments.run"):
+        monkeypatch.setattr(f"{module}.progress_bar", Bar)
+    settings = SETTINGS | dict(methods=["zeroshot"], folds="first", seeds=[0])
+    run_trials(make_grid(datasets=["SESA", "Beijing-Opera"], **settings), mini, "bars")
+    texts = [text for text, _ in shown]
+    assert "embed SESA (1 of 2)" in texts and "embed Beijing-Opera (2 of 2)" in texts
+    assert texts[-3:] == ["0 of 2 trials", "1 of 2 trials", "2 of 2 trials"]

@@ -1,0 +1,24 @@
+"""What the cache already has, so that estimates count only what there is to do."""
+
+from __future__ import annotations
+
+import contextlib
+
+from palmkit.audio import AudioError, content_key
+from palmkit.embeddings import provenance
+from palmkit.storage import cache_folder
+from palmkit.store import TensorStore
+
+
+def count_missing(model, paths, cache="default", crop="random", crop_seed=0, transform=None) -> int:
+    """How many of these clips `embed` would encode; its arguments. No embedding is read."""
+    setting = provenance(model, crop, crop_seed)
+    if transform is not None:
+        setting["transform"] = transform.key
+    folder = cache_folder(cache)
+    found = 0
+    with TensorStore(folder, "embeddings", setting) as store:
+        for path in set(map(str, paths)) if folder is not None else ():
+            with contextlib.suppress(AudioError):  # of a file that cannot be read: when it is
+                found += content_key(path, model.sample_rate) in store
+    return len(set(map(str, paths))) - found
