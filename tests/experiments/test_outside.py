@@ -189,3 +189,60 @@ def test_kernels_know_what_comes_from_outside(home):
     kept = nbformat.read(home / "runs" / "three" / "notebooks" / "00_book.ipynb", as_version=4)
     assert "centroids-f" in str(kept.cells[-1].outputs)
     assert [*read_rows(home, "three")] == ["centroids-f"]
+
+
+PYPROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "my-methods"
+version = "1.0"
+
+[project.entry-points."palmkit.methods"]
+centroids-e = "my_methods.method:Centroids"
+
+[project.entry-points."palmkit.models"]
+toy-e = "my_methods.model:load"
+"""
+INSTALLED_METHOD = """
+import torch
+from palmkit import Method
+
+
+class Centroids(Method):
+    name = "centroids-e"
+
+    def fit(self, features, labels, **settings):
+        self.centroids = torch.stack([features[labels == n].mean(0) for n in labels.unique()])
+        return []
+
+    def forward(self, features):
+        return features @ self.centroids.T
+"""
+
+
+@pytest.mark.slow
+def test_an_installed_package_brings_a_method_and_a_model(home):
+    """By pip, as users have it: the entry points are found without any flag."""
+    source, site = home / "source", home / "site"
+    (source / "my_methods").mkdir(parents=True)
+    (source / "pyproject.toml").write_text(PYPROJECT)
+    (source / "my_methods" / "__init__.py").write_text("")
+    (source / "my_methods" / "method.py").write_text(INSTALLED_METHOD)
+    model = (home / "toy_model.py").read_text() + "\nload = MODELS['toy']\n"
+    (source / "my_methods" / "model.py").write_text(model)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--no-build-isolation", "--target", str(site), str(source)], check=True)
+    flags = few(home, "--method", "centroids-e", "--checkpoint", "toy-e", "--name", "installed")
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-m", "palmkit", "run", "--quiet", *flags],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    row = read_rows(home, "installed")["centroids-e"]
+    assert row["note"] == "a toy" and row["accuracy"] > 0.5 and len(row["method_digest"]) == 64

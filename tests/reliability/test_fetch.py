@@ -93,9 +93,13 @@ def test_damaged_records(place, field, value):
     }
     record = {"files": [entry]}
     (record if field == "files" else entry)[field] = value
+    server.faults.clear()
+    counted = answers.Server([], recovers=True)
+    server.fault("content", answer=counted)
     with pytest.MonkeyPatch.context() as patch:
         answer_record(patch, record)
         try_fetch(place, "pengi", patch)
+    assert not counted.ran_away
 
 
 def answer_record(patch, record) -> None:
