@@ -14,8 +14,9 @@ def find_clip(root: Path, text: str) -> str | None:
     """The path below `root` of the file that a table's cell names; None if there is no such file.
 
     A cell that names a file as it is comes back unchanged. Else these are tried: an absolute path
-    inside of `root`; the end of an absolute path that has a folder named as `root`, which was
-    moved; `\\` as separator; the same name in another form of Unicode (é as one character or two).
+    inside of `root`, through links too; the end of an absolute path that has a folder named as
+    `root`, which was moved; `\\` as separator; the same name in another form of Unicode (é as one
+    character or two); the cell without spaces around it.
     """
     for clip in _spellings(root, text):
         if _leaves(clip):
@@ -33,6 +34,12 @@ def leaves_folder(root: Path, text: str) -> bool:
 
 
 def _spellings(root: Path, text: str) -> Iterator[str]:
+    yield from _spellings_of(root, text)
+    if text.strip() != text:
+        yield from _spellings_of(root, text.strip())
+
+
+def _spellings_of(root: Path, text: str) -> Iterator[str]:
     yield text
     yield from _below(root, text)
     if "\\" in text:
@@ -45,13 +52,26 @@ def _below(root: Path, text: str) -> Iterator[str]:
     """What follows the folder in an absolute path."""
     if not os.path.isabs(text):
         return
-    plain = os.path.normpath(text)
-    for folder in (os.path.abspath(root), os.path.realpath(root)):
-        if plain.startswith(folder.rstrip(os.sep) + os.sep):
-            yield os.path.relpath(plain, folder)
-    before, inside, after = plain.rpartition(f"/{os.path.basename(os.path.abspath(root))}/")
+    plain = unicodedata.normalize("NFC", os.path.normpath(text))
+    # A file may be a link to another place, but its folder is where it is.
+    linked = os.path.join(_real_folder(os.path.dirname(text)), os.path.basename(text))
+    for path in (os.path.normpath(text), plain, linked):
+        for folder in (os.path.abspath(root), os.path.realpath(root)):
+            for spelt in (folder, unicodedata.normalize("NFC", folder)):
+                if path.startswith(spelt.rstrip(os.sep) + os.sep):
+                    yield os.path.relpath(path, spelt)
+    name = unicodedata.normalize("NFC", os.path.basename(os.path.abspath(root)))
+    before, inside, after = plain.rpartition(f"/{name}/")
     if inside:
         yield after
+
+
+@functools.lru_cache(maxsize=1024)
+def _real_folder(folder: str) -> str:
+    try:
+        return os.path.realpath(folder)
+    except (OSError, ValueError):  # a NUL in the path
+        return folder
 
 
 def _leaves(clip: str) -> bool:

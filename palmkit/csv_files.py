@@ -5,11 +5,16 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 COLUMNS = ("path", "classname")
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+WORKBOOKS = {
+    b"PK\x03\x04": "an Excel workbook (xlsx)",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook (xls)",
+}
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -26,17 +31,22 @@ class DatasetError(ValueError):
 def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV, each with its line in the file; the header is line 1.
 
-    columns: names that the header must have. The delimiter is the one that finds most of them.
-    Spaces around a name in the header, and its case, do not matter.
+    columns: names that the header must have. The delimiter is the one that finds most of them, or
+    what a first line such as `sep=;` (Excel's) says. Spaces around a name in the header, and its
+    case, do not matter. Empty rows, of delimiters alone too, are no rows; they count as lines.
     The values are not checked. Raises DatasetError.
     """
     text = _read_text(path)
     try:
-        reader = _reader(text, _guess_delimiter(text, columns), columns)
+        before, text, delimiter = _find_header(text, columns)
+        reader = _reader(text, delimiter, columns)
         header = _clean_header(next(reader, []), columns)
         _check_header(path, header, columns)
-        # A blank line is no row, but it counts as a line.
-        rows = [(reader.line_num, _as_dict(header, values)) for values in reader if values]
+        rows = [
+            (before + reader.line_num, _as_dict(header, values))
+            for values in reader
+            if any(value.strip() for value in values)
+        ]
     except csv.Error as error:
         raise DatasetError(
             f"{path} is no CSV table in UTF-8 ({error}): save it as CSV in UTF-8"
@@ -50,7 +60,8 @@ def read_header(path: Path) -> list[str]:
     """The columns of a CSV. Raises DatasetError for a file that is no CSV."""
     text = _read_text(path)
     try:
-        return _clean_header(next(_reader(text, _guess_delimiter(text)), []))
+        _, text, delimiter = _find_header(text)
+        return _clean_header(next(_reader(text, delimiter), []))
     except csv.Error as error:
         raise DatasetError(f"{path} is no CSV table in UTF-8 ({error})") from error
 
@@ -91,6 +102,9 @@ def _explain(data: bytes, error: ValueError) -> str:
     """Why bytes are no text in UTF-8, with the name of the encoding that they seem to have."""
     if not isinstance(error, UnicodeDecodeError):
         return str(error)
+    for start, what in WORKBOOKS.items():
+        if data.startswith(start):
+            return f"it is {what}"
     is_text = not any(byte < 9 or 13 < byte < 32 for byte in data)
     seems = "it looks like Latin-1 or Windows-1252: " if is_text else ""
     line = data[: error.start].count(b"\n") + 1
@@ -104,6 +118,16 @@ def _reader(text: str, delimiter: str, columns: Sequence[str] = ()):
     return csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=spaced
     )
+
+
+def _find_header(text: str, columns: Sequence[str] = COLUMNS) -> tuple[int, str, str]:
+    """(lines before the header, the text from there on, the delimiter)."""
+    blank = re.match(r"[ \t]*(?:\r\n|\r|\n)", text)
+    told = re.match(r"sep=([,;\t])?[,;\t]*(?:\r\n|\r|\n)", text, re.IGNORECASE)
+    if not (blank or told):
+        return 0, text, _guess_delimiter(text, columns)
+    before, text, delimiter = _find_header(text[(blank or told).end() :], columns)
+    return before + 1, text, (told and told[1]) or delimiter
 
 
 def _guess_delimiter(text: str, columns: Sequence[str] = COLUMNS) -> str:

@@ -142,9 +142,9 @@ def _check_classes(place: str, frames: dict[str, pd.DataFrame]) -> list[str]:
         )
     if same := indistinguishable_names(class_names):
         raise DatasetError(
-            f"{place}: the class names {' and '.join(map(repr, same[0]))} differ in case or spaces "
-            "only, and the text encoder does not tell them apart; give one class one spelling in "
-            "the tables"
+            f"{place}: the class names {' and '.join(map(repr, same[0]))} differ in case, spaces "
+            "or invisible characters only, and the text encoder or the reader does not tell them "
+            "apart; give one class one spelling in the tables"
         )
     return class_names
 
@@ -152,11 +152,13 @@ def _check_classes(place: str, frames: dict[str, pd.DataFrame]) -> list[str]:
 def indistinguishable_names(class_names) -> list[tuple[str, ...]]:
     """Groups of names that are equal for CLIP's tokenizer, which folds case and spaces.
 
-    It also composes characters (NFC).
+    It also composes characters (NFC). Names that differ in invisible characters are equal for the
+    reader.
     """
     groups: dict[str, list[str]] = {}
     for name in class_names:
-        plain = " ".join(unicodedata.normalize("NFC", name).split()).lower()
+        seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+        plain = " ".join(unicodedata.normalize("NFC", seen).split()).lower()
         groups.setdefault(plain, []).append(name)
     return [tuple(group) for group in groups.values() if len(group) > 1]
 

@@ -126,7 +126,10 @@ def _file_problem(root: Path, clip: str) -> str:
     """Why a cell of a table names no file of the folder."""
     # Links inside the folder may point anywhere: audio often lies on another disk.
     if leaves_folder(root, clip):
-        return f"{clip} leaves the dataset's folder; write paths relative to {root}"
+        return (
+            f"{clip} leaves the dataset's folder; write paths relative to {root}, or give the "
+            "recordings' folder as root (--root)"
+        )
     path = root / clip
     try:
         if path.is_dir():

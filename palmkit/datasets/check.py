@@ -245,8 +245,11 @@ def _check_fold(fold: _Fold, shots: int, found: _Findings) -> None:
         what = f"one class only: {_some(train | test)}"
         found.error(fold.place, what, "Add clips of another class to both tables")
     for names in indistinguishable_names(sorted(train | test)):
-        what = f"class names {' and '.join(map(repr, names))} differ in case or spaces only"
-        advice = "Give one class one spelling: the text encoder does not tell them apart"
+        shown = " and ".join(map(repr, names))
+        what = f"class names {shown} differ in case, spaces or invisible characters only"
+        advice = (
+            "Give one class one spelling: the text encoder or the reader does not tell them apart"
+        )
         found.error(fold.place, what, advice)
     counts = fold.train["class_name"].value_counts().sort_index()
     if len(few := counts[counts < shots]):

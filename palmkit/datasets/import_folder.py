@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
 
@@ -189,11 +190,11 @@ def _read_recordings(path: Path, columns: Columns) -> Recordings:
         return read_listing(path, columns)
     if path.is_dir() and has_tables(path) and not columns.is_given:
         return _read_published(path)
-    reader = find_reader(path) if path.is_dir() else None
+    reader, inner = (find_reader(path) if path.is_dir() else None) or (None, path)
     if not columns.is_given:
-        return reader.read(path) if reader else read_class_folders(path)
+        return replace(reader.read(inner), source=path) if reader else read_class_folders(path)
     if reader is AudioFolder and columns == Columns(classname=columns.classname):
-        return AudioFolder.read(path, columns.classname)
+        return replace(AudioFolder.read(inner, columns.classname), source=path)
     if not path.is_dir():
         raise DatasetError(f"there is no folder or CSV {path}: correct the path")
     return read_listings(path, columns)

@@ -59,7 +59,7 @@ def read_listing(path: Path, columns: Columns = Columns()) -> Recordings:
     if columns.fold and not columns.split:
         clips = clips.drop(columns="split", errors="ignore")
     if "split" in clips:
-        clips["split"] = _read_splits(path, clips["split"])
+        clips["split"] = read_splits(path, clips["split"])
     elif "fold" in clips:
         clips["fold"] = read_folds(path, clips["fold"])
     return Recordings(path, base, "a table", clips)
@@ -115,7 +115,8 @@ def _header(path: Path) -> list[str]:
         return []
 
 
-def _read_splits(path: Path, cells: pd.Series) -> pd.Series:
+def read_splits(path: Path, cells: pd.Series) -> pd.Series:
+    """The words train, test and validation for those in a column. Raises DatasetError."""
     if known := read_split_words(cells.unique()):
         return cells.map(known)
     beside = ["train"] if "train" in cells.unique() else []

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from palmkit.datasets.folders import read_class_folders
-from palmkit.datasets.listing import Columns, read_folds, read_listing
+from palmkit.datasets.listing import Columns, read_folds, read_listing, read_splits
 from palmkit.datasets.recordings import (
     Recordings,
     Split,
-    all_sounds,
     check_text,
     list_folders,
     list_sounds,
+    most_sounds,
     name_some,
     read_split_words,
     refuse_lists,
@@ -33,19 +34,23 @@ class Esc50:
     """ESC-50, github.com/karolpiczak/ESC-50: `meta/esc50.csv`, `audio/1-100032-A-0.wav`.
 
     Columns filename, fold (1 to 5), target, category, esc10, src_file, take. The five folds are
-    official, and keep the clips of a recording together.
+    official, and keep the clips of a recording together. Kaggle's copy has `esc50.csv` in the
+    folder itself, and the clips in `audio/audio/`.
     """
 
     name = "ESC-50"
+    TABLES = ("meta/esc50.csv", "esc50.csv")
 
     @staticmethod
     def matches(folder: Path) -> bool:
-        return (folder / "meta" / "esc50.csv").is_file()
+        return _find_table(folder, Esc50.TABLES) is not None
 
     @staticmethod
     def read(folder: Path) -> Recordings:
-        columns = Columns("filename", "category", fold="fold", root=folder / "audio")
-        found = read_listing(folder / "meta" / "esc50.csv", columns)
+        inner = folder / "audio" / "audio"
+        root = inner if inner.is_dir() else folder / "audio"
+        columns = Columns("filename", "category", fold="fold", root=root)
+        found = read_listing(_find_table(folder, Esc50.TABLES), columns)
         return Recordings(folder, found.base, Esc50.name, found.clips)
 
 
@@ -53,22 +58,25 @@ class UrbanSound8K:
     """UrbanSound8K, urbansounddataset.weebly.com: `metadata/UrbanSound8K.csv`, `audio/fold1/...`.
 
     Columns slice_file_name, fsID, start, end, salience, fold (1 to 10), classID, class. The ten
-    folds are official; the authors ask not to shuffle them.
+    folds are official; the authors ask not to shuffle them. Kaggle's copy has `UrbanSound8K.csv`
+    and `fold1/`, ... in the folder itself.
     """
 
     name = "UrbanSound8K"
+    TABLES = ("metadata/UrbanSound8K.csv", "UrbanSound8K.csv")
 
     @staticmethod
     def matches(folder: Path) -> bool:
-        return (folder / "metadata" / "UrbanSound8K.csv").is_file()
+        return _find_table(folder, UrbanSound8K.TABLES) is not None
 
     @staticmethod
     def read(folder: Path) -> Recordings:
-        path = folder / "metadata" / "UrbanSound8K.csv"
+        path = _find_table(folder, UrbanSound8K.TABLES)
+        inside = "audio/" if (folder / "audio").is_dir() else ""
         wanted = ("slice_file_name", "fold", "class")
         rows = []
         for line, row in read_table(path, wanted):
-            place = f"audio/fold{row['fold']}/{row['slice_file_name']}"
+            place = f"{inside}fold{row['fold']}/{row['slice_file_name']}"
             rows.append((line, row | {"path": place, "classname": row["class"]}))
         clips = _frame(check_rows(folder, path, rows))
         clips = clips.assign(fold=read_folds(path, clips["fold"]))
@@ -79,7 +87,8 @@ class SpeechCommands:
     """Speech Commands, arxiv.org/abs/1804.03209: a folder for each word, and two lists.
 
     `validation_list.txt` and `testing_list.txt` have a path in each line, `bed/0c40e715_nohash_0.
-    wav`; all other clips are to train on. `_background_noise_` is no class.
+    wav`; all other clips are to train on. `_background_noise_` is no class. Kaggle's copy has the
+    words in `audio/`. Listed clips of words that are not there are no error: many keep ten words.
     """
 
     name = "Speech Commands"
@@ -90,19 +99,36 @@ class SpeechCommands:
 
     @staticmethod
     def read(folder: Path) -> Recordings:
-        found = read_class_folders(folder)
+        is_inside = (folder / "audio").is_dir() and list_folders(folder / "audio")
+        base = folder / "audio" if is_inside else folder
+        found, notes = read_class_folders(base), []
         split = pd.Series("train", found.clips.index)
-        there = set(found.clips["path"])
         for word in ("validation", "testing"):
             path = folder / f"{word}_list.txt"
-            listed = _read_lines(path) if path.is_file() else []
-            for line, clip in listed:
-                if clip not in there:
-                    raise DatasetError(f"{path}, row {line}: there is no file {folder / clip}")
-            chosen = found.clips["path"].isin([clip for _, clip in listed])
-            split[chosen] = "test" if word == "testing" else word
+            listed, missing = SpeechCommands.read_list(path, base) if path.is_file() else ([], 0)
+            if missing:
+                notes.append(f"{missing} clips of {path.name} are of words that are not there")
+            split[found.clips["path"].isin(listed)] = "test" if word == "testing" else word
         clips = found.clips.assign(split=split)
-        return Recordings(folder, folder, SpeechCommands.name, clips, notes=found.notes)
+        notes = (*found.notes, *notes)
+        return Recordings(folder, base, SpeechCommands.name, clips, notes=notes)
+
+    @staticmethod
+    def read_list(path: Path, base: Path) -> tuple[list[str], int]:
+        """(the clips of a list, how many more are of words without a folder)."""
+        listed, missing = [], 0
+        for line, clip in _read_lines(path):
+            clip = clip.replace("\\", "/")
+            if (base / clip).is_file():
+                listed.append(clip)
+            elif "/" in clip and not (base / clip).parent.is_dir():
+                missing += 1
+            else:
+                raise DatasetError(
+                    f"{path}, row {line}: there is no file {base / clip}; fetch the dataset "
+                    "again, or remove the line"
+                )
+        return listed, missing
 
 
 class Dcase:
@@ -160,12 +186,14 @@ class AudioFolder:
 
     `metadata.csv` or `metadata.jsonl` with a column file_name, in the folder or in each of its
     `train/`, `test/` and `validation/` (also below `data/`). The class is in a column label, class,
-    category or another of CLASS_COLUMNS. Without metadata a folder is read as class folders.
+    category or another of CLASS_COLUMNS. A column split, fold or group is as in a CSV of one's own,
+    but folders of splits come first. Without metadata a folder is read as class folders.
     """
 
     name = "Hugging Face audiofolder"
     FILES = ("metadata.csv", "metadata.jsonl")
     CLASS_COLUMNS = ("label", "labels", "classname", "class_name", "class", "category", "target")
+    ROLES = ("split", "fold", "group")
 
     @staticmethod
     def matches(folder: Path) -> bool:
@@ -188,6 +216,10 @@ class AudioFolder:
             rows = AudioFolder.read_metadata(path, class_column)
             where = path.parent.relative_to(folder)
             table = _frame(check_rows(path.parent, path, rows))
+            if "split" in table:
+                table["split"] = read_splits(path, table["split"])
+            elif "fold" in table:
+                table["fold"] = read_folds(path, table["fold"])
             tables.append(table.assign(path=[(where / clip).as_posix() for clip in table["path"]]))
         clips = pd.concat(tables, ignore_index=True)
         words = [AudioFolder.split_word(path) for path in clips["path"]]
@@ -197,6 +229,8 @@ class AudioFolder:
             raise DatasetError(f"{folder}: {path} is in no folder of a split, others are")
         if known and set(known.values()) != {"train"}:
             clips["split"] = [known[word] for word in words]
+        elif len(tables) > 1:  # columns that only some of the files have say nothing
+            clips = clips.dropna(axis="columns")
         return Recordings(folder, folder, AudioFolder.name, clips)
 
     @staticmethod
@@ -225,7 +259,8 @@ class AudioFolder:
             # A row of a CSV may have fields beyond the header, under None.
             clip, name = row.get("file_name"), _one_class(path, line, row.get(column))
             beyond = {None: row[None]} if None in row else {}
-            named.append((line, {"path": clip, "classname": name} | beyond))
+            more = {role: _text(row.get(role)) for role in AudioFolder.ROLES if role in keys}
+            named.append((line, {"path": clip, "classname": name} | more | beyond))
             if not isinstance(clip, str):
                 raise DatasetError(f"{path}, row {line}: the file_name is {clip!r}: write a path")
         names = pd.Series([row["classname"] for _, row in named], [line for line, _ in named])
@@ -241,7 +276,7 @@ class CremaD:
     """
 
     name = "CREMA-D"
-    FILE = re.compile(r"(?P<actor>\d{4})_[A-Z]{3}_(?P<emotion>[A-Z]{3})_[A-Z]{1,2}")
+    FILE = re.compile(r"(?P<clip>(?P<actor>\d{4})_[A-Z]{3}_(?P<emotion>[A-Z]{3})_[A-Z]{1,2})")
     EMOTIONS = {
         **{"ANG": "anger", "DIS": "disgust", "FEA": "fear"},
         **{"HAP": "happy", "NEU": "neutral", "SAD": "sad"},
@@ -255,7 +290,7 @@ class CremaD:
     def matches(folder: Path) -> bool:
         inside = CremaD.sounds(folder)
         # In class folders the folders say the classes.
-        return all_sounds(
+        return most_sounds(
             inside, lambda path: path.parent == inside and bool(CremaD.FILE.fullmatch(path.stem))
         )
 
@@ -268,12 +303,15 @@ class Ravdess:
     """RAVDESS, zenodo.org/records/1188976: `Actor_01/03-01-06-01-02-01-12.wav`.
 
     Modality, channel (01 speech, 02 song), emotion, intensity, statement, repetition, actor. The
-    folders of the archives (`Audio_Speech_Actors_01-24/`) may be around. There is no official
-    split: folds are made, and each of the 24 actors is in one of them.
+    folders of the archives (`Audio_Speech_Actors_01-24/`) may be around. Modality 02 is video
+    without sound; a performance in 01 (with video) and 03 (sound alone) counts once. There is no
+    official split: folds are made, and each of the 24 actors is in one of them.
     """
 
     name = "RAVDESS"
-    FILE = re.compile(r"\d\d-\d\d-(?P<emotion>\d\d)(?:-\d\d){3}-(?P<actor>\d\d)")
+    FILE = re.compile(
+        r"(?P<modality>\d\d)-(?P<clip>\d\d-(?P<emotion>\d\d)(?:-\d\d){3}-(?P<actor>\d\d))"
+    )
     EMOTIONS = {
         **{"01": "neutral", "02": "calm", "03": "happy", "04": "sad"},
         **{"05": "angry", "06": "fearful", "07": "disgust", "08": "surprised"},
@@ -281,7 +319,7 @@ class Ravdess:
 
     @staticmethod
     def matches(folder: Path) -> bool:
-        return all_sounds(
+        return most_sounds(
             folder,
             lambda path: (
                 (path.parent == folder or path.parent.name.startswith("Actor_"))
@@ -325,17 +363,30 @@ class MultiLabel:
         )
 
 
+VIDEO_ALONE = "02"  # RAVDESS's modality
+
 READERS = (Esc50, UrbanSound8K, Dcase, SpeechCommands, AudioFolder, MultiLabel, CremaD, Ravdess)
 
 
-def find_reader(folder: Path) -> type | None:
-    """The reader of a folder's layout, None if it is none of these."""
-    return next((reader for reader in READERS if reader.matches(folder)), None)
+def find_reader(folder: Path) -> tuple[type, Path] | None:
+    """(reader, folder) of a known layout, None if it is none of these.
+
+    The layout may be in the only folder of the folder, as where an archive was unpacked.
+    """
+    for reader in READERS:
+        if reader.matches(folder):
+            return reader, folder
+    inside = list_folders(folder)
+    return find_reader(inside[0]) if len(inside) == 1 else None
 
 
 def _frame(rows: list[tuple[int, dict]]) -> pd.DataFrame:
     lines, values = zip(*rows, strict=True)
     return pd.DataFrame(values, index=lines)
+
+
+def _find_table(folder: Path, tables: Sequence[str]) -> Path | None:
+    return next((folder / one for one in tables if (folder / one).is_file()), None)
 
 
 def _read_lines(path: Path) -> list[tuple[int, str]]:
@@ -344,7 +395,8 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path} cannot be read as UTF-8 ({error}): get it again") from error
-    lines = enumerate(text.splitlines(), 1)
+    # Not `splitlines`: JSON may hold other line separators, such as U+2028.
+    lines = enumerate(re.split("\r\n|\r|\n", text), 1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
@@ -369,6 +421,10 @@ def _one_class(path: Path, line: int, value) -> str:
         )
     if isinstance(value, dict | bool | float):
         raise DatasetError(f"{path}, row {line}: the class is {value!r}: write a name")
+    return _text(value)
+
+
+def _text(value) -> str:
     return "" if value is None else str(value)
 
 
@@ -382,21 +438,35 @@ def _has_file_names(path: Path) -> bool:
 
 
 def _read_names(reader, folder: Path, inside: Path) -> Recordings:
-    """Recordings whose names tell emotion and actor. A file that is there twice counts once."""
-    rows, seen, again = [], set(), []
-    for file in list_sounds(inside):
-        told = reader.FILE.fullmatch(file.stem)
-        if told["emotion"] not in reader.EMOTIONS:
+    """Recordings whose names tell emotion and actor. A clip that is there twice counts once."""
+    rows, seen, again, silent, unnamed = [], set(), [], [], []
+    files = [(file, reader.FILE.fullmatch(file.stem)) for file in list_sounds(inside)]
+    # Of a clip with video and as sound alone, the latter is taken: 03 before 01.
+    for file, told in sorted(files, key=lambda one: _modality(one[1]), reverse=True):
+        shown = file.relative_to(folder).as_posix()
+        if told is None:
+            unnamed.append(shown)
+        elif told["emotion"] not in reader.EMOTIONS:
             raise DatasetError(f"{file}: {reader.name} has no emotion {told['emotion']}")
-        if file.stem in seen:
-            again.append(file)
-            continue
-        seen.add(file.stem)
-        check_text(file, "file")
-        path = file.relative_to(folder).as_posix()
-        rows.append((path, reader.EMOTIONS[told["emotion"]], told["actor"]))
+        elif _modality(told) == VIDEO_ALONE:
+            silent.append(shown)
+        elif told["clip"] in seen:
+            again.append(shown)
+        else:
+            seen.add(told["clip"])
+            check_text(file, "file")
+            rows.append((shown, reader.EMOTIONS[told["emotion"]], told["actor"]))
+    rows.sort()
     clips = pd.DataFrame(rows, columns=["path", "classname", "group"])
-    notes = ()
-    if again:
-        notes = (f"{len(again)} files are there twice and count once: {name_some(again)}",)
+    found = (
+        (again, "are there twice and count once"),
+        (silent, "are video without sound, and left out"),
+        (unnamed, "have other names, and are left out"),
+    )
+    notes = tuple(f"{len(some)} files {what}: {name_some(some)}" for some, what in found if some)
     return Recordings(folder, folder, reader.name, clips, grouped_by="actors", notes=notes)
+
+
+def _modality(told: re.Match | None) -> str:
+    """RAVDESS: "01" sound with video, "02" video alone, "03" sound alone; "" of other datasets."""
+    return told.groupdict().get("modality", "") if told else ""

@@ -50,6 +50,7 @@ DEVELOPMENT = ("dev", "development")  # to validate beside "train"; elsewhere to
 FOLD = re.compile(r"(?:fold[ _-]?)?0*(\d+)(?:\.0)?", re.ASCII | re.IGNORECASE)
 LIST_COLUMNS = ("labels", "positive_labels", "tags")  # names of columns with several classes each
 SHOWN = 3  # of many names in one message
+SURE = 100  # by so many more files of another layout it is clear that a folder is not of this one
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,20 @@ def has_sounds(folder: Path) -> bool:
     return next(_walk_sounds(folder), None) is not None
 
 
-def all_sounds(folder: Path, is_right: Callable[[Path], bool]) -> bool:
-    """Whether there are recordings below a folder, and `is_right` is true of all of them."""
-    found = False
+def most_sounds(folder: Path, is_right: Callable[[Path], bool]) -> bool:
+    """Whether `is_right` is true of more than half of the recordings below a folder.
+
+    A copy or a note of one's own beside thousands of recordings does not make another dataset.
+    """
+    right = wrong = 0
     for path in _walk_sounds(folder):
-        if not is_right(path):
+        if is_right(path):
+            right += 1
+        else:
+            wrong += 1
+        if wrong > right + SURE:
             return False
-        found = True
-    return found
+    return right > wrong
 
 
 def _walk_sounds(folder: Path) -> Iterator[Path]:
@@ -240,9 +247,10 @@ def check_classes(recordings: Recordings) -> None:
         if not name.strip():
             raise DatasetError(f"{path}: a class is named {name!r}: give it a name")
     if len(names) < 2:
+        inner = f". If the classes are folders inside of {names[0]}, give that" if names else ""
         raise DatasetError(
-            f"{path} has the classes {names}; a task needs two or more, with audio files in each "
-            f"({', '.join(sorted(sound_suffixes()))})"
+            f"{path} has the classes {names}; a task needs two or more, with audio files (.wav, "
+            f".flac, .mp3, ...) in each{inner}"
         )
     if several := list_multi_label(names):
         raise DatasetError(
@@ -251,8 +259,8 @@ def check_classes(recordings: Recordings) -> None:
         )
     if same := indistinguishable_names(names):
         raise DatasetError(
-            f"{path}: the class names {' and '.join(map(repr, same[0]))} differ in case or spaces "
-            "only; give one class one spelling"
+            f"{path}: the class names {' and '.join(map(repr, same[0]))} differ in case, "
+            "spaces or invisible characters only; give one class one spelling"
         )
 
 

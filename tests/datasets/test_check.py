@@ -165,9 +165,15 @@ def test_class_names_that_differ_in_case_or_spaces_only(small):
         table = small / "csv_files" / f"{split}_1.csv"
         rewrite(table, lambda t: t.assign(classname=t["classname"].where(t.index != 0, "Bangu")))
     check = quiet(small, decode=False)
-    assert one(check, "'Bangu' and 'bangu' differ in case or spaces only").severity == "error"
+    assert (
+        one(
+            check, "'Bangu' and 'bangu' differ in case, spaces or invisible characters only"
+        ).severity
+        == "error"
+    )
     with pytest.raises(
-        DatasetError, match="'Bangu' and 'bangu' differ in case or spaces only.*one spelling"
+        DatasetError,
+        match="'Bangu' and 'bangu' differ in case, .* only.*one spelling",
     ):
         load_dataset(small, fold=1)
 

@@ -140,6 +140,16 @@ def test_what_is_left_out_is_said(tmp_path):
     assert "links to folders are not followed" in findings
 
 
+@pytest.mark.parametrize("letter", ["\u200b", "\ufeff", "\u00ad"])
+def test_names_that_differ_in_what_cannot_be_seen(letter, tmp_path):
+    """A zero-width space, a byte-order mark, a soft hyphen: one class for the reader."""
+    for name in ("cat", f"cat{letter}", "dog"):
+        for n in range(5):
+            put(tmp_path / "pets" / name / f"{n}.wav")
+    with pytest.raises(DatasetError, match="'cat' and .* differ in case, spaces or invisible"):
+        load_dataset(tmp_path / "pets", 1)
+
+
 def test_one_class_in_two_forms_of_unicode(tmp_path):
     forms = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
     root = fill(tmp_path / "sounds", *forms, "street")

@@ -269,7 +269,9 @@ def test_bad_folders_and_settings(pets, tmp_path):
         import_dataset(pets, groups="")
     (pets / "Cat").mkdir()
     write_sound(pets / "Cat" / "x.wav", 1, 1, 0.1)
-    with pytest.raises(DatasetError, match="'Cat' and 'cat' differ in case or spaces only"):
+    with pytest.raises(
+        DatasetError, match="'Cat' and 'cat' differ in case, spaces or invisible characters only"
+    ):
         import_dataset(pets)
 
 
@@ -288,6 +290,59 @@ def test_a_row_that_is_shorter_than_the_header(pets):
     table.write_text(table.read_text() + "cat/r01_A.wav,cat\n")
     with pytest.raises(DatasetError, match="row 4: the fold is ''"):
         import_dataset(table)
+
+
+@pytest.mark.parametrize(
+    ("before", "newline", "after"),
+    [
+        ("sep=;\r\n", "\r\n", ";;;\r\n;;;\r\n"),  # Excel's
+        ("SEP=;;;\n", "\n", ""),
+        ("\n \r\n", "\n", "\n;;\n"),
+        ("\r\r", "\r", "\r"),
+    ],
+)
+def test_lines_around_a_table(before, newline, after, pets):
+    """Empty rows count as lines, so that the row of a message is the one that an editor shows."""
+    lines = [
+        f" {path.relative_to(pets).as_posix()} ;{path.parts[-2]}" for path in pets.glob("*/r*.wav")
+    ]
+    text = before + newline.join(["path;classname", *lines]) + newline + after
+    table = pets / "list.csv"
+    table.write_text(text, newline="")
+    assert load_dataset(table, 1).class_names == ["big dog", "cat"]
+    number = len((before + "x").splitlines()) + len(lines) + 1
+    table.write_text(text.removesuffix(after) + f"cat/gone.wav;cat{newline}", newline="")
+    with pytest.raises(DatasetError, match=f"row {number}: there is no file .*/cat/gone.wav;"):
+        load_dataset(table, 1)
+
+
+@pytest.mark.parametrize("start", [b"PK\x03\x04\x14\x00", b"\xd0\xcf\x11\xe0\xa1\xb1"])
+def test_a_workbook_named_as_a_csv(start, pets):
+    table = pets / "list.csv"
+    table.write_bytes(start + bytes(range(256)))
+    with pytest.raises(DatasetError, match=r"it is an Excel workbook \(xlsx?\)\): save it as CSV"):
+        load_dataset(table, 1)
+
+
+@pytest.mark.parametrize("kind", ["link", "form"])
+def test_absolute_paths_by_another_name_of_the_folder(kind, pets):
+    """Through a link; and with the folder's own name in another form of Unicode."""
+    folder = pets.rename(pets.with_name("Ta\u0308ne" if kind == "form" else "pets"))
+    other = folder.with_name("T\u00e4ne" if kind == "form" else "linked")
+    if kind == "link":
+        other.symlink_to(folder)
+    rows = [(other / path.relative_to(folder), path.parts[-2]) for path in folder.glob("*/r*.wav")]
+    data = load_dataset(write_csv(folder, ["path", "classname"], rows), 1)
+    assert len(data.train) + len(data.test) == len(rows) > 10
+
+
+def test_absolute_paths_of_another_folder(pets):
+    rows = [(path, path.parts[-2]) for path in pets.glob("*/r*.wav")]
+    (pets.parent / "lists").mkdir()
+    table = write_csv(pets.parent / "lists", ["path", "classname"], rows)
+    with pytest.raises(DatasetError, match=r"row 2: .* leaves .* as root \(--root\)"):
+        load_dataset(table, 1)
+    assert len(load_dataset(table, 1, root=pets).train) > 10
 
 
 def test_an_empty_group(pets):

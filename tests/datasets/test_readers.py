@@ -1,6 +1,7 @@
 """Published datasets in their own layouts are recognised by their files."""
 
 import json
+import shutil
 
 import layouts
 import pytest
@@ -184,6 +185,107 @@ def test_emotions_in_class_folders_are_as_their_folders_say(tmp_path):
         for name, code in (("calm voice", "NEU"), ("shouting", "ANG")):
             put(tmp_path / "mine" / name / f"{actor}_DFA_{code}_XX.wav")
     assert load_dataset(tmp_path / "mine", 1).class_names == ["calm voice", "shouting"]
+
+
+def describe(root):
+    made = import_dataset(root)
+    return json.loads((made / "split.json").read_text())
+
+
+@pytest.mark.parametrize("make", [layouts.crema_d, layouts.ravdess])
+def test_a_copy_beside_the_clips_does_not_make_another_dataset(make, tmp_path):
+    """Without this, the classes would be actors, or the folders of the archives."""
+    root = make(tmp_path / "emotions")
+    clip = sorted(root.rglob("*.wav"))[0]
+    put(clip.with_name(f"{clip.stem} (1).wav"))
+    made = describe(root)
+    assert made["layout"] in ("CREMA-D", "RAVDESS")
+    assert made["notes"][-1].startswith("1 files have other names, and are left out: ")
+    assert made["notes"][-1].endswith(f"{clip.stem} (1).wav")
+
+
+def test_ravdess_with_video(tmp_path):
+    """A performance counts once, by its sound alone; video without sound is left out."""
+    root = layouts.ravdess(tmp_path / "emotions")
+    for file in [*root.glob("Audio_Speech*/*/*.wav")]:
+        for modality in ("01", "02"):
+            place = root / "Video_Speech_Actor_01" / file.parent.name
+            put(place / f"{modality}{file.stem[2:]}.wav")
+    assert {path.rsplit("/", 1)[-1][:2] for path in folds_of_clips(root)} == {"03"}
+    said = " ".join(describe(root)["notes"])
+    assert "40 files are there twice" in said and "40 files are video without sound" in said
+
+
+@pytest.mark.parametrize(
+    "make", [layouts.esc50, layouts.urban_sound, layouts.speech_commands, layouts.crema_d]
+)
+def test_a_layout_in_a_folder_of_its_own(make, tmp_path):
+    """As an archive is unpacked."""
+    make(tmp_path / "download" / "inner")
+    assert (
+        describe(tmp_path / "download")["layout"]
+        == describe(tmp_path / "download" / "inner")["layout"]
+    )
+    assert len(folds_of_clips(tmp_path / "download")) > 5
+
+
+def test_layouts_of_kaggle(tmp_path):
+    esc = layouts.esc50(tmp_path / "esc")
+    (esc / "meta" / "esc50.csv").rename(esc / "esc50.csv")
+    (esc / "audio").rename(esc / "inner")
+    (esc / "audio").mkdir()
+    (esc / "inner").rename(esc / "audio" / "audio")
+    urban = layouts.urban_sound(tmp_path / "urban")
+    (urban / "metadata" / "UrbanSound8K.csv").rename(urban / "UrbanSound8K.csv")
+    for folder in [*(urban / "audio").iterdir()]:
+        folder.rename(urban / folder.name)
+    (urban / "audio").rmdir()
+    words = layouts.speech_commands(tmp_path / "words" / "train")
+    (words / "audio").mkdir()
+    for name in ("yes", "no", "marvin", "_background_noise_"):
+        (words / name).rename(words / "audio" / name)
+    assert len(folds_of_clips(esc)) == 20 and len(list_folds(esc)) == 5
+    assert len(folds_of_clips(urban)) == 40 and len(list_folds(urban)) == 10
+    assert len(folds_of_clips(words)) == 6 and len(load_dataset(words).train) == 12
+
+
+def test_some_words_of_speech_commands(tmp_path):
+    """Many keep ten words; the lists still name all of them, here with Windows' separators."""
+    root = layouts.speech_commands(tmp_path / "words")
+    shutil.rmtree(root / "marvin")
+    path = root / "testing_list.txt"
+    path.write_text(path.read_text().replace("/", "\\"))
+    data = load_dataset(root)
+    assert data.class_names == ["no", "yes"] and (len(data.train), len(data.test)) == (8, 4)
+    said = "2 clips of testing_list.txt are of words that are not there"
+    assert said in describe(root)["notes"]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("role", ["split", "fold", "group"])
+def test_columns_of_audiofolder_s_metadata(role, form, tmp_path):
+    root = tmp_path / "sounds"
+    rows = []
+    for n in range(20):
+        put(root / f"{n}.wav")
+        value = {"split": ("train", "test")[n // 10], "fold": n // 10, "group": n // 2}[role]
+        rows.append((f"{n}.wav", "ab"[n % 2], value))
+    columns = ("file_name", "label", role)
+    if form == "csv":
+        put_table(root / "metadata.csv", columns, rows)
+    else:  # U+2028 separates lines for Python, and not in JSON
+        lines = [dict(zip((*columns, "text"), (*row, "a\u2028b"), strict=True)) for row in rows]
+        lines = [json.dumps(line, ensure_ascii=False) for line in lines]
+        put(root / "metadata.jsonl", "\r\n".join(lines) + "\r\n")
+    expected = {"split": [None], "fold": [0, 1], "group": [1, 2, 3, 4, 5]}[role]
+    assert list_folds(root) == expected
+    found = folds_of_clips(root)
+    if role == "split":
+        assert set(found) == {f"{n}.wav" for n in range(10, 20)}
+    elif role == "fold":
+        assert all(found[f"{n}.wav"] == [n // 10] for n in range(20))
+    else:
+        assert all(found[f"{n}.wav"] == found[f"{n + 1}.wav"] for n in range(0, 20, 2))
 
 
 @pytest.mark.parametrize(
