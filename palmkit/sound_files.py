@@ -49,6 +49,7 @@ NO_SOUND = (
     (rb"[./\w]*annex/objects/", "a git-annex pointer: run `git annex get` where the file is from"),
     (rb"(?i)\s*(<!doctype|<html|<\?xml)", "a web page: the download failed, fetch the file again"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf", "an archive: unpack it"),
+    (rb"[\t\r\n -~]{6,256}\Z", "a text: the download failed, or it points to the file: fetch that"),
     (rb"\0{64}", "zeros: the download or copy failed, fetch the file again"),
 )
 # What libsndfile says of damaged files and means otherwise.
@@ -316,6 +317,7 @@ def _convert(file, path, name: str) -> Iterator[io.IOBase]:
         said = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if said.returncode or not target.is_file():
             reason = said.stderr.replace(f"file:{source}", name).strip().split("\n")[-1]
-            raise AudioError(f"{path}: cannot be decoded ({reason}); is it whole?")
+            reason = re.sub(r"\[(\w+) @ 0x[0-9a-f]+\] ", r"\1: ", reason)
+            raise AudioError(f"{path}: cannot be decoded ({reason or name}); is it whole?")
         with open(target, "rb") as converted:
             yield converted

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 MISSING = 0.01  # share of a file that may be missing: lengths in headers are off by some bytes
+MATROSKA = b"\x1a\x45\xdf\xa3"
 OGG_PAGE = 65_307  # bytes of the longest one
 
 
@@ -51,6 +52,17 @@ FOREIGN = (
     (rb"RIFF.{4}AVI ", "an AVI container"),
     (rb"\x0b\x77", "AC-3"),
     (rb"DSD ", "DSD"),
+    (rb"TTA1", "TTA"),
+    (rb"\x7f\xfe\x80\x01", "DTS"),
+    (rb"OggS.{22}\x01.Speex   ", "Speex"),
+    (rb"OggS.{22}\x01.\x7fFLAC", "FLAC in an Ogg container"),
+    # The codecs of WAV files that libsndfile lacks, by their numbers.
+    (rb"RIFF.{4}WAVEfmt .{4}\xff\x00", "AAC in a WAV file"),
+    (rb"RIFF.{4}WAVEfmt .{4}\x00\x20", "AC-3 in a WAV file"),
+    (
+        rb"RIFF.{4}WAVEfmt .{4}(\x20\x00|[\x45\x64]\x00|\x42\x00|\x8f\x02)",
+        "a WAV file of a rare codec",
+    ),
 )
 # MPEG audio, layer III: bit rates (kbit/s) and sample rates (Hz) by their index.
 MP3_BIT_RATES = {
@@ -84,7 +96,12 @@ def check_container(file) -> str:
     if head[:4] == b"OggS":
         return _check_ogg(file)
     is_nist = head[:7] == b"NIST_1A"
-    announced, there = _measure_nist(file, head) if is_nist else _measure_sound(file)
+    if is_nist:
+        announced, there = _measure_nist(file, head)
+    elif head[:4] == MATROSKA:
+        announced, there = _measure_matroska(file, head)
+    else:
+        announced, there = _measure_sound(file)
     if is_cut(there, announced):
         return f"is cut short ({there} of {announced} bytes of sound)"
     if not is_nist and 0 < announced < there / 2 and _sound_goes_on(file, announced):
@@ -186,6 +203,24 @@ def _measure_nist(file, head: bytes) -> tuple[int, int]:
     length = find(b"sample_count", 0) * find(b"channel_count", 1) * find(b"sample_n_bytes", 1)
     known = start and start[0].isdigit()
     return (length, file_size(file) - int(start[0])) if known else (0, 0)
+
+
+def _measure_matroska(file, head: bytes) -> tuple[int, int]:
+    """As `_measure_sound`, of the segment behind a Matroska or WebM file's header."""
+    header, at = _matroska_length(head, 4)
+    if head[at + header : at + header + 4] != b"\x18\x53\x80\x67":
+        return 0, 0
+    length, start = _matroska_length(head, at + header + 4)
+    # All bits set: a program that streamed the file did not know it.
+    known = length + 1 < 2 ** (7 * (start - at - header - 4))
+    return (length, file_size(file) - start) if known else (0, 0)
+
+
+def _matroska_length(data: bytes, at: int) -> tuple[int, int]:
+    """(a number of one to eight bytes, where it ends): its leading zeros say how many follow."""
+    size = 9 - data[at].bit_length() if data[at : at + 1] else 9
+    number = int.from_bytes(data[at : at + size], "big") & (2 ** (7 * size) - 1)
+    return number, at + size
 
 
 def _check_ogg(file) -> str:

@@ -17,6 +17,7 @@ import torch
 from palmkit import AudioError, audio, embed, load_dataset, read_clip, resampling
 from palmkit.audio import crop_clip, resample
 from palmkit.embeddings import provenance
+from palmkit.sound_headers import check_container, foreign_format
 from palmkit.store import TensorStore
 
 SAMPLE_RATE = 44_100  # PENGI's
@@ -179,6 +180,11 @@ NO_SOUND = {
     "page": (b"<!DOCTYPE html><html>404</html>", "web page.*fetch"),
     "zip": (b"PK\x03\x04" + bytes(60), "archive: unpack"),
     "zeros": (bytes(4000), "zeros.*fetch"),
+    "text": (b"404: Not Found", "a text: the download failed"),
+    "dvc": (
+        b"outs:\n- md5: a304afb96060aad90176268345e10355\n  path: a.wav\n",
+        "a text: .*points to",
+    ),
     "mp3": (b"\xff\xfb\x90\xc4" + bytes(20), "libsndfile does not know"),
 }
 
@@ -204,6 +210,55 @@ def test_aac_without_ffmpeg(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AudioError, match=r"a/clip.m4a: .*m4a.*ffmpeg -i clip.m4a clip.wav"):
         decode(M4A, "a/clip.m4a")
+
+
+WAV_OF = b"RIFF....WAVEfmt \x12\0\0\0"
+OGG_OF = b"OggS\0\x02" + bytes(20) + b"\x01\x50"
+RARE = {
+    "Speex": OGG_OF + b"Speex   1.2.1",
+    "FLAC in an Ogg container": OGG_OF + b"\x7fFLAC\x01\0",
+    "AAC in a WAV file": WAV_OF + b"\xff\0",
+    "AC-3 in a WAV file": WAV_OF + b"\0\x20",
+    "a WAV file of a rare codec": WAV_OF + b"\x45\0",
+    "TTA": b"TTA1\x01\0",
+    "DTS": b"\x7f\xfe\x80\x01",
+}
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_codecs_that_libsndfile_lacks(name):
+    assert foreign_format(RARE[name] + bytes(40)) == name
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "MS_ADPCM", "ULAW", "GSM610", "G721_32"])
+def test_codecs_that_libsndfile_has(subtype):
+    data = encode(samples(2000), 8000, format="WAV", subtype=subtype)
+    assert foreign_format(data[:64]) == ""
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_a_cut_matroska_file(size):
+    """ffmpeg decodes what is there and says nothing."""
+    length = 100
+    number = (length | 1 << 7 * size).to_bytes(size, "big")
+    start = b"\x1a\x45\xdf\xa3\x9f" + bytes(31) + b"\x18\x53\x80\x67"
+    cut = io.BytesIO(start + number + bytes(90))
+    assert check_container(cut) == "is cut short (90 of 100 bytes of sound)"
+    assert check_container(io.BytesIO(start + number + bytes(100))) == ""
+    unknown = ((1 << 7 * size + 1) - 1).to_bytes(size, "big")
+    assert check_container(io.BytesIO(start + unknown + bytes(90))) == ""
+    for end in range(4, len(start) + size):  # cut within the header
+        check_container(io.BytesIO((start + number)[:end]))
+
+
+def test_a_reason_of_ffmpeg_has_no_addresses(tmp_path, monkeypatch):
+    make_ffmpeg(tmp_path, "echo '[aac @ 0x55f3a0] Input buffer exhausted' >&2; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError, match=r"decoded \(aac: Input buffer exhausted\)"):
+        decode(M4A, "clip.m4a")
+    make_ffmpeg(tmp_path, "exit 1")
+    with pytest.raises(AudioError, match=r"decoded \(AAC or ALAC in an MP4"):
+        decode(M4A, "clip.m4a")
 
 
 def test_aac_by_ffmpeg(tmp_path, monkeypatch):
