@@ -25,9 +25,7 @@ unexport MPLBACKEND
 FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 	PALMKIT_RUNS="$$tmp/runs" PALMKIT_CACHE="$$tmp/cache" PALMKIT_PROGRESS=0 OMP_NUM_THREADS=1
 
-# nbval takes the kernel of this environment, not another one registered as "python3".
 PYTEST = $(PY) -m pytest -p no:cacheprovider
-NBVAL = $(wildcard notebooks) --nbval --nbval-current-env
 
 .PHONY: help env check test test-arithmetics endurance reproduce quick mini notebooks browser lab benchmark rehearsal lock clean no-esc10
 
@@ -63,7 +61,7 @@ check: env ## Lint and the fast tests, without notebooks
 
 test: env ## Lint, all tests, and all notebooks against their committed outputs
 	$(PY) -m ruff check .
-	@$(FRESH) $(PYTEST) tests $(NBVAL)
+	@$(PY) tools/run_tests.py
 
 # `make test` has the light notebooks under one other arithmetic; this is for the night, hours on two cores.
 test-arithmetics: env ## All notebooks under every arithmetic that this processor has
