@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tqdm.auto import tqdm
 
 PACKAGE = Path(__file__).resolve().parent
 SHARE = PACKAGE / "share"  # copies of the manifest and the notebooks, in an installed package
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # Folders
 
@@ -53,7 +56,7 @@ def run_folder(name) -> Path:
     """
     text = str(name)
     path = Path(text).expanduser()
-    if not text.strip() or text in (".", "..") or not text.isprintable():
+    if not text.strip() or text in (".", "..") or CONTROL.search(text):
         raise ValueError(f"name={text!r}: use a plain name, or a path of the run's folder")
     if ".." in path.parts and not (path.is_absolute() or text.startswith(f".{os.sep}")):
         raise ValueError(

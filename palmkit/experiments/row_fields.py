@@ -45,14 +45,19 @@ def is_text(value) -> bool:
     return type(value) is str
 
 
-def is_name(value) -> bool:
+def is_folder_name(value) -> bool:
+    """A dataset is named by its folder, whose name may have any sign but / and NUL."""
     return (
         type(value) is str
         and len(value.strip()) > 0
         and len(value) <= LONGEST_NAME
-        and value.isprintable()
-        and "/" not in value
+        and value not in (".", "..")
+        and not set(value) & {"/", "\0"}
     )
+
+
+def is_name(value) -> bool:
+    return is_folder_name(value) and value.isprintable()
 
 
 def is_score(value) -> bool:
@@ -65,6 +70,7 @@ def is_time(value) -> bool:
 
 TEXT = Kind("a text", is_text)
 NAME = Kind("a name: printable, without /", is_name)
+FOLDER_NAME = Kind("the name of a folder, without /", is_folder_name)
 NUMBER = Kind("a number", is_number)
 SCORE = Kind("a number from 0 to 1", is_score)
 NUMBERS = Kind("a list of numbers", is_list_of(is_number))
@@ -74,7 +80,7 @@ DICT = Kind("an object", lambda value: type(value) is dict)
 
 REQUIRED = ("dataset", "method", "fold", "seed")
 KINDS: dict[str, Kind] = {
-    "dataset": NAME,
+    "dataset": FOLDER_NAME,
     "method": NAME,
     "fold": Kind("a whole number from 0 on, or null", lambda v: v is None or whole(0).fits(v)),
     "seed": whole(0, 2**32 - 1),

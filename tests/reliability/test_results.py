@@ -22,9 +22,9 @@ from notebook_cells import make_small_datasets, small_series
 from palmkit.cli import main
 from palmkit.results.report import write_report
 
-SIGNS = "&%$#_{}~^\\<>|\"'`*[]()!-+=:;,.?@/ \n\r\tab1é日本±–†\u200b\u2028&lt;"
+SIGNS = "&%$#_{}~^\\<>|\"'`*[]()!-+=:;,.?@ \xa0\n\r\tab1é日本±–†\u200b\u2028&lt;"
 NAMES = st.text(st.sampled_from(SIGNS), min_size=1, max_size=12).filter(
-    lambda text: text.strip() and text.strip() == text and not text.isspace()
+    lambda text: text.strip() and text.strip() == text and text not in (".", "..")
 )
 METHODS = ("zeroshot", "coop", "cocoop", "palm", "palm-dagger", "a_method & more")
 UNTRAINED = ("zeroshot", "palm-dagger")
