@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from pathlib import Path
 
+from palmkit.experiments.rows import read_row
 from palmkit.experiments.trials import Trial, stochastic_label
 
 SHOWN = 3  # reasons that an error names; the rest is counted
@@ -56,3 +58,21 @@ def failed_row(trial: Trial, dataset, model, reason: str) -> dict:
         "device": str(model.device),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def forget_mended(rows: dict[Path, dict]) -> None:
+    """Delete the rows of failures that were mended: those of trials that are done now.
+
+    rows: of the present trials, by their files. A mended clip or method, or `--skip-bad`, gives
+    a trial another key, so that the row of its failure is another file.
+    """
+    same = ["weights", *(one.name for one in fields(Trial) if one.name != "dataset")]
+    for path, row in rows.items():
+        if "failed" in row:
+            continue
+        name, _, _ = path.name.rpartition("-")  # without the key
+        others = [one for one in path.parent.iterdir() if one.name.startswith(f"{name}-")]
+        for other in others:
+            old = read_row(other) if other.suffix == ".json" and other not in rows else None
+            if old and "failed" in old and all(old.get(one) == row.get(one) for one in same):
+                other.unlink()

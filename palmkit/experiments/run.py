@@ -22,7 +22,7 @@ from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
 from palmkit.experiments.cached import count_missing
 from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
-from palmkit.experiments.failures import TrialsFailed, failed_row
+from palmkit.experiments.failures import TrialsFailed, failed_row, forget_mended
 from palmkit.experiments.rows import (
     count_old_rows,
     provenance,
@@ -124,6 +124,7 @@ def run_trials(
         rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
     if gone := [path for path, row in rows.items() if row is None]:
         raise _deleted(run, f"{len(gone)} of its rows are gone")
+    forget_mended(rows)
     if failed := [row for row in rows.values() if "failed" in row]:
         raise TrialsFailed(failed, len(rows) - len(failed))
     return [rows[job.path] for job in jobs]
