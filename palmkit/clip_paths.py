@@ -30,7 +30,8 @@ def find_clip(root: Path, text: str) -> str | None:
 
 def leaves_folder(root: Path, text: str) -> bool:
     """Whether no reading of a cell is a path inside of `root`."""
-    return all(_leaves(clip) for clip in _spellings(root, text))
+    spelt = [clip for clip in _spellings(root, text) if "\\" not in clip]
+    return all(map(_leaves, spelt or [text]))
 
 
 def _spellings(root: Path, text: str) -> Iterator[str]:

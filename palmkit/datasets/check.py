@@ -416,7 +416,7 @@ def count_tokens(class_names) -> pd.DataFrame:
     spaced = [name.replace("_", " ") for name in names]
     return pd.DataFrame(
         {
-            "class_name": names,
+            "class_name": pd.Series(names, dtype=str),  # none, of a folder without tables
             "tokens": [count(name) for name in names],
             "tokens_with_spaces": [count(name) for name in spaced],
         }

@@ -49,6 +49,7 @@ def read_class_folders(path: Path) -> Recordings:
     else:
         _check_mixture(path, folders)
         found = _read_classes(inner)
+        found.notes.extend(_note_same_inside(folders))
         return _recordings(path, "class folders", [found], found.table(path))
     inside = [_read_classes(folder) for folder in folders]
     tables = [one.table(path).assign(**{column: outer[one.folder.name]}) for one in inside]
@@ -78,7 +79,7 @@ def _unwrap(path: Path) -> Path:
 
 def _fold_folder(name: str) -> int | None:
     """The number of a folder such as `fold1`. A plain number may be a class."""
-    return read_fold(name) if name.strip().lower().startswith("fold") else None
+    return read_fold(name) if name.strip().lower().startswith(("fold", "split")) else None
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,19 @@ def _check_mixture(path: Path, folders: list[Path]) -> None:
             f"{path}: {name_some(one.name for one in outer)} are splits or folds with class "
             f"folders, and {others} beside them is none: move it away, or give a CSV"
         )
+
+
+def _note_same_inside(folders: list[Path]) -> list[str]:
+    """A note about class folders that all have the same folders inside: are those the classes?"""
+    inside = {
+        frozenset(inner.name for inner in list_folders(one) if has_sounds(inner)) for one in folders
+    }
+    if len(folders) < 2 or len(inside) > 1 or len(names := sorted(*inside)) < 2:
+        return []
+    return [
+        f"{name_some(one.name for one in folders)} are taken as classes, and all have the folders "
+        f"{name_some(names)}: if those are the classes, give a CSV"
+    ]
 
 
 def _check_inside(path: Path, folders: list[Path], clips: pd.DataFrame) -> None:

@@ -60,7 +60,10 @@ SPLIT_WORDS = {
     **dict.fromkeys(("validation", "valid", "val"), "validation"),
 }
 DEVELOPMENT = ("dev", "development")  # to validate beside "train"; elsewhere to train on: refused
-FOLD = re.compile(r"(?:fold[ _-]?)?0*(\d+)(?:\.0)?", re.ASCII | re.IGNORECASE)
+# Words around that of a split: "train_set", "audio_test".
+AROUND = r"(?:set|data|audio|sounds?|wavs?|clips|files|split)"
+AROUND_SPLIT = re.compile(rf"(?:{AROUND}[ _-])?(.+?)(?:[ _-]?{AROUND})?")
+FOLD = re.compile(r"(?:(?:fold|split)[ _-]?)?0*(\d+)(?:\.0)?", re.ASCII | re.IGNORECASE)
 LIST_COLUMNS = ("labels", "positive_labels", "tags")  # names of columns with several classes each
 SHOWN = 3  # of many names in one message
 SURE = 100  # by so many more files of another layout it is clear that a folder is not of this one
@@ -233,14 +236,20 @@ def check_text(path: Path | str, kind: str) -> None:
 def read_split_words(words: Iterable[str]) -> dict[str, str] | None:
     """{word: train, test or validation}; None if one of them is no such word.
 
-    "dev" is a validation split only beside a training split.
+    "train_set" and "audio_train" are as "train". "dev" is a validation split only beside a training
+    split.
     """
     words = set(words)
-    found = {word: SPLIT_WORDS.get(word.strip().lower()) for word in words}
+    found = {word: _read_split_word(word.strip().lower()) for word in words}
     for word in words:
         if word.strip().lower() in DEVELOPMENT and "train" in found.values():
             found[word] = "validation"
     return found if words and all(found.values()) else None
+
+
+def _read_split_word(word: str) -> str | None:
+    inside = AROUND_SPLIT.fullmatch(word)
+    return SPLIT_WORDS.get(word) or (SPLIT_WORDS.get(inside[1]) if inside else None)
 
 
 def read_fold(word: str) -> int | None:

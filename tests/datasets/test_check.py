@@ -325,6 +325,19 @@ def test_files_that_are_not_as_they_were_fetched(small):
     assert "clip_00003.wav" in one(quiet(small), "checksums").what and not quiet(small).ok
 
 
+@pytest.mark.parametrize("clips", [0, 2])
+def test_a_folder_without_tables_and_class_folders(clips, tmp_path, capsys):
+    """An error says what must be there."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    for n in range(clips):
+        write_samples(folder / f"{n}.wav", np.zeros(50))
+    assert main(["check", str(folder)]) == 1
+    said = capsys.readouterr()
+    assert "a table is a CSV file with the columns path and classname" in said.out
+    assert said.err.splitlines()[-1].startswith("palmkit: sounds cannot be used as it is")
+
+
 def test_no_such_dataset(tmp_path):
     with pytest.raises(DatasetError, match="there is no dataset folder"):
         check_dataset(tmp_path / "nowhere")

@@ -30,6 +30,10 @@ def said(root):
         ("train", "eval"),
         ("train", "validation", "test"),
         ("train", "dev", "test"),
+        ("train_set", "test_set"),
+        ("Train Data", "Test Data"),
+        ("audio_train", "audio_test"),
+        ("trainset", "validationset", "testset"),
     ],
 )
 @pytest.mark.parametrize("around", ["", "data", "my-sounds-master"])
@@ -46,7 +50,7 @@ def test_splits_are_no_classes(names, around, tmp_path):
         assert len(kept) == 4 and "a validation split of 4 clips is kept" in said(root)
 
 
-@pytest.mark.parametrize("name", ["fold{}", "Fold {}", "fold_0{}"])
+@pytest.mark.parametrize("name", ["fold{}", "Fold {}", "fold_0{}", "split_{}"])
 def test_folds_are_no_classes(name, tmp_path):
     for fold in (1, 2, 3):
         fill(tmp_path / "pets", *(f"{name.format(fold)}/{c}" for c in ("cat", "dog")), count=2)
@@ -62,6 +66,18 @@ def test_another_folder_beside_splits_or_folds(outer, tmp_path):
     fill(tmp_path / "pets", *(f"{one}/{name}" for one in outer for name in ("cat", "dog")), "noise")
     with pytest.raises(DatasetError, match="are splits or folds with class folders, and noise"):
         load_dataset(tmp_path / "pets")
+
+
+def test_class_folders_with_equal_folders_are_said(tmp_path):
+    """They may be speakers or places; only their owner knows."""
+    fill(tmp_path / "sounds", *(f"{place}/{name}" for place in "ab" for name in ("cat", "dog")))
+    assert "a, b are taken as classes, and all have the folders cat, dog" in said(
+        tmp_path / "sounds"
+    )
+    fill(tmp_path / "others", "cat/ann", "cat/bob", "dog/ann", "dog/eve")
+    fill(tmp_path / "plain", "cat", "dog")
+    for name in ("others", "plain"):
+        assert "taken as classes" not in said(tmp_path / name)
 
 
 def test_a_class_may_be_named_train(tmp_path):

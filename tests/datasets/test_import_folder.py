@@ -219,6 +219,8 @@ BAD_ROWS = [  # a third column, the row, the message
     ("fold", (*CAT, "1²"), "row 2: the fold is '1²'"),
     ("fold", (*CAT, ""), "row 2: the fold is '', not 1"),
     (None, (f"../pets/{PATH}", "cat"), "row 2: .* leaves the dataset's folder"),
+    (None, (f"..\\other\\{PATH}", "cat"), "row 2: .* leaves the dataset's folder"),
+    (None, (r"C:\me\gone.wav", "cat"), "row 2: there is no file"),
     (None, ("cat/gone.wav", "cat"), "row 2: there is no file"),
     (None, CAT, r"has the classes \['cat'\]; a task needs two or more"),
 ]
