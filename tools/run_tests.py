@@ -6,7 +6,9 @@ output of the notebooks is kept and printed at the end. The exit status is 0 if 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,23 +37,29 @@ def start(half: str, folder: Path, output) -> subprocess.Popen:
     )
 
 
+def run(halves: list[str], folder: Path) -> dict[str, int]:
+    """Run the halves side by side; the exit status of each."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(folder / f"{half}.txt", "w+b")) for half in halves[1:]]
+        outputs = [None, *files]  # the first is seen as it comes
+        running = [start(half, folder, file) for half, file in zip(halves, outputs, strict=True)]
+        try:
+            status = [process.wait() for process in running]
+        except BaseException:
+            for process in running:
+                process.terminate()
+            raise
+        for file in files:
+            file.seek(0)
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    return dict(zip(halves, status, strict=True))
+
+
 def main() -> int:
     halves = [half for half in HALVES if (ROOT / half).is_dir()]
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        outputs = {half: open(folder / f"{half}.txt", "w+b") for half in halves[1:]}
-        running = {half: start(half, folder, outputs.get(half)) for half in halves}
-        try:
-            status = {half: process.wait() for half, process in running.items()}
-        except BaseException:
-            for process in running.values():
-                process.terminate()
-            raise
-        for output in outputs.values():
-            output.seek(0)
-            sys.stdout.buffer.write(output.read())
-            output.close()
+    with tempfile.TemporaryDirectory() as folder:
+        status = run(halves, Path(folder))
     minutes = (time.monotonic() - begun) / 60
     results = ", ".join(f"{half} {'failed' if code else 'passed'}" for half, code in status.items())
     print(f"{results}, in {minutes:.1f} minutes", flush=True)
