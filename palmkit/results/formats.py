@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import pandas as pd
@@ -93,7 +94,10 @@ def escape_latex(text) -> str:
 
 def to_csv(table: pd.DataFrame) -> str:
     """Numbers with all their digits; a line ends with a line feed."""
-    return table.to_csv(index=False, lineterminator="\n")
+    text = table.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # a name with a carriage return, which Python quotes only if all texts are
+        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    return text
 
 
 def one_line(value) -> str:

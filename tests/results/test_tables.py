@@ -272,6 +272,11 @@ class TestFormats:
             assert not re.search(r'[\\%$#_{}~^<>|"]', body), body
             assert body.count("&") == (0 if "caption" in line else 1)
 
+    def test_csv_quotes_what_ends_a_line(self):
+        table = pd.DataFrame({"a": ["x\ry", "x\ny", 'q"', "plain"], "n": [1, 2, 3, 4]})
+        read = pd.read_csv(io.StringIO(formats.to_csv(table), newline=""))
+        pd.testing.assert_frame_equal(read, table)
+
     def test_two_methods_may_have_one_label(self):
         table = pd.DataFrame([["1", "2"]], columns=["x", "x"], index=["x"]).rename_axis("x")
         assert "x & x & x" in formats.to_latex(table)
