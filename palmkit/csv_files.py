@@ -36,7 +36,7 @@ def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> list[tuple[int, 
     case, do not matter. Empty rows, of delimiters alone too, are no rows; they count as lines.
     The values are not checked. Raises DatasetError.
     """
-    text = _read_text(path)
+    text = _read_text(path, columns)
     try:
         before, text, delimiter = _find_header(text, columns)
         reader = _reader(text, delimiter, columns)
@@ -66,12 +66,12 @@ def read_header(path: Path) -> list[str]:
         raise DatasetError(f"{path} is no CSV table in UTF-8 ({error})") from error
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, columns: Sequence[str] = COLUMNS) -> str:
     if not path.is_file():
         problem = f"{path} is a folder" if path.is_dir() else f"there is no {path}"
         raise DatasetError(
-            f"{problem}: a table is a CSV file with the columns path and classname; write it, or "
-            "fetch the dataset again"
+            f"{problem}: a table is a CSV file with the columns {' and '.join(columns)}; write "
+            "it, or fetch the dataset again"
         )
     try:
         data = path.read_bytes()

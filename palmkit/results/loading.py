@@ -42,7 +42,7 @@ def load_rows(run, details: bool = False) -> pd.DataFrame:
 def read_rows(run, details: bool = False) -> tuple[list[dict], list[dict]]:
     """The rows of a run, and those of trials that failed. A damaged row gives a warning."""
     rows, failed = [], []
-    for path in sorted((run_folder(run) / "rows").glob("*/*.json")):
+    for path in _list_rows(run):
         try:
             row = read_light_row(path, details)
         except RowError as error:
@@ -52,10 +52,15 @@ def read_rows(run, details: bool = False) -> tuple[list[dict], list[dict]]:
     return rows, failed
 
 
+def _list_rows(run) -> list[Path]:
+    """The files of the rows; not the hidden ones (`._NAME.json`) that a Mac leaves behind."""
+    return sorted((run_folder(run) / "rows").glob("*/[!.]*.json"))
+
+
 def load_failed(run) -> list[dict]:
     """The rows of trials that failed. Other rows are not parsed."""
     found = []
-    for path in sorted((run_folder(run) / "rows").glob("*/*.json")):
+    for path in _list_rows(run):
         with contextlib.suppress(RowError, OSError):  # `load_rows` tells of those
             if b'"failed"' in path.read_bytes():
                 found.append(read_light_row(path))

@@ -126,7 +126,9 @@ def find_clips(clips) -> list[str]:
     found: dict[str, None] = {}
     for one in map(str, given):
         path = Path(one).expanduser()
-        if path.is_dir():
+        if not one.strip():  # a variable of a shell that is not set; Path("") is the folder itself
+            files = []
+        elif path.is_dir():
             files = _audio_files(path)
         elif path.exists():
             files = [path]
@@ -134,8 +136,9 @@ def find_clips(clips) -> list[str]:
             matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
             files = [f for match in matches for f in (_audio_files(match) or [match])]
         if not files:
-            kind = "audio file in the folder" if path.is_dir() else "file, folder or pattern"
-            raise FileNotFoundError(f"there is no {kind} {one}")
+            inside = one.strip() and path.is_dir()
+            kind = "audio file in the folder" if inside else "file, folder or pattern"
+            raise FileNotFoundError(f"there is no {kind} {one or repr(one)}")
         found.update(dict.fromkeys(map(str, files)))
     if not found:
         raise FileNotFoundError("name one clip at least: a file, a folder or a pattern")

@@ -71,6 +71,13 @@ def test_tau(folds, tmp_path):
     assert all("lisbon" in path for path in data.test["path"])
 
 
+def test_a_list_that_is_missing(tmp_path):
+    root = layouts.tau(tmp_path / "scenes")
+    (root / "evaluation_setup" / "fold1_evaluate.csv").unlink()
+    with pytest.raises(DatasetError, match="no .*fold1_evaluate.csv: .*filename and scene_label"):
+        load_dataset(root)
+
+
 def test_lists_that_differ_on_a_class(tmp_path):
     root = layouts.tut(tmp_path / "scenes")
     path = root / "evaluation_setup" / "fold2_train.txt"

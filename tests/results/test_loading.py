@@ -26,6 +26,13 @@ def test_light_rows_are_the_whole_ones_without_their_long_lists(tmp_path, indent
     assert light.iloc[0].to_dict() == kept | {"n_classes": 4}
 
 
+def test_hidden_files_are_no_rows(run, recwarn):
+    for path in sorted(run.glob("rows/*/*.json")):
+        path.with_name(f"._{path.name}").write_bytes(b'\0\5\x16\7 "failed"')
+    assert len(loading.load_rows(run)) == 3 and not loading.load_failed(run)
+    assert not recwarn.list
+
+
 def test_long_lists_are_not_parsed(tmp_path):
     """A damaged list does not matter to the light row. The whole row names it."""
     path = result_rows.write_row(tmp_path, result_rows.make_row())

@@ -138,6 +138,14 @@ class TestCommand:
 
 
 class TestFaults:
+    @pytest.mark.parametrize("given", ["", " ", ["", "x.wav"]])
+    def test_an_empty_text_is_not_the_present_folder(self, given, tmp_path, monkeypatch):
+        """As of a variable of a shell that is not set."""
+        (tmp_path / "x.wav").write_bytes(b"x")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(FileNotFoundError, match="there is no file, folder or pattern"):
+            find_clips(given)
+
     def test_another_checkpoint_is_an_error(self, folder, compact):
         with pytest.raises(PredictionError, match="learned with other weights"):
             load_predictor(find_row(folder, "palm"), checkpoint=compact.checkpoint)
