@@ -28,7 +28,9 @@ def test_with_one_dataset_fold_and_seed(run, number):
     assert run(number, folds=[2])["folds"] == [2]
 
 
-@pytest.mark.parametrize("methods", [["zeroshot", "palm"], ["coop", "mine"]], ids="+".join)
+@pytest.mark.parametrize(
+    "methods", [["zeroshot", "palm"], ["coop", "mine-of-notebooks"]], ids="+".join
+)
 def test_results_with_some_of_the_methods(run, methods):
     shown = run(5, methods=methods)
     assert set(shown["rows"]["method"]) == set(methods)

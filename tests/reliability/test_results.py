@@ -280,7 +280,13 @@ SUBSETS = (
     dict(datasets=["one <split>"]),
     dict(datasets=["tiny", "one <split>"], folds="all"),
 )
-SOME_METHODS = (["zeroshot", "palm"], ["coop"], ["zeroshot"], ["mine"], ["palm-dagger", "cocoop"])
+SOME_METHODS = (
+    ["zeroshot", "palm"],
+    ["coop"],
+    ["zeroshot"],
+    ["mine-of-notebooks"],
+    ["palm-dagger", "cocoop"],
+)
 WITH_METHODS = (5, 7, 8)
 
 
@@ -288,7 +294,7 @@ WITH_METHODS = (5, 7, 8)
 def test_notebooks(tmp_path, monkeypatch):
     """One of them in `make test`, all in `make endurance`."""
     run = small_series(make_small_datasets(tmp_path), monkeypatch)
-    tries = [(5, dict(methods=["mine"]))]
+    tries = [(5, dict(methods=["mine-of-notebooks"]))]
     if MODE != "few":
         tries = [(number, chosen) for number in range(14) for chosen in SUBSETS]
         tries += [(n, dict(methods=methods)) for n in WITH_METHODS for methods in SOME_METHODS]

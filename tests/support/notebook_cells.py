@@ -1,5 +1,9 @@
 """A notebook's code cells, run in this process with other parameters."""
 
+import atexit
+import functools
+import shutil
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -60,23 +64,32 @@ MINE = """
 from palmkit.methods import PALM
 
 class Mine(PALM):
-    name, label = "mine", "My method & more"
+    name, label = "mine-of-notebooks", "My method & more"
 """
 SMALL = dict(folds="first", seeds=[0], shots=1, epochs=1, heard_epochs=1, spoken={})
 
 
 def make_small_datasets(folder: Path) -> Path:
-    """`tiny` with two folds, `one <split>`, and a method in `mine.py`; the folder."""
+    """`tiny` with two folds, and `one <split>`; the folder."""
     make_tiny_dataset(folder / "tiny")
     make_tiny_dataset(folder / "one <split>", ("dog", "cat & co", "rain", "bell"), folds=1)
-    (folder / "mine.py").write_text(MINE)
     return folder
+
+
+@functools.cache
+def method_file() -> Path:
+    """A method's file. A process imports it once, so all tests have the same."""
+    folder = tempfile.mkdtemp(prefix="palmkit-method-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "mine_of_notebooks.py"
+    path.write_text(MINE)
+    return path
 
 
 def small_series(folder: Path, monkeypatch):
     """A function that runs a notebook's cells on the datasets of `make_small_datasets`."""
     variables = {"RUNS": folder / "runs", "CACHE": folder / "cache", "JOBS": 1}
-    for name, value in (variables | {"IMPORT": folder / "mine.py"}).items():
+    for name, value in (variables | {"IMPORT": method_file()}).items():
         monkeypatch.setenv(f"PALMKIT_{name}", str(value))
     monkeypatch.setenv("MPLBACKEND", "agg")
 
