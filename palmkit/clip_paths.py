@@ -43,10 +43,12 @@ def _spellings(root: Path, text: str) -> Iterator[str]:
 def _spellings_of(root: Path, text: str) -> Iterator[str]:
     yield text
     yield from _below(root, text)
-    if "\\" in text:
-        plain = text.replace("\\", "/")
+    plain = text.replace("\\", "/")
+    local = re.sub("^[A-Za-z]:/", "/", plain)  # Windows' paths start with the name of a disk
+    if plain != text:
         yield plain
-        yield from _below(root, re.sub("^[A-Za-z]:", "", plain))
+    if local != text:
+        yield from _below(root, local)
 
 
 def _below(root: Path, text: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ from palmkit.datasets.recordings import (
     check_text,
     has_sounds,
     list_folders,
+    name_some,
 )
 from palmkit.datasets.splits import find_groups, made_splits, own_splits
 from palmkit.locks import make_folder, one_process
@@ -122,7 +123,8 @@ def import_dataset(
     root = own_root or cache_root() / "imported" / key / found.name
     if not _is_made(root, made):
         splits = splits or made_splits(found, folds, seed)
-        _make(root, own_root is not None, found, splits, made)
+        notes = _notes(found, splits, group_column or groups or "group")
+        _make(root, own_root is not None, found, splits, made | {"notes": notes})
     _log_notes(root)
     return root
 
@@ -228,9 +230,23 @@ def _describe_splits(found: Recordings) -> str:
     return f"the column `{column}`" if found.layout == "a table" else f"the {column} of the layout"
 
 
-def _notes(found: Recordings, splits: list[Split]) -> list[str]:
-    """What the user should know: what was left out, and the validation split."""
-    notes = list(found.notes)
+def _note_torn_groups(splits: list[Split], column: str) -> list[str]:
+    """A note about groups that a split of the user's own has in train and in test."""
+    torn = set()
+    for split in splits:
+        if column in split.train:
+            torn |= set(split.train[column]) & set(split.test[column]) - {""}
+    if not torn:
+        return []
+    return [
+        f"{len(torn)} groups of the column `{column}` are in train and in test, as the given split "
+        f"has them: {name_some(sorted(torn))}"
+    ]
+
+
+def _notes(found: Recordings, splits: list[Split], column: str) -> list[str]:
+    """What the user should know: what was left out, torn groups, and the validation split."""
+    notes = [*found.notes, *_note_torn_groups(splits, column)]
     kept = [len(split.validation) for split in splits if split.validation is not None]
     if any(kept):
         notes.append(
@@ -285,13 +301,12 @@ def _make(root: Path, is_given: bool, found: Recordings, splits: list[Split], ma
     is_given: the user named the folder, so what is in it is kept.
     """
     _check_place(root, found)
-    content = made | {"notes": _notes(found, splits)}
     try:
         with one_process(root, found.name):
             if _is_made(root, made):
                 return
             _clear(root, is_given)
-            make_folder(root, lambda aside: _write(aside, root, found.base, splits, content))
+            make_folder(root, lambda aside: _write(aside, root, found.base, splits, made))
     except OSError as error:
         reason = getattr(error.__cause__, "strerror", None) or error.strerror or error
         raise DatasetError(

@@ -347,6 +347,25 @@ def test_absolute_paths_of_another_folder(pets):
     assert len(load_dataset(table, 1, root=pets).train) > 10
 
 
+@pytest.mark.parametrize("start", ["D:/", "d:\\me\\", "/home/me/", r"\\server\share\\"[:-1]])
+def test_absolute_paths_of_another_machine(start, pets):
+    paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
+    rows = [(f"{start}pets/{path}", path.split("/")[0]) for path in paths]
+    data = load_dataset(write_csv(pets, ["path", "classname"], rows), 1)
+    assert len(data.train) + len(data.test) == len(rows)
+
+
+def test_groups_that_a_given_split_tears_are_said(pets):
+    paths = [path.relative_to(pets).as_posix() for path in sorted(pets.glob("*/r*.wav"))]
+    rows = [(path, path.split("/")[0], n % 2 + 1, path[-9:-6]) for n, path in enumerate(paths)]
+    table = write_csv(pets, ["path", "classname", "fold", "group"], rows)
+    said = " ".join(check_dataset(table, decode=False).findings["what"])
+    assert "groups of the column `group` are in train and in test, as the given split has" in said
+    whole = [(path, name, int(group[1:]) % 2 + 1, group) for path, name, _, group in rows]
+    table = write_csv(pets, ["path", "classname", "fold", "group"], whole, "whole.csv")
+    assert "groups of" not in " ".join(check_dataset(table, decode=False).findings["what"])
+
+
 def test_an_empty_group(pets):
     rows = [("cat/r00_A.wav", "cat", "a"), ("big dog/r10_A.wav", "dog", " ")]
     with pytest.raises(DatasetError, match="row 3: the column `group` is empty"):
