@@ -28,7 +28,9 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = given.json or Path(folder) / "counts.json"
-        status = run_tests(given.tests, "survey" if given.survey else "many", counts)
+        mode = "survey" if given.survey else "many"
+        # A file after the other: what is counted is kept if a later one is interrupted.
+        status = max(run_tests(test, mode, counts) for test in list_tests(given.tests))
         if not counts.is_file():
             print("no test ran: see pytest's output above", file=sys.stderr)
             return status
@@ -41,13 +43,22 @@ def main() -> int:
     return status
 
 
-def run_tests(tests: list[str], mode: str, counts: Path) -> int:
+def list_tests(given: list[str]) -> list[str]:
+    """The test files that are meant: those given, and those in folders that are given."""
+    files = []
+    for name in given:
+        inside = sorted((ROOT / name).glob("test_*.py"))
+        files += [str(path.relative_to(ROOT)) for path in inside] or [name]
+    return files
+
+
+def run_tests(test: str, mode: str, counts: Path) -> int:
     environment = os.environ | {
         "PALMKIT_FAULTS": mode,
         "PALMKIT_FAULTS_TABLE": str(counts.resolve()),
         "PALMKIT_PROGRESS": "0",
     }
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", *tests]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", test]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
@@ -84,8 +95,8 @@ A fault is survived wrongly, and counts as a *survivor*, when one of these happe
 
 {table}
 
-"Survivors before" are those of the version before the faults were mended, counted with the same
-tries. "Not tried": the tries need what that version does not have.
+"Survivors before": the same tests on the version before these faults were mended, with the tries
+shown. "Not tried": not counted there, or the tries need what that version does not have.
 """
 
 

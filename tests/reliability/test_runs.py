@@ -255,7 +255,7 @@ def shared_memory(pid: int) -> list[str]:
 @pytest.mark.slow
 def test_a_driver_that_is_killed_leaves_nothing(home):
     path = make_sleeper(home)
-    for number in range(count_tries(1, 20)):
+    for number in range(count_tries(1, 10)):
         with attempt("kill -9 of the driver"):
             rng, name = random.Random(number), f"killed{number}"
             driver = start(home, path, name)
@@ -299,7 +299,7 @@ def test_a_trial_that_kills_its_worker_is_a_failed_trial(home):
 @pytest.mark.skipif(count_tries(0, 1) == 0, reason="make endurance")
 def test_a_worker_that_is_killed_costs_nothing(home):
     path = make_sleeper(home)
-    for number in range(count_tries(1, 20)):
+    for number in range(count_tries(1, 10)):
         with attempt("kill -9 of a worker"):
             rng, name = random.Random(number), f"worker{number}"
             driver = start(home, path, name)
