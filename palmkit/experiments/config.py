@@ -319,7 +319,7 @@ def parse_literal(text: str):
 
 def expand_datasets(names) -> list[str]:
     """Names of datasets, each once; "default" stands for the generated ones, "paper" for the eleven
-    of the paper.
+    of the paper. A folder that is named in two ways counts once.
     """
     expanded = []
     for name in names:
@@ -333,7 +333,11 @@ def expand_datasets(names) -> list[str]:
             expanded += paper_datasets()
         else:
             expanded.append(name)
-    return [*dict.fromkeys(expanded)]
+    unique = {}
+    for name in expanded:
+        path = Path(str(name)).expanduser()
+        unique.setdefault(str(path.resolve()) if path.exists() else str(name), name)
+    return [*unique.values()]
 
 
 def is_default(datasets, **choices) -> bool:

@@ -465,3 +465,10 @@ def test_a_config_is_not_written_into_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
         config.write_config(tmp_path / "nowhere" / "run.toml", config.choose({}))
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_folder_named_in_two_ways_is_one_dataset(tmp_path, monkeypatch):
+    (tmp_path / "rec").mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = ["rec", "./rec/", str(tmp_path / "rec"), "VocalSounds", "VocalSounds"]
+    assert config.expand_datasets(names) == ["rec", "VocalSounds"]
