@@ -221,10 +221,14 @@ def read_ahead(pool, function, items, batch_size):
 
 
 def with_csv_row(error, frame) -> str:
-    """The error's message, with the CSV row of the file that it names."""
+    """The error's message, with the CSV row of the file that it names.
+
+    The file is named where it really is: in an imported dataset, `audios` is a link.
+    """
     if "csv" not in frame:
         frame = frame.assign(row=frame.index, csv=frame.attrs.get("csv"))
     for clip in frame.itertuples():
-        if str(error).startswith(f"{clip.path}:") and clip.csv:
-            return f"{error} (row {clip.row} of {clip.csv})"
+        path, colon, reason = str(error).partition(f"{clip.path}:")
+        if not path and colon and clip.csv:
+            return f"{os.path.realpath(clip.path)}:{reason} (row {clip.row} of {clip.csv})"
     return str(error)

@@ -596,3 +596,13 @@ def test_an_embedding_does_not_hang_on_its_neighbours(tiny_pengi):
     whole = tiny_pengi.encode_audio(waveforms)
     for start, end in ((0, 1), (2, 5), (3, 7), (6, 7)):
         assert torch.equal(tiny_pengi.encode_audio(waveforms[start:end]), whole[start:end])
+
+
+def test_an_error_names_the_file_where_it_is(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "audios").symlink_to(tmp_path / "mine")
+    path = str(tmp_path / "audios" / "a.wav")
+    frame = pd.DataFrame({"path": [path]}, index=[2])
+    frame.attrs["csv"] = "train.csv"
+    told = palmkit.embeddings.with_csv_row(AudioError(f"{path}: it is cut short"), frame)
+    assert told == f"{tmp_path.resolve()}/mine/a.wav: it is cut short (row 2 of train.csv)"
