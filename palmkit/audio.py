@@ -36,8 +36,10 @@ def read_crop(
 
     file: its bytes, or an open binary file. `path` is only for messages. Raises AudioError.
     """
+    # A clip that is not longer than the crop is needed as a whole: it is repeated.
+    seconds = max(LONG_SECONDS, samples // sample_rate + 1)
     with open_sound(file, path) as sound:
-        whole = sound.read(most=LONG_SECONDS * sound.rate // sound.channels)
+        whole = sound.read(most=seconds * sound.rate // sound.channels)
         if whole is None and uses_soxr(sound.rate, sample_rate):
             whole = sound.read()
         if whole is not None:

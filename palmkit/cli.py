@@ -403,8 +403,8 @@ def _read_choices(arguments) -> Choices:
     said = _read_flags(arguments)
     choices = choose(said, read_config(arguments.config) if arguments.config else None)
     load_plugins(choices.values["imports"])
-    if choices.values["skip_bad"]:
-        os.environ["PALMKIT_SKIP_BAD"] = "1"  # for `load_dataset`, here and in notebooks
+    if "skip_bad" in choices.given:  # for `load_dataset`, here and in notebooks
+        os.environ["PALMKIT_SKIP_BAD"] = "1" if choices.values["skip_bad"] else ""
     # Before anything heavy is loaded: a mistyped name is refused at once.
     for name in expand_methods(choices.values["methods"]):
         check_method_name(name)

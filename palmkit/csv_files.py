@@ -15,6 +15,10 @@ WORKBOOKS = {
     b"PK\x03\x04": "an Excel workbook (xlsx)",
     b"\xd0\xcf\x11\xe0": "an Excel workbook (xls)",
 }
+# A blank line, or a line such as `sep=;` that Excel writes.
+BEFORE_HEADER = re.compile(
+    r"(?:[ \t]*|sep=(?P<delimiter>[,;\t])?[,;\t]*)(?:\r\n|\r|\n)", re.IGNORECASE
+)
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -122,12 +126,13 @@ def _reader(text: str, delimiter: str, columns: Sequence[str] = ()):
 
 def _find_header(text: str, columns: Sequence[str] = COLUMNS) -> tuple[int, str, str]:
     """(lines before the header, the text from there on, the delimiter)."""
-    blank = re.match(r"[ \t]*(?:\r\n|\r|\n)", text)
-    told = re.match(r"sep=([,;\t])?[,;\t]*(?:\r\n|\r|\n)", text, re.IGNORECASE)
-    if not (blank or told):
-        return 0, text, _guess_delimiter(text, columns)
-    before, text, delimiter = _find_header(text[(blank or told).end() :], columns)
-    return before + 1, text, (told and told[1]) or delimiter
+    start = lines = 0
+    delimiter = None
+    while line := BEFORE_HEADER.match(text, start):
+        start, lines = line.end(), lines + 1
+        delimiter = delimiter or line["delimiter"]
+    text = text[start:]
+    return lines, text, delimiter or _guess_delimiter(text, columns)
 
 
 def _guess_delimiter(text: str, columns: Sequence[str] = COLUMNS) -> str:

@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import shutil
-import subprocess
 from pathlib import Path
 
 import psutil
@@ -20,6 +19,7 @@ from palmkit.datasets.manifest import read_manifest
 from palmkit.experiments.rows import COMMAND, git_commit, package_versions
 from palmkit.models.base import choose_device
 from palmkit.self_test import LIMIT, run_parity_tests, run_self_test
+from palmkit.sound_files import ffmpeg_version
 from palmkit.storage import PACKAGE, cache_root, data_root, run_folder
 from palmkit.tables import find_folds
 from palmkit_synthetic.tasks import TASKS, is_built, version
@@ -47,7 +47,7 @@ def examine(parity: bool = True) -> dict:
         "commit": git_commit(),
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "packages": package_versions() | _extras(),
-        "ffmpeg": _program_version("ffmpeg"),
+        "ffmpeg": ffmpeg_version(),
         "devices": _devices(),
         "memory": {"total": memory.total, "free": memory.available},
         "folders": {name: _folder(path) for name, path in _roots().items()},
@@ -92,7 +92,7 @@ def format_report(found: dict) -> str:
         f"palmkit {found['palmkit']}{', commit ' + found['commit'] if found['commit'] else ''}",
         f"System: {found['system']}",
         "Packages: " + ", ".join(f"{k} {v}" for k, v in found["packages"].items()),
-        f"ffmpeg: {found['ffmpeg'] or 'not found; only formats of libsndfile are read'}",
+        found["ffmpeg"] or "ffmpeg: not found; only formats of libsndfile are read",
         "Devices: " + "; ".join(found["devices"]),
         f"Memory: {format_bytes(found['memory']['free'])} free "
         f"of {format_bytes(found['memory']['total'])}",
@@ -163,18 +163,6 @@ def _extras() -> dict[str, str]:
     return found
 
 
-def _program_version(name: str) -> str:
-    """The first line that a program says of its version; "" if it is not there."""
-    path = shutil.which(name)
-    if not path:
-        return ""
-    try:
-        done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout.partition("\n")[0][:80]
-
-
 def _devices() -> list[str]:
     """The CPU, and GPUs with their memory; "(auto)" stands at the one that is taken."""
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
@@ -183,7 +171,8 @@ def _devices() -> list[str]:
         about = torch.cuda.get_device_properties(n)
         found.append(f"cuda:{n}: {about.name}, {format_bytes(about.total_memory)}")
     chosen = choose_device("auto").type
-    return [f"{one} (auto)" if one.startswith(chosen) else one for one in found]
+    taken = next((one for one in found if one.startswith(chosen)), None)
+    return [f"{one} (auto)" if one == taken else one for one in found]
 
 
 def _roots() -> dict[str, Path]:
@@ -195,11 +184,12 @@ def _roots() -> dict[str, Path]:
 
 
 def _folder(path: Path) -> dict:
-    there = next(one for one in (path, *path.parents) if one.exists())
+    # os.path answers also for a path that no folder can have, and in a folder without permission.
+    there = next(one for one in (path, *path.parents) if os.path.exists(one))
     return {
         "path": str(path),
-        "exists": path.is_dir(),
-        "writable": there.is_dir() and os.access(there, os.W_OK | os.X_OK),
+        "exists": os.path.isdir(path),
+        "writable": os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK),
         "free": shutil.disk_usage(there).free,
     }
 
@@ -207,14 +197,13 @@ def _folder(path: Path) -> dict:
 def _list_checkpoints() -> list[Path]:
     """mini-PENGI, and checkpoint files in the folder of data: pengi/base.pth and others."""
     found = []
-    if data_root().is_dir():
-        for folder in (data_root(), *(one for one in _subfolders(data_root()))):
-            found += [path for path in _entries(folder) if path.suffix in CHECKPOINTS]
+    for folder in (data_root(), *_subfolders(data_root())):
+        found += [path for path in _entries(folder) if path.suffix in CHECKPOINTS]
     return [MINI, *sorted(found)]
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [one for one in _entries(folder) if one.is_dir() and not one.name.startswith(".")]
+    return [one for one in _entries(folder) if os.path.isdir(one) and not one.name.startswith(".")]
 
 
 def _entries(folder: Path) -> list[Path]:

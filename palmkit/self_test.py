@@ -131,9 +131,11 @@ def run_self_test(device="cpu", expected: Path = EXPECTED) -> list[Outcome]:
     """Every step beside the shipped numbers. A step that raises ends it; nothing is raised."""
     outcomes: list[Outcome] = []
     try:
-        numbers = json.loads(expected.read_text())
-    except (OSError, ValueError) as error:
-        return [Outcome("read what is expected", None, 0.0, f"{error}: install palmkit again")]
+        content = json.loads(expected.read_bytes())
+        numbers = {name: np.array(content[name], dtype=float) for name in STEPS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = f"{expected} cannot be read ({error}): install palmkit again"
+        return [Outcome("read what is expected", None, 0.0, problem)]
     steps = Steps(device)
     for name, step in STEPS.items():
         start = time.perf_counter()
@@ -142,7 +144,7 @@ def run_self_test(device="cpu", expected: Path = EXPECTED) -> list[Outcome]:
         except Exception as error:  # it is for the report of an installation that does not work
             problem = f"{type(error).__name__}: {error}"
             return [*outcomes, Outcome(name, None, time.perf_counter() - start, problem)]
-        wanted = np.array(numbers[name])
+        wanted = numbers[name]
         seconds = time.perf_counter() - start
         if found.shape != wanted.shape:
             problem = f"{len(found)} numbers instead of {len(wanted)}"

@@ -286,15 +286,18 @@ def _explain(path, file, error: Exception) -> str:
 
 
 def ffmpeg_version() -> str:
-    """ "ffmpeg 5.1.6", or "" without that program."""
+    """ "ffmpeg 5.1.6", or "" without that program, or if it cannot be run."""
     program = shutil.which("ffmpeg")
     return _program_version(program) if program else ""
 
 
 @functools.cache
 def _program_version(program: str) -> str:
-    said = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
-    return " ".join(said.stdout.split()[:3:2])
+    try:
+        done = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return " ".join(done.stdout.split()[:3:2])
 
 
 @contextlib.contextmanager
@@ -314,7 +317,13 @@ def _convert(file, path, name: str) -> Iterator[io.IOBase]:
         limits = ["-nostdin", "-v", "error", "-xerror", "-t", str(MAX_SECONDS + 1)]
         form = ["-vn", "-c:a", "pcm_f32le", "-rf64", "auto"]
         command = [program, *limits, "-i", f"file:{source}", *form, f"file:{target}"]
-        said = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        except OSError as error:
+            raise AudioError(
+                f"{path}: cannot be decoded: it is {name}, and {program} cannot be run "
+                f"({error.strerror}): install ffmpeg again, or convert the file"
+            ) from error
         if said.returncode or not target.is_file():
             reason = said.stderr.replace(f"file:{source}", name).strip().split("\n")[-1]
             reason = re.sub(r"\[(\w+) @ 0x[0-9a-f]+\] ", r"\1: ", reason)

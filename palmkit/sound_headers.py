@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 MISSING = 0.01  # share of a file that may be missing: lengths in headers are off by some bytes
 MATROSKA = b"\x1a\x45\xdf\xa3"
+MOST_CHUNKS = 10_000  # before the sound; a damaged file may look as if it had millions
 OGG_PAGE = 65_307  # bytes of the longest one
 
 
@@ -146,7 +147,9 @@ def _find_sound(file) -> SoundChunk | None:
 
 def _find_chunk(file, chunks: Chunks) -> SoundChunk | None:
     at, end, head, large = chunks.first, file_size(file), chunks.id + chunks.size, 0
-    while at + head <= end:
+    for _ in range(MOST_CHUNKS):
+        if at + head > end:
+            break
         start = read_at(file, at, head + 16)
         name, length = start[:4], int.from_bytes(start[chunks.id : head], chunks.order)
         if name == b"ds64":

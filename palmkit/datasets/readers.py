@@ -176,6 +176,8 @@ class Dcase:
             cells = [(line, row["filename"], row["scene_label"]) for line, row in rows]
         else:
             fields = [(line, text.split("\t")) for line, text in _read_lines(path)]
+            if not fields:
+                raise DatasetError(f"{path} has no rows: get the lists again")
             cells = [(line, one[0], one[1] if len(one) > 1 else "") for line, one in fields]
         rows = [(line, {"path": clip, "classname": name}) for line, clip, name in cells]
         return _frame(check_rows(folder, path, rows))
@@ -393,8 +395,10 @@ def _read_lines(path: Path) -> list[tuple[int, str]]:
     """The lines of a text that are not blank, with their numbers."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path} cannot be read as UTF-8 ({error}): get it again") from error
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read ({error.strerror}): get it again") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path} is no text in UTF-8 ({error}): get it again") from error
     # Not `splitlines`: JSON may hold other line separators, such as U+2028.
     lines = enumerate(re.split("\r\n|\r|\n", text), 1)
     return [(number, line.strip()) for number, line in lines if line.strip()]

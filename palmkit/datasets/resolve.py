@@ -63,6 +63,8 @@ def _existing_folder(path: Path, reading: dict) -> Path:
             f"{path} is a file, and no CSV: give a dataset's folder, or a .csv file with the "
             "columns path and classname"
         )
+    if not path.is_file() and not path.is_dir():
+        raise DatasetError(f"{path} is neither a folder nor a file: give a dataset's folder")
     if reading or path.is_file():
         return import_dataset(path, **reading)
     if has_tables(path):

@@ -32,8 +32,8 @@ def describe_failed(failed: list[dict], total: int) -> str:
         first = next(row for row in failed if row["failed"] == reason)
         more = f" and {count - 1} more" if count > 1 else ""
         texts.append(f"{name_row(first)}{more}: {reason}")
-    if more := len(reasons) - SHOWN:
-        texts += [f"{more} more reasons"] if more > 0 else []
+    if len(reasons) > SHOWN:
+        texts.append(f"{len(reasons) - SHOWN} more reasons")
     return (
         f"{len(failed)} of {total} trials failed and count in no table ({'; '.join(texts)}). "
         "Mend that; the same command with --retry-failed runs them again"
@@ -67,12 +67,17 @@ def forget_mended(rows: dict[Path, dict]) -> None:
     a trial another key, so that the row of its failure is another file.
     """
     same = ["weights", *(one.name for one in fields(Trial) if one.name != "dataset")]
+    others: dict[tuple[Path, str], list[Path]] = {}
+    for folder in {path.parent for path in rows}:
+        for other in set(folder.glob("*.json")) - rows.keys():
+            others.setdefault(_without_key(other), []).append(other)
     for path, row in rows.items():
-        if "failed" in row:
-            continue
-        name, _, _ = path.name.rpartition("-")  # without the key
-        others = [one for one in path.parent.iterdir() if one.name.startswith(f"{name}-")]
-        for other in others:
-            old = read_row(other) if other.suffix == ".json" and other not in rows else None
+        for other in others.get(_without_key(path), []) if "failed" not in row else ():
+            old = read_row(other)
             if old and "failed" in old and all(old.get(one) == row.get(one) for one in same):
-                other.unlink()
+                other.unlink(missing_ok=True)
+
+
+def _without_key(path: Path) -> tuple[Path, str]:
+    """Folder and name of a row's file without the key at its end."""
+    return path.parent, path.name.rpartition("-")[0]

@@ -101,3 +101,13 @@ def test_the_flag_in_a_config_file(home):
     spoil(home, "belltrain1.wav")
     assert main(["run", "--config", str(config), "--name", "three"]) == 0
     assert read_rows(home, "three")["zeroshot"]["n_bad"] == 1
+
+
+def test_the_flag_comes_before_the_variable(home, monkeypatch, capsys):
+    """--no-skip-bad takes back what PALMKIT_SKIP_BAD says, and the variable stays."""
+    spoil(home, "belltrain1.wav")
+    monkeypatch.setenv("PALMKIT_SKIP_BAD", "1")
+    flags = few(home, "--import", home / "toy_model.py", "--checkpoint", "toy", "--no-skip-bad")
+    assert main(["run", *flags, "--method", "palm", "--name", "all"]) == 1
+    assert "belltrain1.wav: the file is empty" in capsys.readouterr().err
+    assert os.environ["PALMKIT_SKIP_BAD"] == "1"

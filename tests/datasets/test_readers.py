@@ -337,3 +337,13 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert "| ESC-50-master |" in capsys.readouterr().out
     (row,) = (tmp_path / "runs" / "run" / "rows" / "ESC-50-master").glob("*.json")
     assert json.loads(row.read_text())["class_names"] == ["chirping birds", "dog"]
+
+
+@pytest.mark.parametrize("content, problem", [(None, "cannot be read"), ("\n", "has no rows")])
+def test_a_list_that_is_missing_or_empty(content, problem, tmp_path):
+    path = layouts.tut(tmp_path / "tut") / "evaluation_setup" / "fold2_evaluate.txt"
+    path.unlink()
+    if content:
+        path.write_text(content)
+    with pytest.raises(DatasetError, match=f"fold2_evaluate.txt {problem}.*get"):
+        load_dataset(tmp_path / "tut", 1)

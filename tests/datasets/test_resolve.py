@@ -1,5 +1,7 @@
 """Names become folders; an unknown name gets a suggestion."""
 
+import os
+
 import pytest
 
 from palmkit import DatasetError, load_dataset
@@ -82,3 +84,9 @@ def test_folds_by_word_and_number(data):
 def test_folds_that_make_no_sense(folds, data):
     with pytest.raises(ValueError, match='use "all", "first" or a list of numbers'):
         choose_folds("My-Pets", folds)
+
+
+def test_what_is_neither_a_folder_nor_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DatasetError, match="pipe is neither a folder nor a file"):
+        load_dataset(tmp_path / "pipe")

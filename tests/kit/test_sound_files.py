@@ -17,6 +17,7 @@ import torch
 from palmkit import AudioError, audio, embed, load_dataset, read_clip, resampling
 from palmkit.audio import crop_clip, resample
 from palmkit.embeddings import provenance
+from palmkit.sound_files import ffmpeg_version
 from palmkit.sound_headers import check_container, foreign_format
 from palmkit.store import TensorStore
 
@@ -428,3 +429,27 @@ def test_a_kept_embedding_that_is_not_finite_is_computed_again(tmp_path):
         poisoned = {"feature": np.full(4, np.nan, "float32"), "offset": np.array(0)}
         store.put(audio.file_digest(path), poisoned)
     assert embed(Toy(), [path], cache=cache).features.isfinite().all()
+
+
+def test_a_long_clip_is_repeated_for_a_longer_crop():
+    """70 seconds become 120 seconds; a clip over LONG_SECONDS is not kept in memory otherwise."""
+    data = encode(samples(70 * 200), 200, format="WAV", subtype="PCM_16")
+    crop, start = audio.read_crop(data, "clip.wav", 200, 120 * 200, "random")
+    assert start == 0 and torch.equal(
+        crop, audio.crop_clip(decode(data, "clip.wav", 200), 120 * 200)[0]
+    )
+
+
+def test_a_header_before_megabytes_of_zeros_is_refused_at_once():
+    data = io.BytesIO(b"RIFF\0\0\0\0WAVE" + bytes(2**26))
+    start = time.monotonic()
+    assert check_container(data) == "" and time.monotonic() - start < 2
+
+
+def test_an_ffmpeg_that_cannot_be_run(tmp_path, monkeypatch):
+    make_ffmpeg(tmp_path, "")
+    (tmp_path / "ffmpeg").write_bytes(b"\x7fELF")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ffmpeg_version() == ""
+    with pytest.raises(AudioError, match=r"clip.m4a: .*m4a.*ffmpeg cannot be run .*install ffmpeg"):
+        decode(M4A, "clip.m4a")

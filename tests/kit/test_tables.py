@@ -68,3 +68,10 @@ def test_a_folder_is_no_table(tmp_path):
     (tmp_path / "train.csv").mkdir()
     with pytest.raises(DatasetError, match="train.csv is a folder: a table is a CSV file"):
         read_table(tmp_path / "train.csv")
+
+
+def test_many_blank_lines_before_the_header(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text("\n" * 5000 + "sep=;\n" + "path;classname\na,b.wav;cat\n")
+    ((line, row),) = read_table(path)
+    assert line == 5003 and row == {"path": "a,b.wav", "classname": "cat"}

@@ -106,3 +106,17 @@ class TestCommand:
         shutil.rmtree(data / "fetched" / "csv_files")
         assert main(["doctor"]) == 1
         assert "fetched: " in capsys.readouterr().out.partition("Problems")[2]
+
+
+def test_a_folder_that_there_cannot_be(data, monkeypatch):
+    monkeypatch.setenv("PALMKIT_DATA", str(data / ("x" * 300)))
+    found = doctor.examine(parity=False)
+    assert found["folders"]["data"]["exists"] is False
+    assert found["datasets"] == [] and len(found["checkpoints"]) == 1
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"decode and resample": ["a"]}'])
+def test_expected_numbers_that_are_damaged(content, tmp_path):
+    (tmp_path / "other.json").write_text(content)
+    (outcome,) = self_test.run_self_test(expected=tmp_path / "other.json")
+    assert "other.json cannot be read" in outcome.problem and not outcome.ok
