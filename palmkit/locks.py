@@ -18,15 +18,20 @@ log = logging.getLogger("palmkit")
 
 
 @contextlib.contextmanager
-def one_process(target: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a target while the block runs. A second process says so and waits.
+def one_process(
+    target: Path, what: str, doing: str = "making", place: Path | None = None
+) -> Iterator[None]:
+    """Hold the lock of a target while the block runs. A second process logs that, and waits.
 
-    The lock is a file in the cache, not beside the target. A killed process holds no lock. Where
-    there are no locks, or the cache cannot be written to, the block runs without one.
+    what, doing: for that message. place: the lock's file; default: one in the cache, by the
+    target's path. A killed process holds no lock. Where there are no locks, or the file cannot be
+    written, the block runs without one.
     """
-    name = hashlib.sha256(os.fsencode(os.path.abspath(target))).hexdigest()[:32]
-    lock = filelock.FileLock(cache_root() / "locks" / f"{name}.lock")
-    held = _acquire(lock, what)
+    if place is None:
+        name = hashlib.sha256(os.fsencode(os.path.abspath(target))).hexdigest()[:32]
+        place = cache_root() / "locks" / f"{name}.lock"
+    lock = filelock.FileLock(place)
+    held = _acquire(lock, f"{what}: another process is {doing} it")
     try:
         yield
     finally:
@@ -34,15 +39,16 @@ def one_process(target: Path, what: str) -> Iterator[None]:
             lock.release()
 
 
-def _acquire(lock: filelock.BaseFileLock, what: str) -> bool:
+def _acquire(lock: filelock.BaseFileLock, message: str) -> bool:
+    """Take a lock; False where that is not possible. message: logged if another process has it."""
     try:
         os.makedirs(os.path.dirname(lock.lock_file), exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        log.info("%s is being made by another process: waiting", what)
+        log.warning("%s; waiting for that", message)
         lock.acquire()
     except (OSError, NotImplementedError) as error:
-        log.debug("%s: no lock (%s)", what, error)
+        log.debug("no lock %s (%s)", lock.lock_file, error)
         return False
     return True
 

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from palmkit.audio import AudioError, uses_soxr
+from palmkit.audio import AudioError
 from palmkit.checksums import verify_folder
 from palmkit.data import indistinguishable_names
 from palmkit.datasets.filenames import parse_file_name
 from palmkit.datasets.import_folder import read_notes
-from palmkit.datasets.recordings import list_multi_label
+from palmkit.datasets.recordings import list_multi_label, name_some
 from palmkit.datasets.resolve import find_dataset
 from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi
 from palmkit.names import one_spelling
 from palmkit.published import paper_datasets
+from palmkit.resampling import uses_soxr
 from palmkit.sound_files import scan
 from palmkit.storage import progress_bar
 from palmkit.tables import SPLITS, DatasetError, find_folds, read_table, resolve_rows, split_path
@@ -146,10 +147,7 @@ def check_dataset(
 
 
 def _some(items) -> str:
-    """The first few of many, and how many more there are."""
-    items = [str(item) for item in items]
-    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
-    return ", ".join(items[:SHOWN]) + more
+    return name_some(items, SHOWN)
 
 
 def _read_folds(root: Path, found: _Findings) -> list[_Fold]:

@@ -3,7 +3,7 @@
 data_manifest.csv says where that is. A download is put together in a scratch folder of the data
 root, checked against the checksums that its source announces, given a checksum file (see
 `palmkit.checksums`), and only then renamed to its name: it is there as a whole or not at all. A
-second call resumes an interrupted one. Messages go to the logger of this module.
+second call resumes an interrupted one. Messages go to the logger `palmkit`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from palmkit.datasets.archives import list_members, unpack, unpack_esc10
 from palmkit.datasets.hosts import Upstream, current_revision, download, look_up
 from palmkit.datasets.manifest import BY_HAND, read_manifest
 from palmkit.extras import extra
+from palmkit.locks import one_process
 from palmkit.storage import data_root
 from palmkit.tables import DatasetError, find_folds
 
 with extra("fetch"):
-    import filelock
     from huggingface_hub.errors import LocalEntryNotFoundError
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,8 @@ def _fetch(row: dict, update: bool) -> Path:
     with _explain_failures(row, place):
         scratch = place.parent / ".fetch" / row["name"]
         scratch.mkdir(parents=True, exist_ok=True)
-        with _one_process(scratch.with_name(f"{row['name']}.lock"), row["name"]):
+        lock = scratch.with_name(f"{row['name']}.lock")  # beside the data, which caches may share
+        with one_process(place, row["name"], "fetching", lock):
             if _is_fetched(place) and not update:
                 return _reuse(row, place)  # fetched by the process that this one waited for
             _bring(row, place, scratch)
@@ -165,21 +166,6 @@ def _free_name(place: Path, revision: str) -> Path:
     name = f"{place.name}-{re.sub(r'[^0-9A-Za-z.-]', '', revision)[:12] or 'by-hand'}"
     names = [name, *(f"{name}-{n}" for n in range(2, 1000))]
     return next(path for path in map(place.with_name, names) if not os.path.lexists(path))
-
-
-@contextlib.contextmanager
-def _one_process(path: Path, name: str) -> Iterator[None]:
-    """One process at a time; a second one says so and waits. A killed process holds no lock."""
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log.warning(f"{name}: another process is fetching it; waiting for that")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

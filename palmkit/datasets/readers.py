@@ -446,20 +446,20 @@ def _read_names(reader, folder: Path, inside: Path) -> Recordings:
     rows, seen, again, silent, unnamed = [], set(), [], [], []
     files = [(file, reader.FILE.fullmatch(file.stem)) for file in list_sounds(inside)]
     # Of a clip with video and as sound alone, the latter is taken: 03 before 01.
-    for file, told in sorted(files, key=lambda one: _modality(one[1]), reverse=True):
+    for file, match in sorted(files, key=lambda one: _modality(one[1]), reverse=True):
         shown = file.relative_to(folder).as_posix()
-        if told is None:
+        if match is None:
             unnamed.append(shown)
-        elif told["emotion"] not in reader.EMOTIONS:
-            raise DatasetError(f"{file}: {reader.name} has no emotion {told['emotion']}")
-        elif _modality(told) == VIDEO_ALONE:
+        elif match["emotion"] not in reader.EMOTIONS:
+            raise DatasetError(f"{file}: {reader.name} has no emotion {match['emotion']}")
+        elif _modality(match) == VIDEO_ALONE:
             silent.append(shown)
-        elif told["clip"] in seen:
+        elif match["clip"] in seen:
             again.append(shown)
         else:
-            seen.add(told["clip"])
+            seen.add(match["clip"])
             check_text(file, "file")
-            rows.append((shown, reader.EMOTIONS[told["emotion"]], told["actor"]))
+            rows.append((shown, reader.EMOTIONS[match["emotion"]], match["actor"]))
     rows.sort()
     clips = pd.DataFrame(rows, columns=["path", "classname", "group"])
     found = (
@@ -471,6 +471,6 @@ def _read_names(reader, folder: Path, inside: Path) -> Recordings:
     return Recordings(folder, folder, reader.name, clips, grouped_by="actors", notes=notes)
 
 
-def _modality(told: re.Match | None) -> str:
+def _modality(match: re.Match | None) -> str:
     """RAVDESS: "01" sound with video, "02" video alone, "03" sound alone; "" of other datasets."""
-    return told.groupdict().get("modality", "") if told else ""
+    return match.groupdict().get("modality", "") if match else ""

@@ -24,21 +24,8 @@ SUFFIXES = {
 }
 # What ffmpeg decodes, where it is installed.
 FFMPEG_SUFFIXES = {
-    *(
-        ".3gp",
-        ".aac",
-        ".ac3",
-        ".amr",
-        ".ape",
-        ".m4a",
-        ".mka",
-        ".mov",
-        ".mp4",
-        ".spx",
-        ".tta",
-        ".webm",
-    ),
-    *(".wma", ".wv"),
+    *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".m4a", ".mka", ".mov", ".mp4", ".spx"),
+    *(".tta", ".webm", ".wma", ".wv"),
 }
 # Files of other kinds that lie beside recordings. A folder of these alone is no class.
 OTHER_SUFFIXES = {

@@ -1,4 +1,4 @@
-"""The fields of a row: what each may be. A row edited by hand is told by its first wrong field."""
+"""The fields of a row: what each may be. The first wrong one is named."""
 
 from __future__ import annotations
 

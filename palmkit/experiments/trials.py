@@ -366,7 +366,6 @@ FIELDS: dict[str, Setting] = {
 AXES = {one.several: name for name, one in FIELDS.items() if one.several}  # {"methods": "method"}
 SETTINGS = tuple(name for name, one in FIELDS.items() if not one.several)
 TRAINED = tuple(name for name, one in FIELDS.items() if one.trained)
-RELEASED_ONLY = tuple(name for name, one in FIELDS.items() if one.protocol == "released")
 DEFAULTS = {
     one.name: one.default if one.default is not dataclasses.MISSING else {}
     for one in dataclasses.fields(Trial)

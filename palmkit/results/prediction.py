@@ -14,7 +14,7 @@ import torch
 
 from palmkit import audio
 from palmkit.datasets.bad_files import find_bad_files
-from palmkit.datasets.recordings import sound_suffixes
+from palmkit.datasets.recordings import list_sounds
 from palmkit.embeddings import embed
 from palmkit.experiments.row_fields import RowError, check_row
 from palmkit.experiments.rows import parse_row, read_tensors, restore_method
@@ -24,7 +24,7 @@ from palmkit.models import load_model
 from palmkit.protocols.prompt_files import PromptError, load_prompt, read_prompt_details
 from palmkit.protocols.streams import crop_seed_at_test
 from palmkit.protocols.train_mode import STOCHASTIC, with_bn_statistics
-from palmkit.results.confidence import probabilities
+from palmkit.results.confidence import confidence_frame
 from palmkit.results.formats import format_score, to_csv, to_markdown
 from palmkit.training import predict
 
@@ -82,15 +82,13 @@ class Predictor:
         )
 
 
-def _describe_logits(logits, class_names):
-    shares = probabilities(logits)
-    top = np.sort(shares, axis=1)[:, ::-1]
-    for guess, first in zip(shares.argmax(1), top, strict=True):
-        yield {
-            "class": class_names[guess],
-            "probability": float(first[0]),
-            "margin": float(first[0] - first[1]),
-        }
+def _describe_logits(logits, class_names) -> list[dict]:
+    """Class, probability and margin of each clip."""
+    found = confidence_frame(logits, labels=[-1] * len(logits))  # the labels are not known
+    return [
+        {"class": class_names[one.guess], "probability": one.confidence, "margin": one.margin}
+        for one in found.itertuples()
+    ]
 
 
 def predict_clips(clips, row=None, prompt=None, cache="default", **more) -> pd.DataFrame:
@@ -129,12 +127,12 @@ def find_clips(clips) -> list[str]:
         if not one.strip():  # a variable of a shell that is not set; Path("") is the folder itself
             files = []
         elif path.is_dir():
-            files = _audio_files(path)
+            files = list_sounds(path)
         elif path.exists():
             files = [path]
         else:
             matches = map(Path, sorted(glob.glob(str(path), recursive=True)))
-            files = [f for match in matches for f in (_audio_files(match) or [match])]
+            files = [file for match in matches for file in _files_of(match)]
         if not files:
             inside = one.strip() and path.is_dir()
             kind = "audio file in the folder" if inside else "file, folder or pattern"
@@ -145,17 +143,8 @@ def find_clips(clips) -> list[str]:
     return list(found)
 
 
-def _audio_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    hidden = {part for part in folder.parts if part.startswith(".")}
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in sound_suffixes()
-        and path.is_file()
-        and not any(part.startswith(".") and part not in hidden for part in path.parts)
-    )
+def _files_of(match: Path) -> list[Path]:
+    return list_sounds(match) if match.is_dir() else [match]
 
 
 def load_predictor(
@@ -185,8 +174,8 @@ def load_predictor(
                 "method, class names and options are the row's own: leave them out"
             )
         return _from_row(Path(row).expanduser(), checkpoint, device)
-    told = {"method": method, "class_names": class_names, "options": options}
-    return _from_prompt(Path(prompt).expanduser(), checkpoint, told, device)
+    given = {"method": method, "class_names": class_names, "options": options}
+    return _from_prompt(Path(prompt).expanduser(), checkpoint, given, device)
 
 
 def _from_row(path: Path, checkpoint, device) -> Predictor:
@@ -205,8 +194,8 @@ def _from_row(path: Path, checkpoint, device) -> Predictor:
     stochastic = row.get("stochastic", "none")
     stochastic = STOCHASTIC if stochastic == "all" else stochastic.split(" + ")
     crop_seed = crop_seed_at_test(stochastic, row["seed"], row.get("crop_seed", 0))
-    heard = with_bn_statistics(model, bn0) if bn0 else model
-    return Predictor(method, heard, row.get("crop", "random"), crop_seed)
+    encoder = with_bn_statistics(model, bn0) if bn0 else model
+    return Predictor(method, encoder, row.get("crop", "random"), crop_seed)
 
 
 def _read_row(path: Path) -> dict:
@@ -245,14 +234,14 @@ def _checkpoint_of(command: str) -> str:
     return "pengi" if profile == ["paper"] or "--profile=paper" in words else "mini"
 
 
-def _from_prompt(path: Path, checkpoint, told: dict, device) -> Predictor:
+def _from_prompt(path: Path, checkpoint, given: dict, device) -> Predictor:
     about = read_prompt_details(path)
-    for name, value in told.items():
+    for name, value in given.items():
         if name in about and value not in (None, about[name]):
             raise PredictionError(
                 f"{path}: the file's {name} is {about[name]!r}, not {value!r}: leave it out"
             )
-    known = {name: value for name, value in told.items() if value is not None} | about
+    known = {name: value for name, value in given.items() if value is not None} | about
     if missing := [FLAG_NAMES[name] for name in ("method", "class_names") if name not in known]:
         raise PredictionError(
             f"{path} does not say its {' and '.join(missing)} (files of the published code do "
@@ -266,8 +255,8 @@ def _from_prompt(path: Path, checkpoint, told: dict, device) -> Predictor:
         method = find_method(known["method"])(model, names, **known.get("options", {}))
     except TypeError as error:
         raise PromptError(f"{path}: {error}") from error
-    heard = load_prompt(path, method)
-    return Predictor(method.requires_grad_(False), heard)
+    encoder = load_prompt(path, method)
+    return Predictor(method.requires_grad_(False), encoder)
 
 
 FLAG_NAMES = {"method": "method", "class_names": "class names"}

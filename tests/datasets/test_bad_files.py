@@ -103,6 +103,7 @@ def test_the_flag_in_a_config_file(home):
     assert read_rows(home, "three")["zeroshot"]["n_bad"] == 1
 
 
+@pytest.mark.slow
 def test_the_flag_comes_before_the_variable(home, monkeypatch, capsys):
     """--no-skip-bad takes back what PALMKIT_SKIP_BAD says, and the variable stays."""
     spoil(home, "belltrain1.wav")

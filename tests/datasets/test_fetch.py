@@ -106,7 +106,7 @@ def online(server, monkeypatch):
 @pytest.fixture
 def said():
     """The messages that are logged."""
-    messages, logger = [], logging.getLogger("palmkit.datasets.fetch")
+    messages, logger = [], logging.getLogger("palmkit")
     handler = logging.Handler()
     handler.emit = lambda record: messages.append(record.getMessage())
     level = logger.level
