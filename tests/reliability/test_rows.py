@@ -61,6 +61,8 @@ def write_run(folder: Path) -> list[Path]:
 def edit(path: Path, kind: str, what, value) -> None:
     text = path.read_text()
     row = json.loads(text)
+    if not isinstance(row, dict):
+        raise ValueError("an earlier edit made it no row")
     if kind in ("set", "add"):
         path.write_text(json.dumps(row | {what: value}, indent=1))
     elif kind == "delete":
