@@ -105,11 +105,16 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return commands[name].error(f"there is no argument {' '.join(unknown)}{hint}")
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def _message_flags() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     amount = common.add_mutually_exclusive_group()
     amount.add_argument("--verbose", action="store_true", help="more messages")
     amount.add_argument("--quiet", action="store_true", help="results, warnings and errors only")
+    return common
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    common = _message_flags()
     plugins = argparse.ArgumentParser(add_help=False)
     _add_flag(plugins, "import")
     parser = Parser("palmkit", description=__doc__, allow_abbrev=False)
@@ -149,15 +154,23 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _describe_fetch(
         add("fetch", _fetch, "download datasets, or PENGI's checkpoint, to the folder PALMKIT_DATA")
     )
-    doctor = add(
-        "doctor",
-        _doctor,
-        "show versions, folders, checkpoints and datasets, and test this installation",
+    _describe_doctor(
+        add(
+            "doctor",
+            _doctor,
+            "show versions, folders and datasets, and test this installation",
+        )
     )
-    doctor.add_argument("--json", action="store_true", help="as JSON")
-    lab = add("lab", _lab, "open the notebooks in JupyterLab; it gets all other arguments")
-    lab.add_argument("folder", nargs="?", help="folder to open (default: the notebooks)")
+    _describe_lab(add("lab", _lab, "open the notebooks in JupyterLab; it gets all other arguments"))
     return parser, commands.choices
+
+
+def _describe_doctor(doctor) -> None:
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _describe_lab(lab) -> None:
+    lab.add_argument("folder", nargs="?", help="folder to open (default: the notebooks)")
 
 
 def _add_flag(parser, name: str) -> None:

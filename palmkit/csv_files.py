@@ -152,9 +152,9 @@ def _clean_header(names: list[str], columns: Sequence[str] = ()) -> list[str]:
     """Names without spaces around them; in the case of `columns` where only the case differs."""
     names = [name.strip() for name in names]
     for column in columns:
-        alike = [n for n, name in enumerate(names) if name.casefold() == column.casefold()]
-        if column not in names and len(alike) == 1:
-            names[alike[0]] = column
+        same = [n for n, name in enumerate(names) if name.casefold() == column.casefold()]
+        if column not in names and len(same) == 1:
+            names[same[0]] = column
     return names
 
 

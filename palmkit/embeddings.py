@@ -93,19 +93,9 @@ def embed(
     setting = provenance(model, crop, crop_seed)
     if transform is not None:
         setting["transform"] = transform.key
-    samples = audio.count_samples(model.clip_seconds, model.sample_rate)
 
     def read(number: int) -> Clip:
-        path = paths[number]
-        with audio.open_file(path) as file:
-            sha = audio.stream_digest(file)
-            if not keys[number].startswith(sha):
-                raise audio.AudioError(f"{path}: was changed while it was read; start again")
-            rng = random.Random(f"{crop_seed}:{sha}")
-            waveform, offset = audio.read_crop(file, path, model.sample_rate, samples, crop, rng)
-        if transform is not None:
-            waveform = transform(waveform, sha)
-        return Clip(number, waveform, offset)
+        return _read_clip(model, number, paths[number], keys[number], crop, crop_seed, transform)
 
     workers = workers or min(8, os.cpu_count() or 1)
     with (
@@ -128,11 +118,28 @@ def embed(
             raise audio.AudioError(with_csv_row(error, frame)) from error
         finally:
             pool.shutdown(cancel_futures=True)
-    entries = [found[number] for number in range(len(paths))]
+    return _collect(frame, paths, [found[number] for number in range(len(paths))])
+
+
+def _collect(frame: pd.DataFrame, paths: list[str], entries: list[dict]) -> Embeddings:
+    """The entries of the store as Embeddings."""
     features = torch.from_numpy(np.stack([entry["feature"] for entry in entries]))
-    return Embeddings(
-        features, list_labels(frame), paths, [int(entry["offset"]) for entry in entries]
-    )
+    offsets = [int(entry["offset"]) for entry in entries]
+    return Embeddings(features, list_labels(frame), paths, offsets)
+
+
+def _read_clip(model, number: int, path: str, key: str, crop, crop_seed, transform) -> Clip:
+    """Decode and crop a file. key: its name in the store, which begins with its sha256."""
+    samples = audio.count_samples(model.clip_seconds, model.sample_rate)
+    with audio.open_file(path) as file:
+        sha = audio.stream_digest(file)
+        if not key.startswith(sha):
+            raise audio.AudioError(f"{path}: was changed while it was read; start again")
+        rng = random.Random(f"{crop_seed}:{sha}")
+        waveform, offset = audio.read_crop(file, path, model.sample_rate, samples, crop, rng)
+    if transform is not None:
+        waveform = transform(waveform, sha)
+    return Clip(number, waveform, offset)
 
 
 def _encode_batches(model, batches, paths, total, on_progress, label):

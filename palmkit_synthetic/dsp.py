@@ -190,7 +190,7 @@ def ring(frequencies, decays, amplitudes, seconds: float) -> np.ndarray:
     t = time(samples(seconds))
     total = np.zeros(len(t))
     for frequency, decay, amplitude in zip(frequencies, decays, amplitudes, strict=True):
-        if frequency < 18_000:  # nobody hears what is above
+        if frequency < 18_000:  # above it nothing is audible
             total += amplitude * np.exp(-t / decay) * np.sin(TAU * frequency * t)
     return total
 

@@ -98,6 +98,6 @@ def scene(draw, name: str) -> np.ndarray:
         x = x + normalize(layer(draw)) * draw.vary(0.5, 1)
     for event in SCENES[name].events:
         if draw.chance(0.5):
-            heard = normalize(event(draw))
-            x = x + heard * 10 ** (-draw.vary(3, 18) / 20)
+            sound = normalize(event(draw))
+            x = x + sound * 10 ** (-draw.vary(3, 18) / 20)
     return x

@@ -118,15 +118,18 @@ def import_dataset(
         found.clips["group"] = labels
         how = {"split": "made here", "folds": folds, "seed": seed, "groups": grouping}
     made = _provenance(found, how, underscores)
-    key = digest(json.dumps(made, sort_keys=True).encode())[:16]
-    own_root = Path(root) if root else None
-    root = own_root or cache_root() / "imported" / key / found.name
-    if not _is_made(root, made):
+    place = Path(root) if root else _place_in_cache(found, made)
+    if not _is_made(place, made):
         splits = splits or made_splits(found, folds, seed)
         notes = _notes(found, splits, group_column or groups or "group")
-        _make(root, own_root is not None, found, splits, made | {"notes": notes})
-    _log_notes(root)
-    return root
+        _make(place, bool(root), found, splits, made | {"notes": notes})
+    _log_notes(place)
+    return place
+
+
+def _place_in_cache(found: Recordings, made: dict) -> Path:
+    key = digest(json.dumps(made, sort_keys=True).encode())[:16]
+    return cache_root() / "imported" / key / found.name
 
 
 own_dataset = import_dataset  # the name in earlier versions

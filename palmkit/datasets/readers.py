@@ -30,7 +30,17 @@ from palmkit.datasets.recordings import (
 from palmkit.tables import DatasetError, check_rows, read_table
 
 
-class Esc50:
+class _Table:
+    """A dataset that is recognised by its table."""
+
+    TABLES: tuple[str, ...]  # where it may be
+
+    @classmethod
+    def matches(cls, folder: Path) -> bool:
+        return _find_table(folder, cls.TABLES) is not None
+
+
+class Esc50(_Table):
     """ESC-50, github.com/karolpiczak/ESC-50: `meta/esc50.csv`, `audio/1-100032-A-0.wav`.
 
     Columns filename, fold (1 to 5), target, category, esc10, src_file, take. The five folds are
@@ -42,10 +52,6 @@ class Esc50:
     TABLES = ("meta/esc50.csv", "esc50.csv")
 
     @staticmethod
-    def matches(folder: Path) -> bool:
-        return _find_table(folder, Esc50.TABLES) is not None
-
-    @staticmethod
     def read(folder: Path) -> Recordings:
         inner = folder / "audio" / "audio"
         root = inner if inner.is_dir() else folder / "audio"
@@ -54,7 +60,7 @@ class Esc50:
         return Recordings(folder, found.base, Esc50.name, found.clips)
 
 
-class UrbanSound8K:
+class UrbanSound8K(_Table):
     """UrbanSound8K, urbansounddataset.weebly.com: `metadata/UrbanSound8K.csv`, `audio/fold1/...`.
 
     Columns slice_file_name, fsID, start, end, salience, fold (1 to 10), classID, class. The ten
@@ -64,10 +70,6 @@ class UrbanSound8K:
 
     name = "UrbanSound8K"
     TABLES = ("metadata/UrbanSound8K.csv", "UrbanSound8K.csv")
-
-    @staticmethod
-    def matches(folder: Path) -> bool:
-        return _find_table(folder, UrbanSound8K.TABLES) is not None
 
     @staticmethod
     def read(folder: Path) -> Recordings:

@@ -277,6 +277,12 @@ def _run_missing(jobs: list[Job], run, model, cache) -> None:
     jobs = without_failed(jobs, sources)
     calls = [(job.trial, model, job.dataset, sources[job.path]) for job in jobs]
     seconds = [costs[job.path] for job in jobs]
+    for n, done in _run_calls(jobs, calls, seconds, processes):
+        record(jobs[n], done)
+
+
+def _run_calls(jobs: list[Job], calls: list[tuple], seconds: list[float], processes: int):
+    """Yield (n, the result of jobs[n]) as trials finish, with a progress bar."""
     names = [job.trial.name for job in jobs]
     # A trial of one method takes a hundred times as long as one of another, so the bar counts
     # seconds of work.
@@ -285,7 +291,7 @@ def _run_missing(jobs: list[Job], run, model, cache) -> None:
     with progress_bar(sum(seconds), f"0 {label}", "s", bar_format=form) as bar:
         parallel = in_parallel(_run_job, calls, seconds, processes, names)
         for count, (n, done) in enumerate(parallel, 1):
-            record(jobs[n], done)
+            yield n, done
             bar.set_description(f"{count} {label}", refresh=False)
             bar.set_postfix_str(names[n])
             bar.update(seconds[n])

@@ -46,7 +46,7 @@ from palmkit.training import fit, predict
 from palmkit_synthetic import tasks
 
 PROJECTIONS = ("PCA", "t-SNE")
-# A clip that the model hears as a whole is played from its own file, if browsers play it.
+# A clip that the model takes as a whole is played from its own file, if browsers play it.
 PLAYABLE = (".wav", ".wave", ".mp3", ".ogg", ".oga", ".opus", ".flac")
 LARGE = 2**21  # bytes; a larger file is not sent to a browser
 _tasks: dict[tuple, Task] = {}
@@ -234,7 +234,7 @@ def train(
 
 
 @dataclass
-class Heard:
+class ClipSound:
     """One clip of an audio file: what the model takes, and what a player plays.
 
     data: a file of the seconds that the model takes. name: of that file.
@@ -249,8 +249,8 @@ class Heard:
 class Recording:
     """An audio file's clip, and what the model makes of it.
 
-    data, sound_name: the sound for a player, as `Heard` has it. log_mel and image are None for a
-    model that does not have PENGI's input.
+    data, sound_name: the sound for a player, as `ClipSound` has it. log_mel and image are None for
+    a model that does not have PENGI's input.
     """
 
     name: str
@@ -262,29 +262,29 @@ class Recording:
     image: torch.Tensor | None = None  # [size, size]
 
 
-def clip_sound(task: Task, clip: int) -> Heard:
+def clip_sound(task: Task, clip: int) -> ClipSound:
     """A test clip, cropped as it was for its embedding. Raises AudioError."""
     path = task.test.paths[clip]
     with open_file(path) as file:
-        return _hear(task.model, file, path, task.test.offsets[clip])
+        return _read_sound(task.model, file, path, task.test.offsets[clip])
 
 
 def clip_recording(task: Task, clip: int) -> Recording:
     """A test clip, cropped as it was for its embedding."""
-    heard = clip_sound(task, clip)
-    return _recording(task, task.clip_names[clip], heard, task.test.features[clip])
+    played = clip_sound(task, clip)
+    return _recording(task, task.clip_names[clip], played, task.test.features[clip])
 
 
 def uploaded_recording(task: Task, name: str, data: bytes) -> Recording:
     """A file from its bytes. The center of a long one is taken. Raises AudioError."""
-    heard = _hear(task.model, io.BytesIO(data), name, "center")
-    if heard.waveform.abs().max() == 0:
+    played = _read_sound(task.model, io.BytesIO(data), name, "center")
+    if played.waveform.abs().max() == 0:
         raise AudioError(f"{name}: is silent; is the microphone on?")
-    feature = task.model.encode_audio(heard.waveform[None])[0].cpu()
-    return _recording(task, name, heard, feature)
+    feature = task.model.encode_audio(played.waveform[None])[0].cpu()
+    return _recording(task, name, played, feature)
 
 
-def _hear(model, file, path, crop) -> Heard:
+def _read_sound(model, file, path, crop) -> ClipSound:
     rate, samples = model.sample_rate, count_samples(model.clip_seconds, model.sample_rate)
     waveform, _ = read_crop(file, path, rate, samples, crop)
     with open_sound(file, path) as sound:
@@ -292,20 +292,20 @@ def _hear(model, file, path, crop) -> Heard:
     name, size = Path(str(path)).name, file.seek(0, os.SEEK_END)
     if length <= samples and size <= LARGE and Path(name).suffix.lower() in PLAYABLE:
         file.seek(0)
-        return Heard(name, file.read(), waveform)
+        return ClipSound(name, file.read(), waveform)
     target = io.BytesIO()
     peak = max(1.0, float(waveform.abs().max()))  # louder sound would be cut off
-    played = waveform[:length].numpy() / peak
-    soundfile.write(target, played, rate, format="WAV", subtype="PCM_16")
-    return Heard(f"{name}.wav", target.getvalue(), waveform)
+    samples_played = waveform[:length].numpy() / peak
+    soundfile.write(target, samples_played, rate, format="WAV", subtype="PCM_16")
+    return ClipSound(f"{name}.wav", target.getvalue(), waveform)
 
 
 @torch.inference_mode()
-def _recording(task, name: str, heard: Heard, feature) -> Recording:
-    known = (name, heard.data, heard.waveform, feature, heard.name)
+def _recording(task, name: str, played: ClipSound, feature) -> Recording:
+    known = (name, played.data, played.waveform, feature, played.name)
     if not isinstance(task.model, Pengi):
         return Recording(*known)
-    log_mel = task.model.audio.log_mel(heard.waveform[None].to(task.model.device))
+    log_mel = task.model.audio.log_mel(played.waveform[None].to(task.model.device))
     image = task.model.audio.image(log_mel)[0, 0].cpu()
     return Recording(*known, log_mel[0].cpu(), image)
 

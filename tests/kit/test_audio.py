@@ -10,25 +10,12 @@ import pytest
 import soundfile
 import torch
 import torchaudio
+from sounds import SAMPLE_RATE, decode, samples, write
 
 from palmkit import AudioError, audio, embed, load_dataset, read_clip
 from palmkit.audio import count_samples, crop_clip, resample
 
-SAMPLE_RATE = 44_100  # PENGI's, the default of `read_clip`
 CLIP_SAMPLES = 7 * SAMPLE_RATE
-
-
-def decode(data, path, sample_rate=SAMPLE_RATE):
-    return audio.decode(data, path, sample_rate)
-
-
-def samples(n, channels=1, seed=0):
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, (n, channels)).astype("float32")
-
-
-def write(path, data, rate=SAMPLE_RATE, subtype="FLOAT", **kwargs):
-    soundfile.write(path, data, rate, subtype=subtype, **kwargs)
-    return path
 
 
 def cut(path, **kwargs):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from sounds import SAMPLE_RATE, decode, samples, write
 
 from palmkit import AudioError, audio, embed, load_dataset, read_clip, resampling
 from palmkit.audio import crop_clip, resample
@@ -21,7 +22,6 @@ from palmkit.sound_files import ffmpeg_version
 from palmkit.sound_headers import check_container, foreign_format
 from palmkit.store import TensorStore
 
-SAMPLE_RATE = 44_100  # PENGI's
 CLIP_SAMPLES = 7 * SAMPLE_RATE
 
 
@@ -35,19 +35,6 @@ class Toy:
 
     def encode_audio(self, waveforms):
         return waveforms[:, :4]
-
-
-def decode(data, path, sample_rate=SAMPLE_RATE):
-    return audio.decode(data, path, sample_rate)
-
-
-def samples(n, channels=1, seed=0):
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, (n, channels)).astype("float32")
-
-
-def write(path, data, rate=SAMPLE_RATE, subtype="FLOAT", **kwargs):
-    soundfile.write(path, data, rate, subtype=subtype, **kwargs)
-    return path
 
 
 # Sound of every format.

@@ -245,6 +245,13 @@ def wait_for(condition, seconds: float) -> bool:
     return False
 
 
+def start_and_wait(home, path, name: str, rows: int) -> subprocess.Popen:
+    """A run that has written so many rows, or has ended."""
+    driver = start(home, path, name)
+    wait_for(lambda: count_rows(home, name) >= rows or driver.poll() is not None, 60)
+    return driver
+
+
 def shared_memory(pid: int) -> list[str]:
     """What is in shared memory of a process and its workers."""
     if not os.path.isdir("/dev/shm"):
@@ -258,9 +265,7 @@ def test_a_driver_that_is_killed_leaves_nothing(home):
     for number in range(count_tries(1, 10)):
         with attempt("kill -9 of the driver"):
             rng, name = random.Random(number), f"killed{number}"
-            driver = start(home, path, name)
-            enough = rng.randrange(1, 5)
-            wait_for(lambda: count_rows(home, name) >= enough or driver.poll() is not None, 60)  # noqa: B023
+            driver = start_and_wait(home, path, name, rows=rng.randrange(1, 5))
             time.sleep(rng.random() / 2)
             family = psutil.Process(driver.pid).children(recursive=True)
             driver.kill()
@@ -302,9 +307,7 @@ def test_a_worker_that_is_killed_costs_nothing(home):
     for number in range(count_tries(1, 10)):
         with attempt("kill -9 of a worker"):
             rng, name = random.Random(number), f"worker{number}"
-            driver = start(home, path, name)
-            enough = rng.randrange(0, 4)
-            wait_for(lambda: count_rows(home, name) >= enough or driver.poll() is not None, 60)  # noqa: B023
+            driver = start_and_wait(home, path, name, rows=rng.randrange(0, 4))
             wait_for(lambda: len(workers(driver)) == 2 or driver.poll() is not None, 60)  # noqa: B023
             time.sleep(rng.random() / 2)
             for worker in rng.sample(workers(driver), 1):

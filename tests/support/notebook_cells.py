@@ -66,7 +66,7 @@ from palmkit.methods import PALM
 class Mine(PALM):
     name, label = "mine-of-notebooks", "My method & more"
 """
-SMALL = dict(folds="first", seeds=[0], shots=1, epochs=1, heard_epochs=1, spoken={})
+SMALL = dict(folds="first", seeds=[0], shots=1, epochs=1, stream_epochs=1, spoken={})
 
 
 def make_small_datasets(folder: Path) -> Path:
