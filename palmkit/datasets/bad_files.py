@@ -12,7 +12,7 @@ import soundfile
 
 from palmkit.audio import AudioError, file_digest
 from palmkit.data import Dataset
-from palmkit.sound_files import scan
+from palmkit.sound_files import ffmpeg_version, scan
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
 from palmkit.tables import SPLITS, DatasetError
@@ -27,7 +27,8 @@ def find_bad_files(paths, cache="default") -> dict[str, str]:
     A file is read once, as a whole. The cache keeps which files are good.
     """
     paths = [str(path) for path in paths]
-    setting = {"version": SCAN_VERSION, "libsndfile": soundfile.__libsndfile_version__}
+    decoders = {"libsndfile": soundfile.__libsndfile_version__, "ffmpeg": ffmpeg_version()}
+    setting = {"version": SCAN_VERSION, **decoders}
     with TensorStore(cache_folder(cache), "scans", setting) as store:
 
         def examine(path: str) -> str:

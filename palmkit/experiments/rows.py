@@ -280,10 +280,12 @@ def restore_method(row, tensors: dict[str, torch.Tensor], model):
 def read_tensors(path: Path, row) -> dict[str, torch.Tensor]:
     """The tensors of a row, from their file, wherever it is. Raises FileNotFoundError, ValueError.
 
-    The file must have the checksum that the row names, if it names one.
+    The file must have the checksum that the row names: nothing else tells whose it is.
     """
     if not path.is_file():
         raise FileNotFoundError(f"the row has no tensors {path}: copy them too, or run it again")
+    if not isinstance(row.get("tensors"), str):
+        raise ValueError(f"the row of {path} does not name their checksum: run the trial again")
     return _load_tensors(path, row)
 
 

@@ -17,6 +17,7 @@ from sounds import SAMPLE_RATE, decode, samples, write
 
 from palmkit import AudioError, audio, embed, load_dataset, read_clip, resampling
 from palmkit.audio import crop_clip, resample
+from palmkit.datasets.bad_files import find_bad_files
 from palmkit.embeddings import provenance
 from palmkit.sound_files import ffmpeg_version
 from palmkit.sound_headers import check_container, foreign_format
@@ -260,6 +261,23 @@ cp {wav} "${{target#file:}}\""""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert torch.equal(decode(M4A, path), decode(wav.read_bytes(), wav))
     assert "ffmpeg 9.8" in audio.content_key(path, SAMPLE_RATE)
+
+
+def test_a_file_is_good_only_as_long_as_its_decoder_is_there(tmp_path, monkeypatch):
+    path, wav = tmp_path / "clip.m4a", write(tmp_path / "sound.wav", samples(500))
+    path.write_bytes(M4A)
+    make_ffmpeg(
+        tmp_path,
+        f"""[ "$1" = -version ] && echo "ffmpeg version 9.8 Copyright" && exit
+for target; do :; done
+cp {wav} "${{target#file:}}\"""",
+    )
+    before = os.environ["PATH"]
+    monkeypatch.setenv("PATH", f"{tmp_path}:{before}")
+    assert find_bad_files([path], tmp_path / "cache") == {}
+    (tmp_path / "nothing").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert "ffmpeg" in find_bad_files([path], tmp_path / "cache")[str(path)]
 
 
 def test_aac_that_ffmpeg_refuses(tmp_path, monkeypatch):

@@ -200,6 +200,7 @@ class TestFaults:
             (lambda row: row.update(options={"pca_dim": 2}), "projected features"),
             (lambda row: row.update(options={"no": 2}), "unexpected keyword"),
             (lambda row: row.update(tensors="0"), "its checksum is not the row's"),
+            (lambda row: row.pop("tensors"), "does not name their checksum"),
             (lambda row: row.update(class_names=["a", "b"]), "entries for 2 classes"),
             (
                 lambda row: row.update(class_names=["a"] * 2, lambdas=[], lambdas_initial=[]),
