@@ -18,8 +18,10 @@ from pathlib import Path
 import joblib
 import torch
 
+from palmkit.audio import AudioError
 from palmkit.experiments.watchdog import end_with
 from palmkit.plugins import explain, listed_files, load_plugins
+from palmkit.tables import DatasetError
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,9 @@ def _describe(error: Exception) -> str:
     if reason := explain(error):
         return reason
     message = " ".join(str(error).split()) or "without a message"
-    frames = traceback.extract_tb(error.__traceback__)
+    # The message of bad data says all; where it was found out helps nobody.
+    is_data = isinstance(error, (AudioError, DatasetError))
+    frames = [] if is_data else traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {message[:LONGEST_MESSAGE]}{place}"
 

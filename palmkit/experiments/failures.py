@@ -34,9 +34,12 @@ def describe_failed(failed: list[dict], total: int) -> str:
         texts.append(f"{name_row(first)}{more}: {reason}")
     if len(reasons) > SHOWN:
         texts.append(f"{len(reasons) - SHOWN} more reasons")
+    advice = ""
+    if any(reason.startswith("AudioError") for reason in reasons):
+        advice = ", or --skip-bad leaves bad files out"
     return (
         f"{len(failed)} of {total} trials failed and count in no table ({'; '.join(texts)}). "
-        "Mend that; the same command with --retry-failed runs them again"
+        f"Mend that; the same command with --retry-failed runs them again{advice}"
     )
 
 

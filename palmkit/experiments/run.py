@@ -241,11 +241,13 @@ def _run_missing(jobs: list[Job], run, model, cache) -> None:
     rows_folder.mkdir(parents=True, exist_ok=True)
     origin = provenance() | {"checkpoint_sha256": getattr(model, "checkpoint_sha256", "")}
 
+    shown: set[str] = set()
+
     def record(job: Job, done) -> None:
         """Write a trial's row: its result, or why it failed."""
         if not rows_folder.is_dir():
             raise _deleted(run, "its rows are gone")
-        _record(job, done, model, origin)
+        _record(job, done, model, origin, shown)
 
     def without_failed(jobs: list[Job], results: dict) -> list[Job]:
         """The jobs that have a result; the others are recorded as failed."""
@@ -302,11 +304,16 @@ def _measure(clock: Clock, job: Job) -> float:
     return clock.trial(job.trial, job.dataset.class_names, job.n_train, len(job.dataset.test))
 
 
-def _record(job: Job, done, model, origin: dict) -> None:
-    """Write a trial's row, with its tensors if it did not fail."""
+def _record(job: Job, done, model, origin: dict, shown: set[str]) -> None:
+    """Write a trial's row, with its tensors if it did not fail.
+
+    shown: the failures that the user has read; the same one for many trials is shown once.
+    """
     columns = {"key": job.key} | job.digests | origin
     if isinstance(done, Failure):
-        log.warning("%s failed: %s", job.trial.name, done.message)
+        level = logging.DEBUG if done.message in shown else logging.WARNING
+        log.log(level, "%s failed: %s", job.trial.name, done.message)
+        shown.add(done.message)
         log.debug("%s", done.details)
         update_row(job.path, failed_row(job.trial, job.dataset, model, done.message) | columns)
         return

@@ -112,3 +112,12 @@ def test_the_flag_comes_before_the_variable(home, monkeypatch, capsys):
     assert main(["run", *flags, "--method", "palm", "--name", "all"]) == 1
     assert "belltrain1.wav: the file is empty" in capsys.readouterr().err
     assert os.environ["PALMKIT_SKIP_BAD"] == "1"
+
+
+def test_a_bad_file_is_told_once_with_what_to_do(home, capsys):
+    bad = spoil(home, "belltrain1.wav")
+    assert main(["run", *few(home, "--method", "zeroshot", "palm", "--name", "told")]) == 1
+    *messages, last = capsys.readouterr().err.splitlines()
+    assert sum(str(bad) in line for line in messages) == 1
+    assert "of 2 trials failed" in last and "or --skip-bad leaves bad files out" in last
+    assert ".py, line" not in last
