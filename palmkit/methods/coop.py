@@ -13,6 +13,7 @@ from palmkit.models.base import PromptableText, find_missing
 
 CONTEXT_LENGTH = 16
 LONGEST_CONTEXT = 1000  # no text encoder takes so many tokens
+COOP_INITS = ("published", "text")
 
 
 class CoOp(Method):
@@ -20,6 +21,10 @@ class CoOp(Method):
     <start> V_1 .. V_16 class . <end>.
 
     Learned: V [context_length, text_width].
+
+    Not in the paper, for ablations:
+    init: where V starts ("published": noise; "text": the tokens of the model's prompt that stand
+        before the class name, and as many vectors as these; COOP then starts as zero-shot).
     """
 
     name = "coop"
@@ -29,7 +34,7 @@ class CoOp(Method):
     published = {"ctx": "context"}
     buffers_in_file = ("sos", "classes_pad")  # of the published state; they follow from the names
 
-    def __init__(self, model, class_names, seed=0, context_length=CONTEXT_LENGTH):
+    def __init__(self, model, class_names, seed=0, context_length=CONTEXT_LENGTH, init="published"):
         super().__init__(model, class_names, seed)
         if find_missing(model, PromptableText):
             raise ValueError(
@@ -42,13 +47,25 @@ class CoOp(Method):
                 f"context_length={context_length!r}: use a whole number, 0 or more, and "
                 f"{LONGEST_CONTEXT} at most"
             )
-        self.context_length = context_length
+        if init not in COOP_INITS:
+            raise ValueError(f"init={init!r}: use {', '.join(COOP_INITS)}")
+        words = embed_prompt(model) if init == "text" else None
+        if words is not None:
+            if context_length != CONTEXT_LENGTH:
+                raise ValueError(
+                    "init='text' has a vector for each token of the prompt: leave "
+                    "context_length out"
+                )
+            context_length = len(words)
+        self.init, self.context_length = init, context_length
         ids, lengths = tokenize_suffixes(model, self.class_names, context_length)
         start, suffix = ids[:1, :1], ids[:, 1 + context_length :]
         self.register_buffer("start", model.embed_tokens(start).clone())  # [1, 1, width]
         self.register_buffer("names", model.embed_tokens(suffix).clone())  # [c, s, width]
         self.register_buffer("lengths", lengths)  # [c]
         self.draw_parameters(context_length, torch.Generator().manual_seed(seed))
+        if words is not None:
+            self.context.data.copy_(words)
 
     def draw_parameters(self, context_length: int, generator: torch.Generator) -> None:
         context = INITIAL_STD * draw_normal((context_length, self.model.text_width), generator)
@@ -128,6 +145,19 @@ def draw_linear(d_in: int, d_out: int, generator: torch.Generator) -> nn.Linear:
         for parameter in (linear.weight, linear.bias):
             parameter.copy_(draw_uniform(parameter.shape, d_in**-0.5, generator))
     return linear
+
+
+def embed_prompt(model) -> torch.Tensor:
+    """Token embeddings [n, text_width] of what stands before the class name in the model's prompt.
+
+    Raises ValueError if nothing stands there.
+    """
+    before = model.prompt.partition("{}")[0]
+    ids, mask = model.tokenize([before])
+    words = ids[:, 1 : int(mask.sum()) - 1]  # without <start> and <end>
+    if not words.numel():
+        raise ValueError(f"init='text': nothing stands before {{}} in the prompt {model.prompt!r}")
+    return model.embed_tokens(words)[0].clone()
 
 
 def tokenize_suffixes(model, class_names, context_length: int):

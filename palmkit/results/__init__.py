@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "reliability",
             "unknown_auroc",
         ],
+        "findings": ["Findings"],
         "method_style": ["method_color", "method_label", "order_methods"],
         "per_class": ["class_frame", "lambda_frame", "per_clip_accuracy"],
         "statistics": [

@@ -433,6 +433,36 @@ def test_palm_is_the_papers_equation(tiny_pengi):
         torch.testing.assert_close(palm(FEATURES)[:, n].detach(), expected, rtol=1e-5, atol=1e-4)
 
 
+def test_coop_from_text_starts_as_zero_shot(tiny_pengi):
+    """Its context is the prompt's words, whatever the seed; a step of SGD moves it away."""
+    coop = CoOp(tiny_pengi, NAMES, seed=3, init="text")
+    expected = ZeroShot(tiny_pengi, NAMES)(FEATURES)
+    torch.testing.assert_close(coop(FEATURES), expected, rtol=1e-4, atol=1e-3)
+    assert coop.context.shape == (5, tiny_pengi.text_width)  # the, is, a, recording, of
+    fit(coop, FEATURES, LABELS, epochs=1)
+    assert not torch.allclose(coop(FEATURES), expected)
+    cocoop = CoCoOp(tiny_pengi, NAMES, init="text")
+    assert torch.equal(cocoop.context, CoOp(tiny_pengi, NAMES, init="text").context)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init": "audio"}, "init='audio': use published, text"),
+        ({"init": "text", "context_length": 4}, "leave context_length out"),
+    ],
+)
+def test_a_start_that_coop_does_not_have(options, message, tiny_pengi):
+    with pytest.raises(ValueError, match=message):
+        CoOp(tiny_pengi, NAMES, **options)
+
+
+def test_coop_from_a_prompt_without_words_before_the_name(tiny_pengi, monkeypatch):
+    monkeypatch.setattr(tiny_pengi, "prompt", "{}.")
+    with pytest.raises(ValueError, match="nothing stands before {}"):
+        CoOp(tiny_pengi, NAMES, init="text")
+
+
 def test_lambdas(tiny_pengi):
     """sigmoid of [0, 1) at first: 0.5 to 0.7311. Whatever is learned, in [0, 1]."""
     names = [f"class {n}" for n in range(60)]
