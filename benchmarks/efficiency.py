@@ -1,43 +1,66 @@
 """Time and memory of the four methods at PENGI's size (random weights), and of mini-PENGI.
 
-`python benchmarks/efficiency.py` writes notebooks/data/efficiency.csv, which notebook 12 reads.
-About 15 minutes on two cores, a minute on a GPU. What a step costs does not depend on the weights.
+    python benchmarks/efficiency.py
+
+writes notebooks/data/efficiency.csv, which notebook 12 reads: on the CPU with one thread, two and
+all cores, and on a GPU where there is one. About 20 minutes on two cores, a minute on a GPU. What a
+step costs does not depend on the weights. It needs a quiet machine: with other work on it this
+refuses, unless --any-load is given. Each row has the load at its start.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import pandas as pd
+import torch
 from speed import ESC50
+from straightforward import Learner
 
 from palmkit import load_pengi
 from palmkit.experiments.profiling import machine, measure
 from palmkit.models.random import random_pengi
 
 ROWS = Path(__file__).resolve().parent.parent / "notebooks" / "data" / "efficiency.csv"
+FULL, MINI = "PENGI's size", "mini-PENGI"
+QUIET = 0.3  # load average of the last minute
+ROUNDED = ("seconds", "fastest", "slowest", "mib")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--devices", nargs="+", default=devices(), choices=["cpu", "cuda"])
+    parser.add_argument("--any-load", action="store_true", help="measure on a busy machine too")
     parser.add_argument("--out", type=Path, default=ROWS)
     given = parser.parse_args()
-    tables = []
-    for name, pengi in {
-        "PENGI's size": random_pengi(given.device),
-        "mini-PENGI": load_pengi("mini", given.device),
-    }.items():
-        table = measure(pengi, ESC50, given.repeats)
-        tables.append(table.assign(model=name, machine=machine(pengi.device)))
+    load = os.getloadavg()[0]
+    if load > QUIET and not given.any_load:
+        parser.error(f"the machine is busy (load {load:.2f}): wait, or give --any-load")
+    tables = [
+        measure_model(name, device, given.repeats).assign(load=round(load, 2))
+        for device in given.devices
+        for name in (FULL, MINI)
+    ]
     rows = pd.concat(tables, ignore_index=True)
-    for column in ("seconds", "fastest", "slowest", "mib"):
+    for column in ROUNDED:
         rows[column] = rows[column].map("{:.4g}".format)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     rows.to_csv(given.out, index=False)
     print(f"{len(rows)} rows in {given.out}")
+
+
+def devices() -> list[str]:
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+
+
+def measure_model(name: str, device: str, repeats: int) -> pd.DataFrame:
+    """The rows of a model on a device."""
+    pengi = random_pengi(device) if name == FULL else load_pengi("mini", device)
+    table = measure(pengi, ESC50, repeats, published=Learner)
+    return table.assign(model=name, machine=machine(pengi.device))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,12 @@ SHOTS = 16
 EPOCHS = 50
 METHOD_KEYS = ("zeroshot", "coop", "cocoop", "palm")
 LEARNED_KEYS = METHOD_KEYS[1:]
+STORED = "inference, stored"
+PUBLISHED = "training step, published"
 SHORT = 0.05  # seconds; what takes less is timed over several calls
 SAMPLING = 0.001  # seconds between two looks at the resident memory
 BASE = {"batch": 16, "classes": 10, "context": CONTEXT_LENGTH}  # one of them varies at a time
+THREADS = (1, 2)  # are measured at BASE besides all cores, where there are as many
 VARIED = {"batch": (1, 4, 16, 64), "classes": (4, 10, 25, 50), "context": (4, 8, 16, 32)}
 
 
@@ -293,36 +296,53 @@ def settings(classes: int) -> list[dict]:
     return found
 
 
-def measure(model, class_names, repeats=5, longest=300.0, on_progress=print) -> pd.DataFrame:
+def measure(
+    model, class_names, repeats=5, longest=300.0, on_progress=print, published=None
+) -> pd.DataFrame:
     """Seconds and memory of the four methods on random embeddings, one line a method, quantity and
     setting.
 
-    what: "training step", "inference" (of a batch), at BASE also "epoch" and "fit" (16 shots a
-    class; 50 epochs); for "clips" (method ""): "encode" and "encode, backward" (train mode, with
+    what: "training step", "inference" (of a batch), "inference, stored" (`stored_logits`); at BASE
+    also "epoch" and "fit" (16 shots a class; 50 epochs), and "training step, published" where
+    `published` is given; for clips (method ""): "encode" and "encode, backward" (train mode, with
     the gradient that the published code computes and nobody uses). seconds: the median of `repeats`
     after one run that is not timed; fastest, slowest; mib: peak memory above what was held
     (`Stopwatch`). A fit that would take more than `longest` seconds is 50 times its epoch, and
-    `computed` says so. operations: `operations`. on_progress: called with each setting before it is
-    measured.
+    `computed` says so. forward, backward, trainable: `operations`. threads: of a CPU; BASE is
+    measured with all cores and with THREADS.
+
+    on_progress: called with each setting before it is measured. published: a function of a method
+    that returns its forward as the published code computes it, with every prompt padded and anew.
     """
     stopwatch = Stopwatch(model.device, repeats)
     cores = torch.get_num_threads()
     lines = []
-    for threads in dict.fromkeys([cores, 1]):
-        for setting in settings(len(class_names)) if threads == cores else [BASE]:
+    for threads in thread_counts(model.device, cores):
+        whole = threads == cores
+        for setting in settings(len(class_names)) if whole else [BASE]:
             on_progress(f"{setting}, {threads} threads")
             with torch_threads(threads):
                 measured = [*_steps(model, class_names, setting, stopwatch)]
             lines += [line | setting | {"threads": threads} for line in measured]
+        on_progress(f"clips, {threads} threads")
+        with torch_threads(threads):
+            clips = [*_clip_encoding(model, stopwatch, backward=whole)]
+        lines += [line | {"batch": BASE["batch"], "threads": threads} for line in clips]
     on_progress("epochs and fits")
-    fits = _fits(model, class_names, stopwatch, longest)
+    fits = [*_fits(model, class_names, stopwatch, longest)]
+    if published is not None:
+        on_progress("published steps")
+        fits += _published_steps(model, class_names, stopwatch, published)
     lines += [line | BASE | {"threads": cores} for line in fits]
-    on_progress("clips")
-    clips = _clip_encoding(model, stopwatch)
-    lines += [line | {"batch": BASE["batch"], "threads": cores} for line in clips]
     about = {"repeats": repeats, "device": str(model.device), "model": model.note or "PENGI"}
     counts = (*BASE, "forward", "backward", "trainable")
     return pd.DataFrame(lines).assign(**about).astype(dict.fromkeys(counts, "Int64"))
+
+
+def thread_counts(device: torch.device, cores: int) -> list[int]:
+    """With how many threads to measure: all cores first, then THREADS. On a GPU only the first."""
+    fewer = [number for number in THREADS if number < cores] if device.type == "cpu" else []
+    return [cores, *fewer]
 
 
 def _methods(model, class_names, setting) -> dict:
@@ -344,19 +364,57 @@ def _steps(model, class_names, setting, stopwatch):
     features = torch.randn(batch, model.dim, device=model.device)
     labels = torch.arange(batch, device=model.device) % setting["classes"]
     learned = {key: method for key, method in methods.items() if [*method.parameters()]}
+    texts = {key: stored_text(m) for key, m in methods.items() if not isinstance(m, CoCoOp)}
     runs = {
         "training step": {key: train_step(m, m, features, labels) for key, m in learned.items()},
         "inference": {key: functools.partial(infer, m, features) for key, m in methods.items()},
+        STORED: {
+            key: functools.partial(stored_logits, methods[key], text, features)
+            for key, text in texts.items()
+        },
     }
     for what, contenders in runs.items():
         for key, measured in stopwatch(**contenders).items():
             counts = operations(methods[key], batch)
+            if what == STORED:
+                counts |= {"forward": batch * setting["classes"] * model.dim, "backward": 0}
             yield {"method": key, "what": what, **measured, **counts}
 
 
 @torch.no_grad()
 def infer(method, features):
     return method(features)
+
+
+@torch.no_grad()
+def stored_text(method) -> torch.Tensor:
+    """Text embeddings [classes, dim] of a method, computed once after training.
+
+    They are its logits of the unit vectors, over the scale: for the methods here logits are linear
+    in the unit audio embedding. Raises ValueError for COCOOP, whose text depends on the clip.
+    """
+    if isinstance(method, CoCoOp):
+        raise ValueError(f"the text embeddings of {method.label} depend on the clip")
+    model = method.model
+    axes = torch.eye(model.dim, device=model.device, dtype=model.dtype)
+    return method(axes).T / model.logit_scale
+
+
+@torch.no_grad()
+def stored_logits(method, text, features) -> torch.Tensor:
+    """Logits of features [n, dim] with stored text embeddings: all that inference has to do."""
+    return method.logits(features, text)
+
+
+def _published_steps(model, class_names, stopwatch, published):
+    """Lines of a training step at BASE in the published form, of each method that learns."""
+    methods = {k: m for k, m in _methods(model, class_names, BASE).items() if k in LEARNED_KEYS}
+    features = torch.randn(BASE["batch"], model.dim, device=model.device)
+    labels = torch.arange(BASE["batch"], device=model.device) % BASE["classes"]
+    runs = {k: train_step(published(m), m, features, labels) for k, m in methods.items()}
+    for key, measured in stopwatch(**runs).items():
+        counts = operations(methods[key], BASE["batch"], padded=True)
+        yield {"method": key, "what": PUBLISHED, **measured, **counts}
 
 
 def _fits(model, class_names, stopwatch, longest):
@@ -380,20 +438,19 @@ def _fits(model, class_names, stopwatch, longest):
         yield {"method": key, "what": "fit", "computed": computed, **whole}
 
 
-def _clip_encoding(model, stopwatch):
-    """Lines of encoding a batch of clips, and of the backward pass of the published code."""
+def _clip_encoding(model, stopwatch, backward: bool):
+    """Lines of encoding a batch of clips, and with the backward pass of the published code."""
     samples = round(model.sample_rate * model.clip_seconds)
     waveforms = (0.1 * torch.randn(BASE["batch"], samples)).to(model.device)
     count = BASE["batch"] * audio_operations(model.audio)
-    backward = {"encode": 0, "encode, backward": 2 * count}
-    runs = {
-        "encode": functools.partial(model.encode_audio, waveforms),
-        "encode, backward": functools.partial(_encode_backward, model.audio, waveforms),
-    }
+    work = {"encode": 0, "encode, backward": 2 * count}
+    runs = {"encode": functools.partial(model.encode_audio, waveforms)}
+    if backward:
+        runs["encode, backward"] = functools.partial(_encode_backward, model.audio, waveforms)
     state = {name: tensor.clone() for name, tensor in model.audio.bn0.state_dict().items()}
     try:
         for what, measured in stopwatch(**runs).items():
-            counts = {"forward": count, "backward": backward[what]}
+            counts = {"forward": count, "backward": work[what]}
             yield {"method": "", "what": what, **measured, **counts}
     finally:
         model.audio.bn0.load_state_dict(state)  # train mode changes its statistics

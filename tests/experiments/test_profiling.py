@@ -109,6 +109,31 @@ def test_operations_at_full_size():
     assert efficiency.audio_operations(pengi.audio) == pytest.approx(done, rel=1e-6)
 
 
+@pytest.mark.parametrize("key", ["zeroshot", "coop", "palm", "palm-dagger"])
+def test_stored_text_gives_the_same_logits(mini, key):
+    method = METHODS[key](mini, NAMES)
+    features = torch.randn(5, mini.dim)
+    text = efficiency.stored_text(method)
+    assert text.shape == (len(NAMES), mini.dim)
+    stored = efficiency.stored_logits(method, text, features)
+    torch.testing.assert_close(stored, efficiency.infer(method, features), rtol=1e-4, atol=1e-3)
+    count = counted(lambda: efficiency.stored_logits(method, text, features))
+    assert count == 5 * len(NAMES) * mini.dim
+
+
+def test_text_that_depends_on_the_clip_is_not_stored(mini):
+    with pytest.raises(ValueError, match="COCOOP depend on the clip"):
+        efficiency.stored_text(METHODS["cocoop"](mini, NAMES))
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "threads"),
+    [("cpu", 1, [1]), ("cpu", 2, [2, 1]), ("cpu", 8, [8, 1, 2]), ("cuda", 8, [8])],
+)
+def test_threads_to_measure_with(device, cores, threads):
+    assert efficiency.thread_counts(torch.device(device), cores) == threads
+
+
 def test_settings_vary_one_thing_at_a_time():
     found = efficiency.settings(50)
     assert efficiency.BASE in found and len(found) == 10 and len(efficiency.settings(10)) == 8
@@ -144,7 +169,8 @@ def test_measure(mini, monkeypatch):
     monkeypatch.setattr(efficiency, "BASE", {"batch": 2, "classes": 3, "context": 16})
     before = {name: tensor.clone() for name, tensor in mini.audio.state_dict().items()}
     digest, messages = mini.digest(), []
-    table = efficiency.measure(mini, NAMES, repeats=1, longest=0.5, on_progress=messages.append)
+    options = dict(repeats=1, longest=0.5, on_progress=messages.append)
+    table = efficiency.measure(mini, NAMES, **options, published=lambda method: method.forward)
     assert mini.digest() == digest and not mini.audio.training  # nothing was left behind
     assert all(
         torch.equal(before[name], tensor) for name, tensor in mini.audio.state_dict().items()
@@ -154,6 +180,12 @@ def test_measure(mini, monkeypatch):
     steps = table[table["what"] == "training step"]
     assert set(steps["method"]) == {"coop", "cocoop", "palm"}
     assert set(zip(steps["batch"], steps["context"], strict=True)) == {(2, 16), (16, 16), (2, 4)}
+    published = table[table["what"] == efficiency.PUBLISHED].set_index("method")
+    padded = efficiency.operations(METHODS["palm"](mini, NAMES[:3]), 2, padded=True)
+    assert published.loc["palm", "forward"] == padded["forward"] and len(published) == 3
+    stored = table[(table["what"] == efficiency.STORED) & (table["batch"] == 2)]
+    assert set(stored["method"]) == {"zeroshot", "coop", "palm"}
+    assert set(stored["forward"]) == {2 * 3 * mini.dim} and (stored["backward"] == 0).all()
     fits = table[table["what"] == "fit"].set_index("method")
     epochs = table[table["what"] == "epoch"].set_index("method")
     assert (
