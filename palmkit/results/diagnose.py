@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from palmkit.results.statistics import holm, paired_bootstrap
+from palmkit.results.statistics import holm, sign_test
 
 EXTREME = 0.05  # a lambda below this, or above one minus this, is at an extreme
 MOST_CLASSES = 0.9  # share of the classes
@@ -37,7 +37,7 @@ def changed_classes(logits, reference, labels, class_names) -> pd.DataFrame:
     """Each class's recall against a reference's on the same test clips.
 
     logits, reference: [n, classes]; labels: [n]. Indexed by class: recall, reference, change,
-    p_holm (paired bootstrap over the class's clips, Holm over classes), clips. A class without test
+    p_holm (exact sign test on the class's clips, Holm over classes), clips. A class without test
     clips is left out.
     """
     target = torch.as_tensor(labels)
@@ -50,7 +50,7 @@ def changed_classes(logits, reference, labels, class_names) -> pd.DataFrame:
         if not chosen.any():
             continue
         recall, before = right[chosen], right_before[chosen]
-        p = paired_bootstrap(recall, before)["p"]
+        p = sign_test((recall > before).sum(), (recall < before).sum())
         lines[name] = (recall.mean(), before.mean(), p, chosen.sum())
     columns = ["recall", "reference", "p", "clips"]
     table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+from numbers import Integral
 
 import pandas as pd
 
-# Of a score (a share: 0.84) in tables, notebooks and reports. Published numbers keep the digits of
-# their source, and files of numbers keep all digits.
+# The rule for digits in tables, notebooks and reports: scores (shares: 0.84) and their differences
+# have two, p-values three, counts are integers. Published numbers keep the digits of their source,
+# and files of numbers keep all digits.
 DIGITS = 2
+P_DIGITS = 3
 NOTHING = "–"  # stands for a number that is not there
 
 LATEX_ESCAPES = str.maketrans(
@@ -43,6 +46,42 @@ MARKUP = re.compile(r"\\(?=[!-/:-@\[-`{-~])|[|<*`\[\]~]|&(?=#?\w+;)|(?<![^\W_])_
 def format_score(value, digits: int = DIGITS) -> str:
     """0.8449 -> "0.84"; NOTHING for a missing value."""
     return NOTHING if pd.isna(value) else f"{value:.{digits}f}"
+
+
+def format_difference(value, digits: int = DIGITS) -> str:
+    """0.0449 -> "+0.04"; of two counts, "+3". Never "-0.00"; NOTHING for a missing value."""
+    if pd.isna(value):
+        return NOTHING
+    if isinstance(value, Integral):
+        return f"{value:+d}"
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def format_interval(low, high, digits: int = DIGITS) -> str:
+    """The limits of an interval, "0.71 to 0.84"; NOTHING where there is no interval."""
+    limits = [format_score(value, digits) for value in (low, high)]
+    return NOTHING if NOTHING in limits else " to ".join(limits)
+
+
+def format_p(p) -> str:
+    """A p-value: "0.012", or "<0.001"; NOTHING for a missing one."""
+    if pd.isna(p):
+        return NOTHING
+    least = 10**-P_DIGITS
+    return f"<{least}" if p < least else f"{p:.{P_DIGITS}f}"
+
+
+def format_frame(frame: pd.DataFrame, digits: int = DIGITS) -> pd.DataFrame:
+    """A table as text, by the rule for digits: p-values are in columns p and p_...."""
+
+    def as_text(column: pd.Series):
+        if column.name == "p" or str(column.name).startswith("p_"):
+            return column.map(format_p)
+        if pd.api.types.is_float_dtype(column):
+            return column.map(lambda value: format_score(value, digits))
+        return column.astype(object).where(column.notna(), NOTHING)
+
+    return frame.apply(as_text)
 
 
 def format_spread(std, n: int, digits: int = DIGITS) -> str:

@@ -71,18 +71,40 @@ def _recalls(tensors, classes: int) -> np.ndarray:
     return np.array([right[labels == label].mean().item() for label in range(classes)])
 
 
-def per_clip_accuracy(rows: pd.DataFrame, run) -> np.ndarray:
-    """[clips]: for each test clip, the share of seeds that are right; folds one after the other.
+def right_by_seed(rows: pd.DataFrame, run) -> np.ndarray:
+    """[seeds, clips]: 1 where a seed is right about a test clip, else 0; folds one after the other.
 
-    rows: of one dataset, method and setting; otherwise raises ValueError. The result is an argument
-    of `paired_bootstrap`.
+    rows: of one dataset, method and setting, with the same folds for each seed; otherwise raises
+    ValueError. The result, or the difference of two, is an argument of `seed_clip_interval`.
     """
+    _check_one_setting(rows)
+    rows = rows.assign(fold_name=rows["fold"].map(str)).sort_values(["seed", "fold_name"])
+    folds = rows.groupby("seed")["fold_name"].agg(tuple)
+    if folds.nunique() != 1:
+        raise ValueError("seeds have different folds: choose seeds that have all of them")
+    seeds = [
+        np.concatenate([_right(load_tensors(row, run)).numpy() for _, row in part.iterrows()])
+        for _, part in rows.groupby("seed")
+    ]
+    return np.stack(seeds)
+
+
+def _check_one_setting(rows: pd.DataFrame) -> None:
     kinds = rows[["dataset", "method"]].drop_duplicates()
     repeated = rows.duplicated(["fold", "seed"])
     if len(kinds) != 1 or repeated.any():
         raise ValueError(
             "these rows are not of one dataset, method and setting: use select(rows, ...)"
         )
+
+
+def per_clip_accuracy(rows: pd.DataFrame, run) -> np.ndarray:
+    """[clips]: for each test clip, the share of seeds that are right; folds one after the other.
+
+    rows: of one dataset, method and setting; otherwise raises ValueError. The result is an argument
+    of `paired_bootstrap`.
+    """
+    _check_one_setting(rows)
     folds: dict[str, list] = {}
     for _, row in rows.iterrows():
         right = _right(load_tensors(row, run))

@@ -10,12 +10,13 @@ import pandas as pd
 from palmkit.extras import extra
 from palmkit.results.diagnose import epoch_losses
 from palmkit.results.method_style import method_color, method_colors, method_label
-from palmkit.results.statistics import critical_difference, group_ranks, mean_ranks
+from palmkit.results.statistics import DIGITS, critical_difference, group_ranks, mean_ranks
 from palmkit.storage import run_folder
 
 with extra("report"):
     import matplotlib.pyplot as plt
 
+PAGE_STYLE = {"figure.dpi": 100, "legend.frameon": False}  # of figures on a notebook's page
 PNG_DPI = 150
 CAPTION = "Description"  # the key of a caption in a PNG file
 FREQUENCY_TICKS = (1000, 2000, 4000, 8000, 16000)  # Hz
@@ -25,6 +26,11 @@ def __getattr__(name: str):
     if name == "COLORS":  # looked up at each import: methods from outside may have come
         return method_colors()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def set_page_style() -> None:
+    """Figures of this notebook look like those of the others: PAGE_STYLE."""
+    plt.rcParams.update(PAGE_STYLE)
 
 
 def _axes(ax, **size):
@@ -112,9 +118,8 @@ def plot_study(
     ax = _axes(ax, figsize=(4, 2.8))
     scaled = "xscale" in axis
     x = np.array(table.index, float) if scaled else np.arange(len(table))
-    below = table["mean"] - table["low"]
-    above = table["high"] - table["mean"]
-    error = np.nan_to_num(np.stack([below, above]))
+    error = np.stack([table["mean"] - table["low"], table["high"] - table["mean"]])
+    error = np.maximum(error, 0)  # NaN stays: no interval, and no caps that would look like one
     seeds = int(table["seeds"].max())
     label = label or f"{method_label(method)} (n={seeds})"
     color = method_color(method) if color is None else color
@@ -147,7 +152,7 @@ def plot_losses(rows: pd.DataFrame, ax=None):
             _plot_curve(ax, np.median(curves, 0), color=color, label=label)
     ax.set_xlabel("epoch")
     ax.set_ylabel("loss, mean of an epoch")
-    ax.legend(frameon=False)
+    _legend_beside(ax)
     return ax
 
 
@@ -160,11 +165,13 @@ def _plot_curve(ax, curve, **style) -> None:
 def plot_accuracy(table: pd.DataFrame, chance: dict[str, float] | None = None, ax=None):
     """Bars of `summarise`: datasets across, methods side by side, a standard deviation as error.
 
+    Errors are cut at 0 and 1. There is none for one seed and for equal seeds.
+
     chance: accuracy of guessing by dataset, as dotted lines.
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     methods = list(dict.fromkeys(table["method"]))
-    ax = _axes(ax, figsize=(max(5, 1.2 * len(datasets) + 2), 3.2))
+    ax = _axes(ax, figsize=(min(max(5, 1.2 * len(datasets) + 2), 11), 3.2))
     width = 0.8 / len(methods)
     for n, method in enumerate(methods):
         of_method = table[table["method"] == method]
@@ -175,7 +182,10 @@ def plot_accuracy(table: pd.DataFrame, chance: dict[str, float] | None = None, a
     ax.set_ylim(0, 1)
     ax.set_ylabel("accuracy")
     ax.set_xticks(range(len(datasets)))
-    ax.set_xticklabels(datasets, rotation=30 if len(datasets) > 4 else 0)
+    if len(datasets) > 4:
+        ax.set_xticklabels(datasets, rotation=30, ha="right", rotation_mode="anchor")
+    else:
+        ax.set_xticklabels(datasets)
     _legend_beside(ax)
     return ax
 
@@ -184,10 +194,16 @@ def _plot_bars(ax, method: str, lines: pd.DataFrame, shift: float, width: float)
     """A method's bars, one a dataset, each beside the dataset's place by `shift`."""
     seeds = int(lines["seeds"].max())
     places = np.arange(len(lines)) + shift
-    error = lines["std"] if seeds > 1 else None
+    error = _error_within(lines["mean"], lines["std"]) if seeds > 1 else None
     style = dict(capsize=3, color=method_color(method))
     label = f"{method_label(method)} (n={seeds})"
     ax.bar(places, lines["mean"], width, yerr=error, label=label, **style)
+
+
+def _error_within(mean: pd.Series, std: pd.Series) -> np.ndarray:
+    """[2, n] lengths of error bars below and above, cut at 0 and 1; NaN for equal seeds."""
+    std = std.where(std.round(DIGITS) > 0)
+    return np.maximum(np.stack([np.minimum(std, mean), np.minimum(std, 1 - mean)]), 0)
 
 
 def _plot_chance(ax, datasets: list[str], chance: dict[str, float]) -> None:
@@ -208,7 +224,7 @@ def plot_lambdas(lambdas: pd.DataFrame, ax=None):
     ax.set_xlim(0, 1)
     ax.set_xlabel(r"$\lambda$ (0: text only, 1: learned vector only)")
     ax.set_ylabel("classes x folds x seeds")
-    ax.legend(frameon=False)
+    _legend_beside(ax)
     return ax
 
 

@@ -1,7 +1,13 @@
-"""How certain a number is: intervals over seeds, a bootstrap over clips, and tests over datasets.
+"""How certain a number is: intervals over seeds, over clips and over both, and tests.
 
 Tests over datasets follow Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets"
 (JMLR 7, 2006). Scores are accuracies as fractions, so differences of them are fractions too.
+
+Two rules hold for every interval over seeds. Limits are cut at the bounds of what is measured, 0
+and 1 for an accuracy. The true value lies between the bounds, so a cut interval contains it exactly
+as often as the whole one does. (On a logit scale limits also respect the bounds, but a seed that is
+right on every clip has no logit, and folds and datasets are averaged as accuracies.) And equal
+values give no interval: that two or three seeds agree does not show that the next one would.
 """
 
 from __future__ import annotations
@@ -14,29 +20,84 @@ LEVEL = 0.95
 # Digits of scores that are compared. Two means of the same numbers are a tie, in whatever order
 # they were summed.
 DIGITS = 10
+# Where a measure lies: limits of intervals are cut there.
+SHARE = (0.0, 1.0)  # an accuracy
+DIFFERENCE = (-1.0, 1.0)  # of two accuracies
+ANY_NUMBER = (-np.inf, np.inf)
 
 
-def seed_interval(values, level: float = LEVEL) -> tuple[float, float, float]:
+def seed_interval(
+    values, level: float = LEVEL, bounds: tuple[float, float] = ANY_NUMBER
+) -> tuple[float, float, float]:
     """Mean of [n] values, one a seed, with the limits of Student's interval: (mean, low, high).
 
-    One value has no interval: its limits are NaN. Raises ValueError for no value.
+    bounds: SHARE for accuracies, DIFFERENCE for differences of them; limits are cut there. One
+    value, or equal ones, have no interval: the limits are NaN. Raises ValueError for no value.
     """
     values = np.asarray(values, float)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"values must be [n] with one value at least, not {list(values.shape)}")
-    if len(values) == 1:
-        return float(values[0]), np.nan, np.nan
-    half = half_interval(values.std(ddof=1), len(values), level)
-    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+    std = values.std(ddof=1) if len(values) > 1 else np.nan
+    low, high = interval_limits(values.mean(), std, len(values), level, bounds)
+    return float(values.mean()), float(low), float(high)
 
 
-def half_interval(std, n, level: float = LEVEL):
-    """Half the width of Student's interval of a mean over n seeds; NaN for one seed.
+def interval_limits(mean, std, n, level: float = LEVEL, bounds: tuple[float, float] = ANY_NUMBER):
+    """Limits of Student's interval of a mean over n seeds, cut at the bounds: (low, high).
 
-    std: standard deviation over the seeds (ddof 1). Numbers, or arrays of one shape.
+    std: standard deviation over the seeds (ddof 1). Numbers, or arrays of one shape. NaN for one
+    seed, and for equal seeds (std 0).
     """
+    std = np.where(np.round(std, DIGITS) > 0, std, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return stats.t.ppf((1 + level) / 2, np.subtract(n, 1)) * std / np.sqrt(n)
+        half = stats.t.ppf((1 + level) / 2, np.subtract(n, 1)) * std / np.sqrt(n)
+    return np.clip(mean - half, *bounds), np.clip(mean + half, *bounds)
+
+
+def seed_clip_interval(
+    scores, level: float = LEVEL, bounds: tuple[float, float] = SHARE
+) -> tuple[float, float, float]:
+    """Mean of scores [seeds, clips] with limits for new seeds AND new clips: (mean, low, high).
+
+    scores: 1 where a seed is right about a test clip, else 0; or the differences of two methods,
+    pair by pair, with bounds=DIFFERENCE. Clips of several folds stand one after the other.
+
+    Student's interval with the standard error of `two_way_error`. One seed, one clip or equal
+    scores have no interval: the limits are NaN.
+
+    Why no bootstrap: it draws from the seeds that there are, and three are too few. Simulated with
+    three seeds, 20 or 120 clips and little or much difference between seeds, intervals at 95
+    percent contained the truth in 93 to 99 of 100 runs; those of a bootstrap over seeds and clips
+    in 86 to 99, of seeds alone (`seed_interval`) in 86 to 96, of clips alone in 58 to 95.
+    """
+    error, degrees = two_way_error(scores)
+    mean = float(np.mean(scores))
+    half = stats.t.ppf((1 + level) / 2, degrees) * error
+    return mean, float(np.clip(mean - half, *bounds)), float(np.clip(mean + half, *bounds))
+
+
+def two_way_error(scores) -> tuple[float, float]:
+    """Standard error of the mean of scores [seeds, clips], and its degrees of freedom.
+
+    Seeds and clips are both random, and crossed: score = mean + seed + clip + rest. The mean
+    squares of seeds, of clips and of the rest estimate the variance of the mean, (seeds + clips -
+    rest) / (seeds x clips). It is never taken below that of seeds or of clips alone. Degrees of
+    freedom are Satterthwaite's. NaN, NaN for one seed, one clip or equal scores.
+    """
+    scores = np.asarray(scores, float)
+    if scores.ndim != 2 or not scores.size:
+        raise ValueError(f"scores must be [seeds, clips], not {list(scores.shape)}")
+    seeds, clips = scores.shape
+    if min(seeds, clips) == 1 or not np.ptp(scores):
+        return np.nan, np.nan
+    of_seed, of_clip = scores.mean(1), scores.mean(0)
+    rest = scores - of_seed[:, None] - of_clip + scores.mean()
+    squares = np.array([clips * of_seed.var(ddof=1), seeds * of_clip.var(ddof=1), (rest**2).sum()])
+    freedom = np.array([seeds - 1, clips - 1, (seeds - 1) * (clips - 1)])
+    squares[2] /= freedom[2]
+    total = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
+    degrees = total**2 / (squares**2 / freedom).sum()
+    return float(np.sqrt(total / scores.size)), float(max(degrees, seeds - 1))
 
 
 def difference_margin(std_a, seeds_a, std_b, seeds_b, level: float = LEVEL) -> float:
@@ -46,7 +107,7 @@ def difference_margin(std_a, seeds_a, std_b, seeds_b, level: float = LEVEL) -> f
     dataset. For several datasets it is the margin of the difference of the unweighted means over
     all: variances add, degrees of freedom are Satterthwaite's. A side with one seed has no std
     (NaN): it is treated as one more draw from the other side's distribution, which widens the
-    margin. NaN if neither side has a std.
+    margin. NaN if neither side has a std, or if all seeds are equal: that is no certainty.
     """
     terms = []  # variance of a mean, and its degrees of freedom
     for a, n_a, b, n_b in np.broadcast(std_a, seeds_a, std_b, seeds_b):
@@ -58,8 +119,8 @@ def difference_margin(std_a, seeds_a, std_b, seeds_b, level: float = LEVEL) -> f
         else:
             return np.nan
     variance, freedom = np.array(terms, float).T
-    if not variance.any():
-        return 0.0
+    if not np.round(np.sqrt(variance), DIGITS).any():
+        return np.nan
     degrees = variance.sum() ** 2 / (variance**2 / freedom).sum()
     datasets = np.broadcast(std_a, std_b).size
     half = stats.t.ppf((1 + level) / 2, degrees) * np.sqrt(variance.sum())
@@ -72,8 +133,10 @@ def paired_bootstrap(
     """Method a against b on the same [clips] test clips, each right (1) or wrong (0).
 
     Clips are drawn anew, in pairs. Returns the difference (a minus b), its percentile interval
-    low..high, and p: twice the smaller share of draws on one side of zero. This is the noise of the
-    test clips alone, not that of seeds.
+    low..high, and p of the exact `sign_test` on clips won and lost. This is the noise of the test
+    clips alone, not that of seeds (`seed_clip_interval` has both). With few clips the interval is
+    too narrow: of 20 clips, 5 lost and none won, it leaves out zero, where the exact p is 0.0625.
+    Equal clips give no interval: the limits are NaN.
     """
     gain = np.asarray(right_a, float) - np.asarray(right_b, float)
     if gain.ndim != 1 or not len(gain):
@@ -86,14 +149,72 @@ def paired_bootstrap(
     generator = np.random.default_rng(seed)
     sums = generator.multinomial(len(gain), counts / len(gain), draws) @ values
     low, high = np.quantile(sums / len(gain), [(1 - level) / 2, (1 + level) / 2])
-    p = min(1.0, 2 * (1 + min((sums <= 0).sum(), (sums >= 0).sum())) / (1 + draws))
-    return {"difference": float(gain.mean()), "low": float(low), "high": float(high), "p": float(p)}
+    if len(values) == 1:
+        low = high = np.nan
+    p = sign_test((gain > 0).sum(), (gain < 0).sum())
+    return {"difference": float(gain.mean()), "low": float(low), "high": float(high), "p": p}
+
+
+def sign_test(won, lost) -> float:
+    """Exact two-sided p of `won` against `lost` pairs; ties do not count. 1 if there are only ties.
+
+    On test clips that one of two methods alone is right about, this is McNemar's exact test. On
+    datasets it is the sign test.
+    """
+    won, lost = int(won), int(lost)
+    return float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
+
+
+def compare_clips(right_a, right_b) -> dict[str, float]:
+    """Method a against b on the same [clips] test clips, each right (True) or wrong (False).
+
+    Returns won, lost (clips that a alone, b alone is right about), difference (of accuracies), p
+    (`sign_test`) and clips. Raises ValueError for other values than right and wrong.
+    """
+    a, b = np.asarray(right_a, float), np.asarray(right_b, float)
+    if a.shape != b.shape or a.ndim != 1 or not len(a):
+        raise ValueError(f"two lists of clips of one length, not {list(a.shape)}, {list(b.shape)}")
+    if not np.isin([a, b], (0, 1)).all():
+        raise ValueError("a clip is right (1) or wrong (0): compare one seed at a time")
+    won, lost = int((a > b).sum()), int((a < b).sum())
+    difference = (won - lost) / len(a)
+    counts = {"won": won, "lost": lost}
+    return counts | {"difference": difference, "p": sign_test(won, lost), "clips": len(a)}
+
+
+def equivalence_test(difference, margin: float) -> float:
+    """p of two one-sided t tests: are [n] paired differences, one a seed, within ± margin?
+
+    A small p says that the mean difference is smaller than the margin, in either direction. A large
+    p says nothing: neither that there is a difference nor that there is none. NaN for one seed and
+    for equal ones. Raises ValueError for a margin that is not positive.
+    """
+    difference = np.asarray(difference, float)
+    if not margin > 0:
+        raise ValueError(f"the margin must be positive, not {margin}")
+    if len(difference) < 2 or not np.round(np.ptp(difference), DIGITS):
+        return np.nan
+    above = stats.ttest_1samp(difference, -margin, alternative="greater")
+    below = stats.ttest_1samp(difference, margin, alternative="less")
+    return float(max(above.pvalue, below.pvalue))
+
+
+def describe_difference(low: float, high: float, margin: float) -> str:
+    """What an interval of a difference shows, in a word or two.
+
+    "higher" or "lower": it leaves out zero. "equal within 0.03": it does not, and lies within ±
+    margin (the interval's form of `equivalence_test`, stricter at the same level). "not shown":
+    neither a difference nor that there is none.
+    """
+    if low > 0 or high < 0:
+        return "higher" if low > 0 else "lower"
+    return f"equal within {margin:g}" if -margin < low and high < margin else "not shown"
 
 
 def holm(p) -> np.ndarray:
-    """Holm's adjustment of [m] p-values for m comparisons (step-down, never above 1).
+    """Holm's adjustment of [m] p-values of one family of comparisons (step-down, never above 1).
 
-    scipy has none.
+    scipy has none. A p that is NaN stays NaN, and counts as a comparison.
     """
     p = np.asarray(p, float)
     order = np.argsort(p)

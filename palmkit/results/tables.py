@@ -29,7 +29,7 @@ from palmkit.results.settings import (
     setting,
     split_settings,
 )
-from palmkit.results.statistics import half_interval, seed_interval
+from palmkit.results.statistics import ANY_NUMBER, SHARE, interval_limits, seed_interval
 from palmkit.results.versions import (
     CELL,
     dataset_labels,
@@ -69,6 +69,8 @@ METRIC_NAMES = {
     "loss": "Cross-entropy loss",
 }
 METRICS = tuple(METRIC_NAMES)
+# Between which values a metric lies; another column of rows may have any.
+BOUNDS = dict.fromkeys(METRICS, SHARE) | {"loss": (0.0, np.inf)}
 FORMATS = {"markdown": "md", "latex": "tex", "csv": "csv"}  # {format: suffix of its files}
 AVERAGE = "AVERAGE"
 SHOWN_WARNINGS = 10  # of seeds that are left out; the rest is counted
@@ -180,7 +182,8 @@ def intervals(rows: pd.DataFrame, by: list[str], metric: str = "accuracy") -> pd
     """Mean over folds for each seed, then mean and Student's interval over seeds, for a study.
 
     by: columns, in the order of the index. Columns: mean, low, high, seeds, and diverged: trials
-    whose training diverged. A seed with one of those is left out. The caller must ensure that
+    whose training diverged. A seed with one of those is left out. Limits are cut at the metric's
+    BOUNDS, and NaN for one seed and for equal ones (`seed_interval`). The caller must ensure that
     rows with the same `by` differ in no other setting.
     Raises ValueError for rows of several versions of a dataset, and for several rows of one trial.
     """
@@ -194,7 +197,8 @@ def intervals(rows: pd.DataFrame, by: list[str], metric: str = "accuracy") -> pd
     lines = {}
     for key, cells in seeds.groupby(by if len(by) > 1 else by[0], sort=False):
         values = cells["value"].dropna()
-        mean, low, high = seed_interval(values) if len(values) else (np.nan,) * 3
+        bounds = BOUNDS.get(metric, ANY_NUMBER)
+        mean, low, high = seed_interval(values, bounds=bounds) if len(values) else (np.nan,) * 3
         lines[key] = [mean, low, high, len(values), int(cells["diverged"].sum())]
     columns = ["mean", "low", "high", "seeds", "diverged"]
     table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
@@ -284,19 +288,20 @@ class ResultTable:
         """One line for each dataset and method.
 
         Columns: dataset, method, SETTINGS, metric, mean, std, n (seeds), low and high (Student's
-        interval at 95 percent), folds, table (the label). A setting that does not affect the
-        method is empty.
+        interval at 95 percent, cut at BOUNDS; empty for one seed and for equal ones), folds, table
+        (the label). A setting that does not affect the method is empty.
         """
         summary = self.summary
-        half = half_interval(summary["std"].to_numpy(float), summary["seeds"].to_numpy(float))
+        numbers = (summary[name].to_numpy(float) for name in ("mean", "std", "seeds"))
+        low, high = interval_limits(*numbers, bounds=BOUNDS[self.metric])
         settings = _settings_of_methods(self.rows).reindex(summary["method"])
         found = {
             "metric": self.metric,
             "mean": summary["mean"],
             "std": summary["std"],
             "n": summary["seeds"],
-            "low": summary["mean"] - half,
-            "high": summary["mean"] + half,
+            "low": low,
+            "high": high,
             "folds": summary["folds"],
             "table": self.label,
         }

@@ -16,7 +16,7 @@ from palmkit.experiments import rows, trials, variations
 from palmkit.experiments import run as units
 from palmkit.experiments.rows import load_method
 from palmkit.methods import PALMDagger
-from palmkit.results.per_class import class_frame, per_clip_accuracy
+from palmkit.results.per_class import class_frame, per_clip_accuracy, right_by_seed
 from palmkit.results.statistics import seed_interval
 from palmkit.results.tables import intervals, setting, summarise
 
@@ -46,10 +46,10 @@ def dataset(tmp_path):
 
 @pytest.fixture
 def run_row(dataset, tmp_path, tiny_pengi):
-    def run_row(method="palm", run=tmp_path / "run", **settings):
+    def run_row(method="palm", run=tmp_path / "run", seed=0, **settings):
         chosen = {"shots": 3, "epochs": 2, **settings}
         (row,) = units.run_trials(
-            trials.make_grid([method], [dataset], seeds=[0], **chosen), tiny_pengi, run
+            trials.make_grid([method], [dataset], seeds=[seed], **chosen), tiny_pengi, run
         )
         return row
 
@@ -286,7 +286,8 @@ def test_intervals_are_over_seeds_of_means_over_folds():
     ]
     rows = pd.DataFrame(cells, columns=["shots", "seed", "fold", "accuracy"])
     table = intervals(rows, ["shots"])
-    assert tuple(table.loc[1, ["mean", "low", "high"]]) == pytest.approx(seed_interval([0.3, 0.7]))
+    expected = seed_interval([0.3, 0.7], bounds=(0, 1))
+    assert tuple(table.loc[1, ["mean", "low", "high"]]) == pytest.approx(expected)
     assert table.loc[9, "mean"] == pytest.approx(0.3) and np.isnan(table.loc[9, "low"])
     assert table["seeds"].tolist() == [2, 1] and table["diverged"].tolist() == [0, 0]
     failed = intervals(rows.assign(diverged=["at step 3", "", "", "", "", ""]), ["shots"]).loc[1]
@@ -341,6 +342,18 @@ def test_classes_and_clips_of_rows(run_row, tiny_pengi, tmp_path):
         per_clip_accuracy(rows, tmp_path / "run")
     with pytest.raises(FileNotFoundError):
         per_clip_accuracy(both, tmp_path / "run")  # a seed whose row is not there
+
+
+def test_clips_of_each_seed(run_row, tiny_pengi, tmp_path):
+    rows = pd.DataFrame([run_row(seed=1), run_row(seed=0)])
+    right = right_by_seed(rows, tmp_path / "run")
+    expected = rows.sort_values("seed")["accuracy"].tolist()
+    assert right.shape == (2, rows["n_test"][0]) and right.mean(1).tolist() == expected
+    assert right.mean(0).tolist() == per_clip_accuracy(rows, tmp_path / "run").tolist()
+    with pytest.raises(ValueError, match="not of one dataset, method and setting"):
+        right_by_seed(pd.concat([rows, rows[:1]]), tmp_path / "run")
+    with pytest.raises(ValueError, match="seeds have different folds"):
+        right_by_seed(rows.assign(fold=[1, 2]), tmp_path / "run")
 
 
 def test_tensors_of_no_row(run_row, tiny_pengi, tmp_path):

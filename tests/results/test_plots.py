@@ -47,6 +47,30 @@ def test_accuracies_are_bars_in_the_methods_colours():
     assert labels == ["chance", "COOP (n=1)", "PALM (n=3)"]
 
 
+def error_ends(ax, container=0):
+    """The ends of a container's error bars, [(low, high)]."""
+    (segments,) = ax.containers[container].lines[2]
+    return [tuple(segment[:, 1]) for segment in segments.get_segments() if len(segment)]
+
+
+def test_error_bars_end_at_0_and_1_and_equal_seeds_have_none():
+    table = pd.DataFrame({
+        "dataset": ["A", "B", "C"], "method": ["palm"] * 3, "mean": [0.99, 0.02, 0.5],
+        "std": [0.05, 0.06, 0.0], "seeds": [3] * 3,
+    })  # fmt: skip
+    ends = [end for end in error_ends(plots.plot_accuracy(table)) if not np.isnan(end).any()]
+    assert ends == [pytest.approx((0.94, 1)), pytest.approx((0, 0.08))]
+
+
+def test_no_legend_lies_over_data():
+    rows = pd.DataFrame({"method": ["palm"], "epochs": [2], "losses": [[4.0, 2.0, 1.0, 0.0]]})
+    lambdas = pd.DataFrame({"initial": [0.5] * 4, "learned": [0.1, 0.5, 0.9, 0.95]})
+    for ax in (plots.plot_losses(rows), plots.plot_lambdas(lambdas)):
+        ax.figure.canvas.draw()
+        legend, data = (part.get_window_extent() for part in (ax.get_legend(), ax.patch))
+        assert legend.x0 >= data.x1
+
+
 def test_losses_are_means_of_epochs_and_their_median():
     rows = pd.DataFrame({
         "method": ["palm"] * 3 + ["zeroshot"], "epochs": [2, 2, 2, 0],
@@ -65,6 +89,9 @@ def test_a_study_has_its_intervals_and_zero_shot_as_a_line():
     (segments,) = ax.containers[0].lines[2]
     low, high = segments.get_segments()[0][:, 1]
     assert (low, high) == pytest.approx((0.4, 0.7))
+    _, caps, _ = ax.containers[0].lines
+    missing = [np.isnan(np.array(cap.get_ydata(), float)).tolist() for cap in caps]
+    assert missing == [[False, True]] * 2
     assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "4"]
     (line,) = [line for line in ax.lines if line.get_linestyle() == ":"]
     assert set(line.get_ydata()) == {0.3} and line.get_label() == "Zero-shot"
@@ -84,6 +111,13 @@ def test_methods_have_distinct_colours_and_an_unknown_one_is_neutral():
     colors = [*plots.COLORS.values(), NEUTRAL]
     assert len(set(colors)) == len(colors) >= 6
     assert (method_color("gone"), method_label("gone")) == (NEUTRAL, "gone")
+
+
+def test_figures_of_a_page_can_be_read():
+    with plt.rc_context():
+        plots.set_page_style()
+        figure = plots.plot_image(np.zeros((8, 8))).figure
+        assert figure.dpi == plots.PAGE_STYLE["figure.dpi"] >= 100
 
 
 def test_a_figure_is_kept_as_png_and_pdf(tmp_path):

@@ -46,6 +46,110 @@ class TestSeedInterval:
         with pytest.raises(ValueError, match=r"must be \[n\]"):
             statistics.seed_interval([[0.1, 0.2]])
 
+    def test_limits_are_cut_where_the_measure_ends(self):
+        """Student's interval of three good seeds runs to 1.05."""
+        values = [0.99, 0.93, 0.96]
+        whole, cut = (
+            statistics.seed_interval(values),
+            statistics.seed_interval(values, bounds=statistics.SHARE),
+        )
+        assert whole[2] > 1.03 and cut == (whole[0], whole[1], 1.0)
+        low = statistics.seed_interval([0.01, 0.07, 0.04], bounds=statistics.SHARE)
+        assert low[1:] == pytest.approx((0, 0.04 + stats.t.ppf(0.975, 2) * 0.03 / np.sqrt(3)))
+        assert statistics.seed_interval([-0.9, 0.8, -0.9], bounds=statistics.DIFFERENCE)[1] == -1
+
+    def test_cutting_keeps_the_coverage(self):
+        rng, inside = np.random.default_rng(0), np.zeros(2)
+        for _ in range(300):
+            values = rng.binomial(100, 0.97, 3) / 100
+            for n, bounds in enumerate((statistics.ANY_NUMBER, statistics.SHARE)):
+                _, low, high = statistics.seed_interval(values, bounds=bounds)
+                inside[n] += low <= 0.97 <= high
+        assert inside[0] == inside[1]
+
+    @pytest.mark.parametrize("values", [[0.7, 0.7], [0.1 + 0.2, 0.3, 0.3], [1.0] * 3])
+    def test_equal_seeds_are_no_certainty(self, values):
+        mean, *limits = statistics.seed_interval(values, bounds=statistics.SHARE)
+        assert mean == pytest.approx(values[0]) and np.isnan(limits).all()
+
+    def test_arrays_of_limits(self):
+        low, high = statistics.interval_limits(
+            np.array([0.5, 0.9, 0.9]),
+            np.array([0.1, 0.1, 0.0]),
+            np.array([3, 3, 3]),
+            bounds=statistics.SHARE,
+        )
+        half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
+        assert low == pytest.approx([0.5 - half, 0.9 - half, np.nan], nan_ok=True)
+        assert high == pytest.approx([0.5 + half, 1, np.nan], nan_ok=True)
+
+
+def draw_right(rng, seeds, clips, seed_std, clip_std):
+    """[seeds, clips] right or wrong: log odds of 1, plus a part of each seed and of each clip."""
+    log_odds = 1 + rng.normal(0, seed_std, (seeds, 1)) + rng.normal(0, clip_std, (1, clips))
+    return (log_odds + rng.logistic(0, 1, (seeds, clips)) > 0).astype(float)
+
+
+class TestSeedClipInterval:
+    def test_mean_squares_are_those_of_a_two_way_analysis(self):
+        """Sums done in full, cell by cell, and the variance's textbook form."""
+        scores = RNG.normal(0, 1, (4, 6)) + RNG.normal(0, 2, (4, 1)) + RNG.normal(0, 1, (1, 6))
+        mean, rows, columns = scores.mean(), scores.mean(1), scores.mean(0)
+        of_seeds = sum(6 * (row - mean) ** 2 for row in rows) / 3
+        of_clips = sum(4 * (column - mean) ** 2 for column in columns) / 5
+        rest = 0.0
+        for i in range(4):
+            for j in range(6):
+                rest += (scores[i, j] - rows[i] - columns[j] + mean) ** 2 / 15
+        variance = (of_seeds + of_clips - rest) / 24
+        degrees = (24 * variance) ** 2 / (of_seeds**2 / 3 + of_clips**2 / 5 + rest**2 / 15)
+        error, found = statistics.two_way_error(scores)
+        assert (error, found) == pytest.approx((np.sqrt(variance), max(degrees, 3)))
+        half = stats.t.ppf(0.975, found) * error
+        interval = statistics.seed_clip_interval(scores, bounds=statistics.ANY_NUMBER)
+        assert interval == pytest.approx((mean, mean - half, mean + half))
+
+    def test_without_clip_noise_it_is_the_seeds_interval(self):
+        """All clips alike: the seeds' means alone decide."""
+        values = np.array([0.2, 0.5, 0.9])
+        scores = np.repeat(values[:, None], 50, axis=1)
+        assert statistics.seed_clip_interval(scores) == pytest.approx(
+            statistics.seed_interval(values, bounds=statistics.SHARE)
+        )
+
+    def test_without_seed_noise_it_is_the_clips_interval(self):
+        right = (np.arange(40) < 30).astype(float)
+        found = statistics.seed_clip_interval(np.stack([right] * 3))
+        expected = stats.t.interval(0.95, 39, 0.75, stats.sem(right))
+        assert found == pytest.approx((0.75, *expected))
+
+    def test_nothing_to_estimate_from(self):
+        for scores in ([[1, 0, 1]], [[1], [0]], [[1, 1], [1, 1]]):
+            mean, *limits = statistics.seed_clip_interval(scores)
+            assert mean == np.mean(scores) and np.isnan(limits).all()
+        with pytest.raises(ValueError, match=r"scores must be \[seeds, clips\], not \[2\]"):
+            statistics.seed_clip_interval([0, 1])
+
+    def test_limits_stay_within_the_bounds(self):
+        scores = np.ones((3, 20))
+        scores[0, 0] = 0
+        assert statistics.seed_clip_interval(scores)[2] == 1
+
+    @pytest.mark.parametrize("spread", [(0.0, 2.0), (0.6, 1.0)], ids=str)
+    def test_it_contains_the_truth_95_times_in_100(self, spread):
+        """Three seeds, 120 clips, where clips differ most and where seeds do.
+
+        The seeds' own interval has the truth 86 times in 100 in the first case, one over clips
+        alone 58 times in the second.
+        """
+        rng = np.random.default_rng(1)
+        truth = np.mean([draw_right(rng, 50, 1000, *spread).mean() for _ in range(20)])
+        inside = []
+        for _ in range(300):
+            _, low, high = statistics.seed_clip_interval(draw_right(rng, 3, 120, *spread))
+            inside.append(low <= truth <= high)
+        assert np.mean(inside) > 0.9
+
 
 class TestDifferenceMargin:
     @pytest.mark.parametrize("n_a, n_b", [(3, 3), (3, 10), (2, 5)])
@@ -72,7 +176,8 @@ class TestDifferenceMargin:
         assert np.isnan(statistics.difference_margin(np.nan, 1, np.nan, 1))
         assert np.isnan(statistics.difference_margin([0.1, np.nan], [3, 1], [0.1, np.nan], [3, 1]))
         assert np.isnan(statistics.difference_margin(0.1, 3, np.nan, np.nan))  # nothing published
-        assert statistics.difference_margin(0.0, 3, 0.0, 3) == 0
+        assert np.isnan(statistics.difference_margin(0.0, 3, 0.0, 3))  # equal seeds: no certainty
+        assert statistics.difference_margin([0.0, 0.1], 3, [0.0, 0.1], 3) > 0
 
     @pytest.mark.parametrize("seeds", [1, 3, 10])
     def test_two_runs_of_one_procedure_lie_within_it_95_times_in_100(self, seeds):
@@ -118,7 +223,15 @@ class TestPairedBootstrap:
         a, b = RNG.random(100) < 0.8, RNG.random(100) < 0.6
         one, other = statistics.paired_bootstrap(a, b), statistics.paired_bootstrap(b, a)
         assert [one["low"], one["high"]] == pytest.approx([-other["high"], -other["low"]], abs=0.02)
-        assert statistics.paired_bootstrap(a, a) == {"difference": 0, "low": 0, "high": 0, "p": 1}
+        same = statistics.paired_bootstrap(a, a)
+        assert (same["difference"], same["p"]) == (0, 1)
+        assert np.isnan([same["low"], same["high"]]).all()
+
+    def test_p_is_exact_where_the_interval_is_too_narrow(self):
+        """20 clips, 5 lost and none won: the draws said p 0.006."""
+        found = statistics.paired_bootstrap(np.arange(20) < 10, np.arange(20) < 15)
+        assert found["difference"] == -0.25 and found["high"] < 0
+        assert found["p"] == pytest.approx(2 * 0.5**5)
 
     def test_the_seed_decides(self):
         a, b = RNG.random(50), RNG.random(50)
@@ -135,11 +248,92 @@ class TestPairedBootstrap:
             statistics.paired_bootstrap(a, b)
 
 
+class TestSignTest:
+    def test_by_hand(self):
+        """Two tails of 2^-n for each pattern at least as extreme."""
+        assert statistics.sign_test(0, 5) == statistics.sign_test(5, 0) == pytest.approx(2 / 32)
+        assert statistics.sign_test(1, 9) == pytest.approx(2 * (1 + 10) / 1024)
+        assert statistics.sign_test(3, 3) == statistics.sign_test(0, 0) == 1
+        assert statistics.sign_test(np.int64(2), np.int64(0)) == 0.5
+
+    @pytest.mark.parametrize("clips", [5, 8, 20, 100])
+    def test_it_errs_one_time_in_twenty_at_most(self, clips):
+        """Summed over all outcomes, not drawn."""
+        won = np.arange(clips + 1)
+        wrong = np.array([statistics.sign_test(n, clips - n) < 0.05 for n in won])
+        assert stats.binom.pmf(won, clips, 0.5)[wrong].sum() <= 0.05
+
+    def test_clips_of_two_methods(self):
+        a = np.array([1, 1, 0, 0, 1, 0, 0], bool)
+        b = np.array([1, 0, 1, 1, 1, 1, 0], bool)
+        found = statistics.compare_clips(a, b)
+        assert found == {
+            "won": 1, "lost": 3, "difference": pytest.approx(a.mean() - b.mean()),
+            "p": pytest.approx(2 * (1 + 4) / 16), "clips": 7,
+        }  # fmt: skip
+
+    def test_shares_of_seeds_and_other_clips_are_refused(self):
+        with pytest.raises(ValueError, match="compare one seed at a time"):
+            statistics.compare_clips([0.5, 1], [1, 1])
+        with pytest.raises(ValueError, match=r"not \[2\], \[3\]"):
+            statistics.compare_clips([0, 1], [1, 1, 0])
+
+
+class TestEquivalence:
+    def test_it_is_the_larger_of_two_one_sided_ps(self):
+        difference = np.array([0.01, -0.02, 0.015, 0.0])
+        error = difference.std(ddof=1) / 2
+        higher = stats.t.sf((difference.mean() + 0.05) / error, 3)
+        lower = stats.t.cdf((difference.mean() - 0.05) / error, 3)
+        assert statistics.equivalence_test(difference, 0.05) == pytest.approx(max(higher, lower))
+        assert statistics.equivalence_test(-difference, 0.05) == pytest.approx(max(higher, lower))
+
+    def test_it_is_small_where_the_90_percent_interval_lies_inside(self):
+        for _ in range(50):
+            difference = RNG.normal(0.01, 0.03, 5)
+            _, low, high = statistics.seed_interval(difference, 0.90)
+            inside = low > -0.04 and high < 0.04
+            assert (statistics.equivalence_test(difference, 0.04) < 0.05) == inside
+
+    def test_a_difference_of_the_margin_passes_one_time_in_twenty(self):
+        rng = np.random.default_rng(0)
+        p = [statistics.equivalence_test(rng.normal(0.05, 0.02, 3), 0.05) for _ in range(500)]
+        assert 0.02 < np.mean(np.array(p) < 0.05) < 0.08
+
+    def test_without_spread_it_says_nothing(self):
+        for values in ([0.0], [0.0, 0.0, 0.0]):
+            assert np.isnan(statistics.equivalence_test(values, 0.05))
+        with pytest.raises(ValueError, match="the margin must be positive"):
+            statistics.equivalence_test([0.1, 0.2], 0)
+
+    @pytest.mark.parametrize(
+        "low, high, said",
+        [
+            (0.01, 0.2, "higher"),
+            (-0.2, -0.01, "lower"),
+            (-0.02, 0.01, "equal within 0.03"),
+            (-0.02, 0.04, "not shown"),
+            (-0.5, 0.01, "not shown"),
+            (np.nan, np.nan, "not shown"),
+        ],
+    )
+    def test_what_an_interval_shows(self, low, high, said):
+        assert statistics.describe_difference(low, high, 0.03) == said
+
+
 class TestHolm:
     def test_by_hand(self):
         """0.01 x 3; 0.02 x 2; 0.04 is below the one before it, and so takes its value."""
         assert statistics.holm([0.021, 0.01, 0.04]) == pytest.approx([0.042, 0.03, 0.042])
         assert statistics.holm([0.5, 0.6]) == pytest.approx([1, 1])
+
+    def test_what_has_no_p_counts_as_a_comparison(self):
+        adjusted = statistics.holm([0.01, np.nan, 0.02])
+        assert adjusted == pytest.approx([0.03, np.nan, 0.04], nan_ok=True)
+
+    def test_it_errs_once_in_a_family_one_time_in_twenty(self):
+        p = np.random.default_rng(0).random((1000, 6))
+        assert np.mean([statistics.holm(family).min() < 0.05 for family in p]) < 0.07
 
     def test_properties(self):
         p = RNG.random(20) ** 3

@@ -281,6 +281,28 @@ class TestFormats:
         table = pd.DataFrame([["1", "2"]], columns=["x", "x"], index=["x"]).rename_axis("x")
         assert "x & x & x" in formats.to_latex(table)
 
+    def test_one_rule_for_digits(self):
+        assert formats.format_difference(-0.001) == "+0.00"
+        assert formats.format_difference(-0.0449) == "-0.04"
+        assert formats.format_difference(np.int64(-3)) == "-3"
+        assert formats.format_difference(np.nan) == formats.format_p(None) == "–"
+        assert [formats.format_p(p) for p in (0.0625, 0.001, 0.0009)] == [
+            "0.062",
+            "0.001",
+            "<0.001",
+        ]
+        assert formats.format_interval(0.5, 1) == "0.50 to 1.00"
+        assert formats.format_interval(np.nan, np.nan) == "–"
+
+    def test_a_frame_follows_the_rule(self):
+        table = pd.DataFrame(
+            {"gain": [0.123, np.nan], "wins": [9, 10], "p": [0.02, 1e-9], "p_holm": [0.04, np.nan]},
+            index=["coop", "palm"],
+        ).assign(clips=pd.array([3, None], "Int64"), name="x")
+        text = formats.format_frame(table)
+        assert text.loc["coop"].tolist() == ["0.12", 9, "0.020", "0.040", 3, "x"]
+        assert text.loc["palm"].tolist() == ["–", 10, "<0.001", "–", "–", "x"]
+
     def test_scores_have_the_same_digits_everywhere(self, tmp_path, capsys):
         for seed, accuracy in enumerate((0.51234, 0.61234)):
             result_rows.write_row(tmp_path, result_rows.make_row(seed=seed, accuracy=accuracy))
@@ -311,10 +333,28 @@ class TestNumbers:
         assert set(found.loc[found["method"] == "zeroshot", "shots"]) == {""}
         line = palm.iloc[0]
         assert (line["dataset"], line["mean"], line["n"]) == ("a,b", 0.5, 2)
-        mean, low, high = seed_interval([0.25, 0.75])
+        mean, low, high = seed_interval([0.25, 0.75], bounds=(0, 1))
+        assert (low, high) == (0, 1)
         assert [float(line[name]) for name in ("std", "low", "high")] == pytest.approx(
             [np.std([0.25, 0.75], ddof=1), low, high]
         )
+
+    @pytest.mark.parametrize(
+        "values, low, high",
+        [((0.99, 0.9), 0.373, 1.0), ((0.75, 0.75), np.nan, np.nan), ((0.5,), np.nan, np.nan)],
+    )
+    def test_limits_are_possible_accuracies_and_equal_seeds_have_none(self, values, low, high):
+        rows = frame(*[dict(seed=seed, accuracy=value) for seed, value in enumerate(values)])
+        (table,) = tables.result_tables(rows)
+        line = table.numbers().iloc[0]
+        assert [line["low"], line["high"]] == pytest.approx([low, high], abs=1e-3, nan_ok=True)
+        study = tables.intervals(rows, ["method"]).loc["palm", ["low", "high"]]
+        assert [*study] == pytest.approx([line["low"], line["high"]], nan_ok=True)
+
+    def test_a_loss_may_be_over_one_but_not_below_zero(self):
+        rows = frame(*[dict(seed=seed) for seed in range(2)]).assign(loss=[0.1, 3.0])
+        study = tables.intervals(rows, ["method"], "loss").loc["palm"]
+        assert study["low"] == 0 and study["high"] > 3
 
     def test_each_setting_has_its_file_its_caption_and_its_label(self, run):
         paths = tables.write_tables(run)
