@@ -1,10 +1,10 @@
 """The same trials under several arithmetics: what of a result is the processor's?
 
-`python benchmarks/arithmetics.py --to notebooks/data/arithmetics.csv` writes the file that
-notebook 7 reads and prints a summary. Every arithmetic is exact to rounding: other instructions,
-another number of threads, or the clips of each batch in reverse order. Each runs in a process of
-its own, with an embedding cache of its own. What is done is kept in `--folder`, so a run that was
-stopped goes on. `docs/arithmetic.md` describes the result.
+`python benchmarks/arithmetics.py --to notebooks/data/arithmetics.csv` writes the file and
+prints a summary, as in `docs/arithmetic.md`. Every arithmetic is exact to rounding: other
+instructions, another number of threads, or the clips of each batch in reverse order. Each runs in
+a process of its own, with an embedding cache of its own. What is done is kept in `--folder`, so a
+run that was stopped goes on.
 """
 
 from __future__ import annotations

@@ -15,16 +15,23 @@ import pytest
 from palmkit import notebooks as series
 from palmkit.cli import main
 from palmkit.experiments.config import CHOICES, choose, expand_datasets
+from palmkit.results import changed_parameters
 from palmkit_synthetic.tasks import DEFAULT_TASKS
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 BOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
 EXPLORE = FOLDER / "explore.ipynb"  # beside the series: not numbered, and nothing of a run
 APPENDIX = sorted(FOLDER.glob("appendix/*.ipynb"))
+NO_MODEL = FOLDER / "07_published.ipynb"  # has the numbers of others alone
 
 
 def code_cells(book):
     return [cell for cell in book.cells if cell.cell_type == "code"]
+
+
+def is_folded(cell):
+    """A cell whose code is hidden: the checks of a page's text, at its end."""
+    return cell.metadata.get("jupyter", {}).get("source_hidden", False)
 
 
 def code_lines(cell):
@@ -68,7 +75,9 @@ class TestDocument:
         exec(cell.source, {"__builtins__": {}}, values)  # literals only: no name may be needed
         known = papermill.inspect_notebook(str(path))
         assert set(known) == set(values)
-        if path in APPENDIX:
+        if path == NO_MODEL:
+            assert set(values) == {"run"}
+        if path in (*APPENDIX, NO_MODEL):
             return
         assert {"checkpoint", "device", "note", "study" if path == EXPLORE else "datasets"} <= set(
             values
@@ -80,6 +89,17 @@ class TestDocument:
         assert {
             name: values[name] for name in values if name in defaults
         }.items() <= defaults.items()
+
+    def test_its_own_parameters_are_those_of_its_findings(self, book):
+        """What a page gives as its default run is what its parameters cell has."""
+        (cell,) = [cell for cell in book.cells if "parameters" in cell.metadata.get("tags", [])]
+        page = {}
+        exec(cell.source, {"__builtins__": {}}, page)
+        code = "\n".join(cell.source for cell in code_cells(book))
+        for own in re.findall(r"changed_parameters\(globals\(\)(.*)\)", code):
+            given = eval(f"dict({own.lstrip(', ')})", {"dict": dict})
+            assert changed_parameters(page, **given) == []
+            assert "findings_note(" in code
 
     def test_it_reads_as_a_page(self, book, path):
         title, number = book.cells[0], path.name.split("_")[0]
@@ -94,7 +114,9 @@ class TestDocument:
             "**not**",
         ):
             assert word.lower() in title.source.lower(), word
-        assert len(book.cells) <= 26 and all(code_lines(cell) <= 15 for cell in code_cells(book))
+        shown = [cell for cell in code_cells(book) if not is_folded(cell)]
+        assert len(book.cells) <= 26 and all(code_lines(cell) <= 15 for cell in shown)
+        assert all(cell is book.cells[-1] for cell in code_cells(book) if is_folded(cell))
         assert not re.search(
             r"!pip|%cd|sys\.path", "\n".join(cell.source for cell in code_cells(book))
         )
