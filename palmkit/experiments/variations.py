@@ -4,6 +4,7 @@ record it.
 - classes: a list of class names. Only these classes of the dataset are used.
 - names: {class name: the name that the text encoder reads instead}.
 - rare: {class name: how many clips of its draw are kept}.
+- resample: True repeats the clips of rare classes, so that all classes have equally many.
 - pca_dim: embeddings, of audio and text, are projected to the support set's first principal axes.
 - corruption: [kind, strength] of `palmkit.corruptions`, applied to the test clips.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -19,7 +21,7 @@ from palmkit.corruptions import CORRUPTIONS, check_strength
 from palmkit.data import Dataset
 from palmkit.methods.base import normalize
 
-VARIATIONS = ("classes", "names", "rare", "pca_dim", "corruption")
+VARIATIONS = ("classes", "names", "rare", "resample", "pca_dim", "corruption")
 
 
 def method_options(options: dict) -> dict:
@@ -51,6 +53,8 @@ def check_task_options(options: dict) -> None:
     for name, kept in options.get("rare", {}).items():
         if not isinstance(kept, int) or isinstance(kept, bool) or kept < 1:
             raise ValueError(f"rare: {kept!r} clips of {name!r}; use 1 or more")
+    if not isinstance(options.get("resample", False), bool):
+        raise ValueError(f"resample={options['resample']!r}: use True or False")
     dim = options.get("pca_dim", 1)
     if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
         raise ValueError(f"pca_dim={dim!r}: use a whole number, 1 or more")
@@ -99,15 +103,31 @@ def _keep_classes(dataset: Dataset, kept: list[str]) -> Dataset:
     )
 
 
-def modify_draw(drawn: pd.DataFrame, rare=None, **_others) -> pd.DataFrame:
-    """The draw with only the first clips of each class in `rare`. Fewer are a subset of more."""
+def modify_draw(drawn: pd.DataFrame, rare=None, resample=False, **_others) -> pd.DataFrame:
+    """The draw with only the first clips of each class in `rare`. Fewer are a subset of more.
+
+    resample: then the clips of each class are repeated, one after the other, until it has as many
+    as the largest class.
+    """
     rare = rare or {}
     there = set(drawn["class_name"])
     for name in rare:
         if name not in there:
             raise ValueError(f"rare: no clip of class {name!r} was drawn")
     place = drawn.groupby("class_name").cumcount()
-    return drawn[place < drawn["class_name"].map(rare).fillna(len(drawn))]
+    kept = drawn[place < drawn["class_name"].map(rare).fillna(len(drawn))]
+    return _repeat_clips(kept) if resample else kept
+
+
+def _repeat_clips(drawn: pd.DataFrame) -> pd.DataFrame:
+    most = drawn["class_name"].value_counts().max()
+    parts = [
+        part.iloc[np.arange(most) % len(part)]
+        for _, part in drawn.groupby("class_name", sort=False)
+    ]
+    repeated = pd.concat(parts)
+    repeated.attrs = dict(drawn.attrs)
+    return repeated
 
 
 def principal_axes(features: torch.Tensor, pca_dim: int) -> torch.Tensor:

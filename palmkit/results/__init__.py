@@ -8,12 +8,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "comparison": ["compare", "compare_with_paper", "verdict", "verdict_table"],
         "confidence": [
             "calibration_error",
+            "calibration_table",
             "confidence_frame",
             "probabilities",
             "reliability",
             "unknown_auroc",
         ],
         "findings": ["Findings"],
+        "lambdas": ["class_relations", "predict_without", "zeroed_lambdas"],
         "method_style": ["method_color", "method_label", "order_methods"],
         "pages": ["changed_parameters", "claim_table", "findings_note"],
         "per_class": ["class_frame", "lambda_frame", "per_clip_accuracy", "right_by_seed"],
@@ -45,6 +47,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "summarise",
             "to_wide",
             "write_tables",
+        ],
+        "variance": [
+            "intraclass_correlation",
+            "share_explained",
+            "shuffled_shares",
+            "variance_components",
         ],
     },
 )

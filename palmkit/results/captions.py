@@ -31,6 +31,7 @@ CAPTIONS = {
     "ablation_training": "Accuracy of PALM by learning rate and by epochs.",
     "lambda_datasets": "Learned lambdas of each dataset.",
     "lambda_shots": "Lambdas, length of the learned context and angle to the class name, by shots.",
+    "lambda_near_zero": "Angle between f and f', and accuracy with lambda set to 0, by lambda.",
     "lambda_relations": "Lambda of each class against its recall and against what else may explain "
     "it.",
     "confusions": "Confusion matrices of zero-shot and PALM, and their difference.",

@@ -11,6 +11,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 BINS = 10
+SURE = 0.9
 
 
 def probabilities(logits) -> np.ndarray:
@@ -57,6 +58,23 @@ def calibration_error(frame: pd.DataFrame, bins: int = BINS) -> float:
     table = reliability(frame, bins)
     gaps = (table["accuracy"] - table["confidence"]).abs()
     return float((gaps * table["clips"]).sum() / table["clips"].sum())
+
+
+def calibration_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """How sure each method is, and how right: means over the datasets of a `clip_frame`.
+
+    Indexed by method: accuracy, confidence (mean), sure_and_wrong (share of the clips with a wrong
+    guess at over 90%), ece (`calibration_error`), and auroc: whether confidence ranks right guesses
+    above wrong ones; datasets without both kinds do not count.
+    """
+    lines = []
+    for (_, method), part in frame.groupby(["dataset", "method"]):
+        right, sure = part["right"], part["confidence"]
+        ranked = unknown_auroc(sure[right], sure[~right]) if right.nunique() > 1 else np.nan
+        wrong = (~right & (sure > SURE)).mean()
+        lines.append((method, right.mean(), sure.mean(), wrong, calibration_error(part), ranked))
+    columns = ["method", "accuracy", "confidence", "sure_and_wrong", "ece", "auroc"]
+    return pd.DataFrame(lines, columns=columns).groupby("method").mean()
 
 
 def unknown_auroc(known, unknown) -> float:

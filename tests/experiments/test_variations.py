@@ -158,6 +158,16 @@ def test_a_rare_class(run_row):
         run_row(options={"rare": {"cat": 1}})
 
 
+def test_resampling_repeats_the_clips_of_a_rare_class(run_row):
+    rare = {"rare": {"dog": 2}}
+    few, many = (run_row(options=rare | more)["clips"] for more in ({}, {"resample": True}))
+    assert len(many) == 9 and set(many) == set(few)
+    counts = sorted(many.count(clip) for clip in set(many) if "dog" in clip)
+    assert counts == [1, 2] and all(many.count(clip) == 1 for clip in few if "dog" not in clip)
+    plain, same = run_row(), run_row(options={"resample": True})
+    assert same["clips"] == plain["clips"] and same["losses"] == plain["losses"]
+
+
 def test_principal_axes_are_scikit_learn_s():
     from sklearn.decomposition import PCA
 
@@ -232,7 +242,7 @@ def test_every_option_has_its_own_key(run_row, tmp_path):
         {}, {"init": "text"}, {"init": "audio"}, {"fixed_lambda": 0.5}, {"shared_lambda": True},
         {"pca_dim": 4},
         {"classes": ["bell", "dog"]}, {"names": {"bell": "glockenspiel"}}, {"rare": {"dog": 1}},
-        {"corruption": ["level", -20]},
+        {"corruption": ["level", -20]}, {"rare": {"dog": 1}, "resample": True},
     ]  # fmt: skip
     rows = [run_row(options=options) for options in changed]
     assert (
@@ -388,6 +398,7 @@ def test_a_context_length_that_is_none(length, tiny_pengi):
         ({"names": {"dog": ""}}, "not empty"),
         ({"names": {"dog": 3}}, "not empty"),
         ({"rare": {"dog": True}}, "use 1 or more"),
+        ({"resample": 1}, "use True or False"),
     ],
 )
 def test_options_of_the_task_that_cannot_be(options, message):

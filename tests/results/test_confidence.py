@@ -1,6 +1,7 @@
 """Confidence by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -56,3 +57,18 @@ def test_telling_unknown_clips():
     assert confidence.unknown_auroc([0.9, 0.8], [0.1, 0.2, 0.3]) == 1
     assert confidence.unknown_auroc([0.1], [0.9, 0.8]) == 0
     assert confidence.unknown_auroc([0.5, 0.9], [0.5, 0.1]) == pytest.approx(0.875)
+
+
+def test_a_table_of_methods_is_of_means_over_datasets():
+    logits = torch.tensor([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4], [0.6, 0.4]]).log()
+    first = confidence.confidence_frame(logits, [0, 1, 0, 0]).assign(dataset="A", method="m")
+    second = confidence.confidence_frame(logits[:1], [0]).assign(dataset="B", method="m")
+    table = confidence.calibration_table(pd.concat([first, second]))
+    assert table.index.tolist() == ["m"]
+    line = table.loc["m"]
+    assert line["accuracy"] == pytest.approx((0.75 + 1) / 2)
+    assert line["confidence"] == pytest.approx((0.775 + 0.95) / 2)
+    assert line["sure_and_wrong"] == pytest.approx(0.25 / 2)
+    errors = [confidence.calibration_error(part) for part in (first, second)]
+    assert line["ece"] == pytest.approx(np.mean(errors))
+    assert line["auroc"] == pytest.approx(1 / 6)  # 0.95 wrong; right: 0.95 and twice 0.6
