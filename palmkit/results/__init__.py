@@ -16,6 +16,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "findings": ["Findings"],
         "lambdas": ["class_relations", "predict_without", "zeroed_lambdas"],
+        "lost_classes": [
+            "class_differences",
+            "clip_differences",
+            "clip_frame",
+            "count_lost",
+            "margin_groups",
+        ],
         "method_style": ["method_color", "method_label", "order_methods"],
         "pages": ["changed_parameters", "claim_table", "findings_note"],
         "per_class": ["class_frame", "lambda_frame", "per_clip_accuracy", "right_by_seed"],

@@ -34,10 +34,11 @@ CAPTIONS = {
     "lambda_near_zero": "Angle between f and f', and accuracy with lambda set to 0, by lambda.",
     "lambda_relations": "Lambda of each class against its recall and against what else may explain "
     "it.",
-    "confusions": "Confusion matrices of zero-shot and PALM, and their difference.",
-    "calibration": "Accuracy by confidence, and the margins of the guesses.",
-    "rare_and_damaged": "Recall where one class has few clips, and accuracy on damaged sound.",
-    "names": "Accuracy with misspelt, wrong and meaningless class names.",
+    "class_differences": "Recall of each class by PALM minus that by zero-shot.",
+    "calibration": "Accuracy by confidence, and by how unsure zero-shot is of a clip.",
+    "mixtures": "Guesses of mixtures of two sounds, by their ratio.",
+    "rare_classes": "Recall of classes with few clips and of the others, with and without "
+    "resampling.",
     "efficiency_steps": "Time of a training step; measured on the machine that the notebook names, "
     "not in this run.",
     "efficiency_operations": "Time of a training step by its operations; measured on the machine "

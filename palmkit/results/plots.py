@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from palmkit.extras import extra
+from palmkit.results.confidence import reliability
 from palmkit.results.diagnose import epoch_losses
 from palmkit.results.method_style import method_color, method_colors, method_label
 from palmkit.results.statistics import DIGITS, critical_difference, group_ranks, mean_ranks
@@ -285,6 +286,37 @@ def _plot_difference(ax, difference: float, y: float) -> None:
     ax.plot([1, 1 + difference], [y, y], "|-", color="0.5")
     text = f"  critical difference {difference:.2f}"
     ax.text(1 + difference, y, text, va="center", color="0.4")
+
+
+def plot_class_differences(changes: pd.DataFrame, names, ax=None, method="palm"):
+    """`class_differences` in the order of its lines, with intervals; names: of the classes.
+
+    Filled where p_holm < 0.05.
+    """
+    ax = _axes(ax, figsize=(9, 3))
+    x, color = np.arange(len(changes)), method_color(method)
+    clear = changes["p_holm"].to_numpy() < 0.05
+    for chosen, fill in ((clear, color), (~clear, "white")):
+        part = changes[chosen]
+        error = [part["difference"] - part["low"], part["high"] - part["difference"]]
+        marks = dict(fmt="o", color=color, markerfacecolor=fill, linewidth=1)
+        ax.errorbar(x[chosen], part["difference"], error, **marks)
+    ax.axhline(0, color="k", linewidth=0.8)
+    ax.set(ylabel="difference of recall", xlim=(-1, len(changes)), ylim=(-1, 1))
+    ax.set_xticks(x, names, rotation=90, fontsize=7)
+    return ax
+
+
+def plot_reliability(frame: pd.DataFrame, ax=None):
+    """Accuracy by confidence of each method of a `clip_frame`. Below the diagonal: too sure."""
+    ax = _axes(ax, figsize=(4, 3.2))
+    ax.plot([0, 1], [0, 1], "k:", linewidth=1)
+    for method, part in frame.groupby("method", sort=False):
+        bins = reliability(part)
+        style = dict(color=method_color(method), label=method_label(method))
+        ax.plot(bins["confidence"], bins["accuracy"], "o-", **style)
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    return ax
 
 
 def save_figure(ax, run, name: str, caption: str = "") -> Path:

@@ -124,3 +124,12 @@ def test_a_figure_is_kept_as_png_and_pdf(tmp_path):
     path = plots.save_figure(plots.plot_image(np.zeros((8, 8))), tmp_path / "run", "image")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_reliability_of_each_method():
+    frame = pd.DataFrame({"confidence": [0.95, 0.95, 0.55, 0.95], "right": [1, 0, 1, 1]})
+    ax = plots.plot_reliability(frame.assign(method=["palm", "palm", "palm", "coop"]))
+    diagonal, palm, coop = ax.lines
+    assert palm.get_xdata() == pytest.approx([0.55, 0.95]) and palm.get_ydata().tolist() == [1, 0.5]
+    assert coop.get_ydata().tolist() == [1] and coop.get_label() == method_label("coop")
+    assert palm.get_color() == method_color("palm") and ax.get_ylim() == (0, 1)
