@@ -25,6 +25,9 @@ class Domain:
     noise: str  # "steady": one colour; "busy": gusts and mains hum
     noise_chance: float
     snr_db: tuple[float, float]
+    overload_chance: float = 0.15
+    dull_chance: float = 0.15
+    dull_hz: tuple[float, float] = (3000.0, 12_000.0)  # edge of a dull recording's low-pass
 
 
 TRAIN = Domain(

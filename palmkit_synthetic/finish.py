@@ -1,7 +1,7 @@
 """From a source to a recording: room, distance, microphone, noise, cutting, level.
 
-What differs from domain to domain (rooms and noise) is written in `Domain`. What is drawn for a
-recording is kept in the draw's parameters, under names that no source uses:
+What differs from domain to domain (rooms, noise, dullness) is written in `Domain`. What is drawn
+for a recording is kept in the draw's parameters, under names that no source uses:
 
 | name | what |
 |---|---|
@@ -43,9 +43,9 @@ def finish(draw, x: np.ndarray) -> np.ndarray:
         x = room(draw, x)
     if draw.chance(0.5):
         x = equalise(draw, x)
-    if draw.chance(0.15):
+    if draw.chance(draw.domain.overload_chance):
         x = overload(draw, x)
-    if draw.chance(0.15):
+    if draw.chance(draw.domain.dull_chance):
         x = dull(draw, x)
     x = peak(x)
     if draw.chance(draw.domain.noise_chance):
@@ -99,7 +99,7 @@ def overload(draw, x: np.ndarray) -> np.ndarray:
 
 def dull(draw, x: np.ndarray) -> np.ndarray:
     """A recording without high tones: far away, behind a wall, or by a poor codec."""
-    edge = draw.vary_log(3000, 12_000)
+    edge = draw.vary_log(*draw.domain.dull_hz)
     draw.parameters["low_pass_hz"] = edge
     return low_pass(x, edge, 3)
 

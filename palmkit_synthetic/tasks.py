@@ -16,7 +16,7 @@ import shutil
 import warnings
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from palmkit.storage import atomic_write, cache_root, progress_bar
 from palmkit.tables import SPLITS, DatasetError, write_split
 from palmkit_synthetic import speech
 from palmkit_synthetic.concepts import CONCEPTS, HELD_OUT
-from palmkit_synthetic.domain import TASK
+from palmkit_synthetic.domain import TASK, Domain
 from palmkit_synthetic.draw import Draw
 from palmkit_synthetic.dsp import SAMPLE_RATE
 from palmkit_synthetic.finish import finish
@@ -52,13 +52,25 @@ class Task:
 
     classes: the generator of each class's clips. seconds: of the shortest and the longest clip.
     folds: False for a single split, as in five of the paper's datasets: it tests on what would be
-    fold 1.
+    fold 1. domain: how its clips were recorded.
     """
 
     kind: str
     classes: dict[str, Callable[[Draw], np.ndarray]]
     seconds: tuple[float, float]
     folds: bool = True
+    domain: Domain = TASK
+
+
+# The default datasets differ in how they were recorded, as published ones do.
+CLOSE = replace(
+    TASK, room_chance=0.2, wet=(0.05, 0.2), noise_chance=0.5, snr_db=(25.0, 45.0), dull_chance=0.0
+)
+OUTDOORS = replace(TASK, room_chance=0.1, noise_chance=1.0, snr_db=(3.0, 18.0))
+TELEPHONE = replace(TASK, dull_chance=1.0, dull_hz=(2500.0, 4000.0), overload_chance=0.4)
+HALL = replace(
+    TASK, room_chance=1.0, reverb_seconds=(1.2, 2.6), wet=(0.4, 0.7), snr_db=(15.0, 30.0)
+)
 
 
 def concept_classes(*keys: str, **labels: str) -> dict[str, Callable[[Draw], np.ndarray]]:
@@ -101,12 +113,14 @@ MUSIC_STYLES = {
     "reggae": "reggae music",
 }
 TASKS: dict[str, Task] = {
-    "SoundEvents": Task("sound event", concept_classes(*SOUND_EVENTS), (2.0, 3.0), folds=False),
-    "Instruments": Task("instrument", concept_classes(*INSTRUMENTS), (2.0, 3.0)),
+    "SoundEvents": Task("sound event", concept_classes(*SOUND_EVENTS), (2.0, 3.0), False, OUTDOORS),
+    "Instruments": Task("instrument", concept_classes(*INSTRUMENTS), (2.0, 3.0), domain=CLOSE),
     "Scenes": Task("scene", concept_classes(*SCENES), (2.5, 3.5)),
-    "VocalSounds": Task("vocal sound", concept_classes(**VOCAL_SOUNDS), (1.5, 2.5)),
+    "VocalSounds": Task(
+        "vocal sound", concept_classes(**VOCAL_SOUNDS), (1.5, 2.5), domain=TELEPHONE
+    ),
     "Languages": Task("language", spoken_languages(*LANGUAGES), (2.5, 3.5)),
-    "MusicStyles": Task("music", concept_classes(**MUSIC_STYLES), (3.0, 4.0)),
+    "MusicStyles": Task("music", concept_classes(**MUSIC_STYLES), (3.0, 4.0), domain=HALL),
     "SpanishDigits": Task("spoken word", concept_classes(*speech.DIGITS["Spanish"]), (1.0, 1.0)),
     "GermanEmotions": Task(
         "speech emotion", spoken_moods("German", "angry", "happy", "neutral", "sad"), (3.0, 4.0)
@@ -124,7 +138,7 @@ def task_clip(task: str, label: str, index: int, seed: int = SEED) -> np.ndarray
     """[samples] float32 at 44.1 kHz: clip `index` of a class, before it is halved to RATE."""
     settings = TASKS[task]
     rng = np.random.default_rng([seed, index, zlib.crc32(f"{task}/{label}".encode())])
-    draw = Draw(rng, TASK, rng.uniform(*settings.seconds))
+    draw = Draw(rng, settings.domain, rng.uniform(*settings.seconds))
     return finish(draw, settings.classes[label](draw))
 
 

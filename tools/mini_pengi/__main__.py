@@ -19,7 +19,8 @@ from mini_pengi.card import write_card
 from mini_pengi.corpus import build_corpus
 from mini_pengi.figures import measure
 from mini_pengi.pretrain import RECIPE, train
-from mini_pengi.steady import steady
+from mini_pengi.text_tower import add_text_encoder
+from mini_pengi.views import make_views
 from palmkit.experiments.timing import duration
 from palmkit.models.pengi import MINI
 from palmkit.storage import atomic_write
@@ -53,10 +54,13 @@ def main() -> None:
 
     stage("corpus: about 13,000 clips, 6 min on two cores")
     corpus = build_corpus(given.work / "corpus")
-    stage(f"pre-training, {given.steps} steps, 25 to 40 min on two cores")
-    train(corpus, folder, given.seed, steps=given.steps)
-    stage("steadying of the text encoder, 2 min")
-    steady(folder, given.seed)
+    stage(f"audio encoder, {given.steps} steps, 25 to 40 min on two cores")
+    trunk = folder / "trunk"
+    train(corpus, trunk, given.seed, steps=given.steps)
+    stage("views of the corpus by the audio encoder, 5 min")
+    views = make_views(trunk / "mini.safetensors", corpus, folder / "views.pt", given.seed)
+    stage("text encoder, 2 min")
+    add_text_encoder(trunk, folder, views, given.seed)
     stage("tasks")
     build_tasks(list(TASKS))
     stage("figures: methods and controls on every task")

@@ -151,6 +151,11 @@ class Corpus:
         path = shard_path(self.root, row // SHARD).with_suffix(".json")
         return json.loads(path.read_text())[row % SHARD]
 
+    def all_parameters(self) -> list[dict]:
+        """The same of all rows, in the order of `clips`."""
+        paths = [shard_path(self.root, shard).with_suffix(".json") for shard in sorted(self.shards)]
+        return [clip for path in paths for clip in json.loads(path.read_text())]
+
     def waveform(self, row: int) -> np.ndarray:
         """The clip itself, made again, to be played."""
         concept, index = self.clips.loc[row, ["concept", "index"]]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from mini_pengi.controls import control_rows
+from mini_pengi.descriptions import WORDINGS
 from mini_pengi.pretrain import untrained
 from palmkit import ZeroShot, embed, evaluate, load_dataset, load_pengi, predict
 from palmkit.datasets.resolve import choose_folds
@@ -19,10 +20,6 @@ from palmkit.experiments.trials import make_grid
 from palmkit_synthetic.concepts import TRAINING
 from palmkit_synthetic.tasks import DEFAULT_TASKS, TASKS
 
-WORDINGS = (
-    *("The is a recording of  {}.", "This is a recording of {}.", "{}", "the sound of {}"),
-    *("I can hear {}.", "a noisy recording of {}"),
-)
 UNSEEN = "UnseenConcepts"
 COLUMNS = ["training_seed", "kind", "dataset", "method", "fold", "seed", "shots", "n", "accuracy"]
 

@@ -1,7 +1,9 @@
-"""Pre-training of mini-PENGI on the corpus (`make mini` runs it).
+"""The first half of pre-training: mini-PENGI's audio encoder (`make mini` runs both halves).
 
 PENGI's two encoders at a small size learn to bring a clip and a caption of it together (symmetric
-InfoNCE), helped by a classifier of concepts that is not kept. All augmentation is on the log-mel.
+InfoNCE), helped by a classifier of concepts. Of this the audio encoder is kept, and `text_tower`
+trains another text encoder for it. All augmentation is on the log-mel.
+
 Whatever is random in a step follows from the seed and the step's number alone, so an interrupted
 run resumes from its last save and gives the same weights.
 """
@@ -292,7 +294,7 @@ def _save(out: Path, settings: dict, model: Mini, optimizer, log: list[dict], st
     out.mkdir(parents=True, exist_ok=True)
     torch.save(state, out / "progress.new")
     (out / "progress.new").replace(out / "progress.pt")
-    export(model, out, settings, log)
+    export(model.audio, model.text, out, settings, {"log": log})
 
 
 def mean_of(seen: list[dict]) -> dict:
@@ -325,13 +327,14 @@ def train_step(model: Mini, optimizer, batch, step: int, settings: dict) -> dict
     return dict(contrast=contrast.item(), matched=matched, classified=classified)
 
 
-def export(model: Mini, out: Path, settings: dict, log: list[dict]) -> None:
+def export(audio, text, out: Path, settings: dict, logs: dict) -> None:
     """The encoders in half precision in the layout of base.pth, with config and log."""
     state = {
         key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for key, tensor in checkpoint_state(model.audio, model.text).items()
+        for key, tensor in checkpoint_state(audio, text).items()
         if "spectrogram_extractor" not in key
     }
-    atomic_write(out / "config.json", json.dumps(CONFIG, indent=1))
-    atomic_write(out / "log.json", json.dumps({"settings": settings, "log": log}, indent=1))
+    config = {"note": NOTE, "precision": "float64", **CONFIG}  # equal on all processors
+    atomic_write(out / "config.json", json.dumps(config, indent=1))
+    atomic_write(out / "log.json", json.dumps({"settings": settings, **logs}, indent=1))
     atomic_write(out / "mini.safetensors", save(state))
