@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from mini_pengi.descriptions import WORDINGS
 
 from palmkit import notebooks as series
 from palmkit.cli import main
@@ -255,3 +256,18 @@ def test_papermill_by_hand_from_any_folder(tmp_path):
         (tmp_path / "runs" / "hand" / "rows" / "VocalSounds").glob("palm-fold1-shots4-seed0-*.json")
     )
     assert len(rows) == 1 and json.loads(rows[0].read_text())["epochs"] == 2
+
+
+def test_page_1_has_the_wordings_of_the_card():
+    """The page cannot import them: `tools` is not in the wheel."""
+    book = nbformat.read(FOLDER / "01_zero_shot.ipynb", as_version=4)
+    (cell,) = [cell for cell in code_cells(book) if cell.source.startswith("WORDINGS")]
+    values = {}
+    exec(cell.source.partition("\nprompts")[0], {"__builtins__": {}}, values)
+    assert tuple(values["WORDINGS"]) == WORDINGS
+
+
+def test_page_0_links_every_page():
+    text = "\n".join(cell.source for cell in nbformat.read(BOOKS[0], as_version=4).cells)
+    for path in (*BOOKS[1:], EXPLORE, *APPENDIX):
+        assert f"]({path.relative_to(FOLDER).as_posix()})" in text, path
