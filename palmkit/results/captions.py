@@ -15,6 +15,7 @@ CAPTIONS = {
     "losses_cocoop": "Training loss of COCOOP by epoch.",
     "losses_palm": "Training loss of PALM by epoch.",
     "results": "Accuracy of each method on each dataset.",
+    "lambda_angles": "Angle between the class name and the mix, before and after training.",
     "lambdas": "PALM's lambdas before and after training, all classes together.",
     "lambdas_{}": "PALM's lambda of each class of {}, before and after training.",
     "published_leads": "PALM minus COOP and minus COCOOP on the paper's datasets, and what seeds "

@@ -7,6 +7,7 @@ import gc
 import html
 import io
 import json
+import os
 import re
 import statistics
 import threading
@@ -665,6 +666,8 @@ def test_answers_take_less_than_a_third_of_a_second(name, mini):
     changes must meet the limit. Train is two epochs and two drawings, the first of which comes
     after half of the time, so five of ten are enough.
     """
+    if os.getloadavg()[0] > os.cpu_count():
+        pytest.skip("the machine is busy: processor times are longer than alone")
     bench = getattr(widgets, name)(model=mini)
     bench.wait(120)
     assert words(bench.status) == ""
