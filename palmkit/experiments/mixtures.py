@@ -81,7 +81,7 @@ def write_recordings(folder, classes, clips: int, first: int = CLIPS_PER_CLASS) 
 
     classes: names of concepts, such as the classes of SoundEvents. clips: of each class, numbered
     from `first` on. One line for each: path, class_name, and room: whether it was recorded in a
-    room (its reverberation is heard) or close.
+    room (with reverberation) or close.
     """
     folder = Path(folder)
     lines = []

@@ -124,6 +124,15 @@ def add_power(a, b):
     return high + 10 * torch.log10(1 + 10 ** (-(a - b).abs() / 10))
 
 
+def draw_frames(log_mels, rng) -> torch.Tensor:
+    """[n, FRAMES, 64] from corpus log-mels [n, frames, 64], each from a random moment on."""
+    n, length = log_mels.shape[:2]
+    anywhere = rng.random(n) < 0.5
+    start = np.where(anywhere, rng.integers(0, length, n), rng.integers(0, STRIDE, n))
+    frames = (start[:, None] + STRIDE * np.arange(FRAMES)) % length
+    return torch.from_numpy(log_mels[np.arange(n)[:, None], frames])
+
+
 class Batches:
     """batches(step): augmented log-mels [size, FRAMES, 64], token ids, mask, concept numbers.
 
@@ -142,14 +151,7 @@ class Batches:
         """Concept numbers, and a log-mel of each [size, FRAMES, 64], from a random moment on."""
         concepts = rng.choice(len(self.concepts), self.size, replace=replace, p=self.weights)
         rows = [rng.choice(self.clips[k]) for k in concepts]
-        length = self.log_mels.shape[1]
-        anywhere = rng.random(self.size) < 0.5
-        start = np.where(
-            anywhere, rng.integers(0, length, self.size), rng.integers(0, STRIDE, self.size)
-        )
-        frames = (start[:, None] + STRIDE * np.arange(FRAMES)) % length
-        x = np.stack([self.log_mels[row][index] for row, index in zip(rows, frames, strict=True)])
-        return concepts, torch.from_numpy(x.astype(np.float32))
+        return concepts, draw_frames(self.log_mels[rows], rng).float()
 
     def name(self, rng, concept: int) -> str:
         return pick(rng, TRAINING[self.concepts[concept]].names)
@@ -208,19 +210,32 @@ def augment(x, rng):
         uniform(-75, -15, 1, 1) + uniform(-5, 20, 1, 1) * torch.linspace(1, -1, bands) + 0.6 * hiss
     )
     x = torch.where(some(0.5), add_power(x, floor), x).clamp(-100, 60)
-    for clip in x:
+    drop_parts(x, rng, lowest_band=44, gaps=0.5)
+    return x
+
+
+def drop_parts(x, rng, lowest_band: int, gaps: float) -> np.ndarray:
+    """Drop parts of log-mels [n, frames, 64], in place. Returns the first missing band of each.
+
+    Of half of the clips all bands from `lowest_band` or higher are missing, as after a codec. A
+    share `gaps` has a gap in time, and as many one in frequency. Some are moved by up to two bands.
+    """
+    n, frames, bands = x.shape
+    edge = np.full(n, bands)
+    for k, clip in enumerate(x):
         if rng.random() < 0.5:
-            clip[:, rng.integers(44, bands) :] = -100
+            edge[k] = rng.integers(lowest_band, bands)
+            clip[:, edge[k] :] = -100
         mean = clip.mean()
-        if rng.random() < 0.5:
+        if rng.random() < gaps:
             start, width = rng.integers(frames - 30), rng.integers(1, 30)
             clip[start : start + width] = mean
-        if rng.random() < 0.5:
+        if rng.random() < gaps:
             start, width = rng.integers(bands - 10), rng.integers(1, 10)
             clip[:, start : start + width] = mean
         if rng.random() < 0.3:
             clip.copy_(clip.roll(int(rng.integers(-2, 3)), 1))
-    return x
+    return edge
 
 
 def optimizer_of(model: Mini, lr: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -19,7 +19,13 @@ from joblib import Parallel, delayed
 
 from mini_pengi.corpus import Corpus
 from mini_pengi.descriptions import conditions_table
-from mini_pengi.pretrain import FRAMES, NAMED_ABOVE_DB, STRIDE, add_power, mean_level
+from mini_pengi.pretrain import (
+    NAMED_ABOVE_DB,
+    add_power,
+    draw_frames,
+    drop_parts,
+    mean_level,
+)
 from palmkit import load_pengi
 from palmkit.models.checkpoint import read_config
 
@@ -60,35 +66,13 @@ def augment(x, rng) -> tuple[torch.Tensor, pd.DataFrame]:
     clear = np.array([mean_level(clip) for clip in x])
     hiss_db = clear - np.array([mean_level(clip) for clip in hiss])
     x = torch.where(has_hiss, add_power(x, hiss), x).clamp(-100, 60)
-    edge = np.full(n, bands)
-    for k, clip in enumerate(x):
-        if rng.random() < 0.5:
-            edge[k] = rng.integers(24, bands)
-            clip[:, edge[k] :] = -100
-        mean = clip.mean()
-        if rng.random() < 0.3:
-            start, width = rng.integers(frames - 30), rng.integers(1, 30)
-            clip[start : start + width] = mean
-        if rng.random() < 0.3:
-            start, width = rng.integers(bands - 10), rng.integers(1, 10)
-            clip[:, start : start + width] = mean
-        if rng.random() < 0.3:
-            clip.copy_(clip.roll(int(rng.integers(-2, 3)), 1))
+    edge = drop_parts(x, rng, lowest_band=24, gaps=0.3)
     done = {
         "hiss_db": np.where(has_hiss.flatten().numpy(), hiss_db, 99.0),
         "edge_band": edge,
         "gain_db": gain.flatten().numpy(),
     }
     return x, pd.DataFrame(done)
-
-
-def draw_frames(log_mels, rng) -> torch.Tensor:
-    """[n, FRAMES, 64] from corpus log-mels [n, frames, 64], each from a random moment on."""
-    n, length = log_mels.shape[:2]
-    anywhere = rng.random(n) < 0.5
-    start = np.where(anywhere, rng.integers(0, length, n), rng.integers(0, STRIDE, n))
-    frames = (start[:, None] + STRIDE * np.arange(FRAMES)) % length
-    return torch.from_numpy(log_mels[np.arange(n)[:, None], frames])
 
 
 def embed_batch(audio, corpus: Corpus, rows, rng) -> tuple[torch.Tensor, pd.DataFrame]:
