@@ -92,7 +92,8 @@ class Learner:
         return self.text(torch.cat([start, context.expand(len(names), -1, -1), names], 1), self.eot)
 
     def __call__(self, features):
-        method, audio = self.method, F.normalize(features, dim=-1)
+        method = self.method
+        audio = F.normalize(features.to(self.embedded.dtype), dim=-1)  # mini-PENGI's are float64
         if isinstance(method, CoCoOp):
             rows = [
                 clip @ self.with_context(method.context + shift).T

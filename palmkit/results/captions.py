@@ -23,13 +23,11 @@ CAPTIONS = {
     "critical_difference": f"Mean ranks of the methods over the paper's datasets. {PUBLISHED}",
     "published_dagger": f"Zero-shot, PALM† and PALM on the paper's datasets. {PUBLISHED}",
     "protocols": "Accuracy with the released protocol minus accuracy with frozen encoders.",
-    "ablation_dagger": "PALM without its learned context: above this run, below the published "
-    "numbers, which are not this run's.",
-    "ablation_sizes": "Accuracy by shots, by number of classes and by width of the features.",
-    "ablation_context": "Accuracy of COOP and COCOOP by number of context vectors.",
-    "ablation_lambda": "Accuracy of PALM with fixed, shared and learned lambdas, and by where its "
-    "context starts.",
-    "ablation_training": "Accuracy of PALM by learning rate and by epochs.",
+    "ablation_variants": "Accuracy of PALM with one thing changed, minus that of published PALM.",
+    "ablation_sweep": "Gain over zero-shot by clips a class, for each method, start and rate; from "
+    "the file that the notebook names, not of this run.",
+    "ablation_sizes": "Accuracy by number of classes, width of the features, epochs and context "
+    "vectors.",
     "lambda_datasets": "Learned lambdas of each dataset.",
     "lambda_shots": "Lambdas, length of the learned context and angle to the class name, by shots.",
     "lambda_near_zero": "Angle between f and f', and accuracy with lambda set to 0, by lambda.",
@@ -42,8 +40,6 @@ CAPTIONS = {
     "resampling.",
     "efficiency_steps": "Time of a training step; measured on the machine that the notebook names, "
     "not in this run.",
-    "efficiency_operations": "Time of a training step by its operations; measured on the machine "
-    "that the notebook names, not in this run.",
     "efficiency_published": f"Time of an epoch on an A100 by its steps. {PUBLISHED}",
     "language_tokens": "Tokens of the class names in each language, and the room for them.",
     "language_zeroshot": "Zero-shot accuracy with class names in each language.",

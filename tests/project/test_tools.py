@@ -1,5 +1,6 @@
 """The maintainer's scripts start, and find what they need without a test's settings."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -7,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import reference
+import torch
+
+from palmkit import PALM, CoCoOp, CoOp, load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
@@ -34,3 +38,17 @@ def test_the_reference_is_looked_for_beside_the_project():
     """Where it is not found, tests that need it skip, and nobody would notice."""
     assert ROOT.parent / "shared" / "reference" == reference.SHARED
     assert reference.FIXTURES == ROOT / "tests" / "fixtures" and reference.FIXTURES.is_dir()
+
+
+@pytest.mark.parametrize("cls", [CoOp, CoCoOp, PALM])
+def test_the_straightforward_computation_takes_mini_pengi(cls, monkeypatch):
+    """The benchmark stopped after its first model: mini-PENGI's text is float64, features float32.
+
+    Both ways compute the same logits, or their times would not be of the same work.
+    """
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    learner = importlib.import_module("straightforward").Learner
+    method = cls(load_model("mini", "cpu"), ["dog", "rain"])
+    features = torch.randn(3, method.model.dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(learner(method)(features), method(features), atol=1e-4, rtol=0)
