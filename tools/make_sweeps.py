@@ -2,7 +2,7 @@
 
     python tools/make_sweeps.py
 
-writes notebooks/data/sweeps.csv: about 25 minutes on two free cores. Trials are kept as rows of the
+writes notebooks/data/sweeps.csv: ten minutes on two free cores. Trials are kept as rows of the
 run `sweeps`, so a sweep that was stopped goes on, and the file is written after each dataset and
 seed. Fewer datasets, seeds, shots or methods make a smaller file; notebook 9 says what is missing.
 """

@@ -136,7 +136,7 @@ def plot_sweep(curves: pd.DataFrame, axes) -> None:
     """Mean gains over shots, in points: a row of axes for each method, a column for each start.
 
     curves: of `gain_curves`. axes: [3, 3], those of STARTS. Each rate has a colour; the legend is
-    the figure's, below the axes. A method has no curve in a column of a start it does not have.
+    the figure's, above the axes. A method has no curve in a column of a start it does not have.
     """
     starts = STARTS["palm"]
     rates = sorted(curves.index.unique("lr"))
@@ -161,7 +161,8 @@ def plot_sweep(curves: pd.DataFrame, axes) -> None:
         lines |= dict(zip(labels, handles, strict=True))
     fig = axes.flat[0].figure
     ordered = [f"rate {lr:g}" for lr in rates]
-    fig.legend([lines[name] for name in ordered], ordered, loc="outside lower center", ncols=4)
+    handles = [lines[name] for name in ordered]
+    fig.legend(handles, ordered, loc="outside upper center", ncols=4, frameon=False)
     fig.supxlabel("clips a class")
     fig.supylabel("gain over zero-shot (points)")
 

@@ -15,6 +15,7 @@ from mini_pengi.corpus import list_clips
 from mini_pengi.descriptions import caption
 from palmkit import load_pengi
 from palmkit.audio import digest
+from palmkit.results.formats import format_score
 from palmkit.results.tables import METHOD_NAMES, to_markdown
 from palmkit_synthetic.concepts import HELD_OUT, TRAINING
 from palmkit_synthetic.dsp import SAMPLE_RATE
@@ -99,9 +100,13 @@ model. ESC-10, Languages, SpanishDigits and UnseenConcepts decided nothing.
 SEEDS = """\
 ## Another training seed
 
-The same corpus and recipe, other initial weights and batches.
+The same corpus and recipe, other initial weights and batches. "mean" is over the six default
+datasets. "spread" is the difference of the best and the worst of the eight prompts above: of the
+mean accuracy, and in brackets of each dataset's accuracy, then averaged.
 
 {table}
+
+{spread}
 """
 LIMITS = """\
 ## What it cannot do
@@ -162,14 +167,36 @@ def accuracy_table(figures: pd.DataFrame) -> pd.DataFrame:
 
 
 def seeds_table(figures: pd.DataFrame) -> pd.DataFrame:
-    """Zero-shot, PALM and linear probe of every training seed side by side."""
+    """The paper's methods and the linear probe, of every training seed side by side.
+
+    The last line is the mean over the default datasets.
+    """
     both = pd.concat([cells(figures, "control"), cells(figures, "method")])["mean"].reset_index()
     shown = both[both["method"].isin(["zeroshot", "coop", "cocoop", "palm", controls.PROBE])]
     shown = shown.assign(method=shown["method"].map(CONTROL_NAMES | METHOD_NAMES))
     columns = ["method", "training_seed"]
     table = shown.pivot(index="dataset", columns=columns, values="mean").sort_index(axis=1)
     table.columns = [f"{method}, training seed {seed}" for method, seed in table.columns]
-    return table.map("{:.3f}".format)
+    table.loc["mean"] = table.loc[[name for name in DEFAULT_TASKS if name in table.index]].mean()
+    return table.map(format_score, digits=3)
+
+
+def spread_of_prompts(figures: pd.DataFrame) -> tuple[float, float]:
+    """Best minus worst prompt: of the mean over the default datasets, and mean of each dataset's.
+
+    figures: of one training seed.
+    """
+    means = wording_means(figures)
+    return float(np.ptp(means.mean(axis=1))), float(np.ptp(means.to_numpy(), axis=0).mean())
+
+
+def spread_table(figures: pd.DataFrame) -> pd.DataFrame:
+    """A line for each training seed: the spread of prompts."""
+    lines = {}
+    for seed, own in figures.groupby("training_seed"):
+        whole, of_datasets = spread_of_prompts(own)
+        lines[f"training seed {seed}"] = {"spread": f"{whole:.3f} ({of_datasets:.3f})"}
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def wording_means(figures: pd.DataFrame) -> pd.DataFrame:
@@ -227,11 +254,17 @@ def write_card(folder: Path, figures: pd.DataFrame) -> str:
         _accuracies(own),
     ]
     if figures["training_seed"].nunique() > 1:
-        sections.append(SEEDS.format(table=to_markdown(seeds_table(figures))))
+        sections.append(_seeds(figures))
     hop = 1000 * pengi.audio.hop_size / SAMPLE_RATE
     concepts = clips["concept"].nunique()
     sections.append(LIMITS.format(concepts=concepts, names=_count_names(), hop=hop))
     return "\n".join(sections)
+
+
+def _seeds(figures: pd.DataFrame) -> str:
+    tables = seeds_table(figures), spread_table(figures)
+    table, spread = map(to_markdown, tables)
+    return SEEDS.format(table=table, spread=spread)
 
 
 def _count_names() -> int:
@@ -304,6 +337,6 @@ def _accuracies(figures: pd.DataFrame) -> str:
         concepts=to_markdown(unseen_table(figures)),
         prompts=to_markdown(wording_table(figures), markup=True),
         default=len(DEFAULT_TASKS),
-        spread=np.ptp(wording_means(figures).mean(axis=1)),
-        set_spread=np.ptp(wording_means(figures), axis=0).mean(),
+        spread=spread_of_prompts(figures)[0],
+        set_spread=spread_of_prompts(figures)[1],
     )
