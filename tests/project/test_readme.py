@@ -17,6 +17,7 @@ import pytest
 from mini_pengi import card, controls
 
 from palmkit import cli
+from palmkit_synthetic.tasks import DEFAULT_TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -79,6 +80,23 @@ def test_commands_are_understood(command, capsys):
         cli.main([*arguments, "--no-such-flag"])
     assert end.value.code == 2
     assert "there is no argument --no-such-flag" in capsys.readouterr().err
+
+
+def test_the_means_of_both_training_seeds_are_the_cards():
+    """In README.md, and in that of tools/mini_pengi, with the spread of the prompts."""
+    figures = pd.read_csv(ROOT / "palmkit" / "mini" / "figures.csv")
+    methods = card.cells(figures, "method")["mean"].unstack("method")
+    means = methods[methods.index.get_level_values("dataset").isin(DEFAULT_TASKS)]
+    means = means.groupby("training_seed")[["zeroshot", "coop", "cocoop", "palm"]].mean().round(3)
+    other, shipped = (means.loc[seed, ["coop", "cocoop", "palm"]] for seed in (1, 0))
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert "are {:.3f}, {:.3f} and {:.3f}, where".format(*other) in text
+    assert "this one has {:.3f}, {:.3f} and {:.3f} (".format(*shipped) in text
+    text = " ".join((ROOT / "tools" / "mini_pengi" / "README.md").read_text().split())
+    for method, label in {"zeroshot": "zero-shot", "palm": "PALM"}.items():
+        assert "{} {:.3f} and {:.3f}".format(label, *means[method]) in text
+    spreads = [card.spread_of_prompts(own)[0] for _, own in figures.groupby("training_seed")]
+    assert "spread {:.3f} and {:.3f}".format(*spreads) in text
 
 
 def test_the_table_is_the_cards():
