@@ -138,6 +138,14 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add("notebooks", _notebooks, "run trials, then execute the notebooks on their rows")
     )
     _describe_table(add("table", _table, "print the results table of a run", [plugins]))
+    _describe_leaderboard(
+        add(
+            "leaderboard",
+            _leaderboard,
+            "compare the methods of a run: mean, rank, wins, paired differences",
+            [plugins],
+        )
+    )
     _describe_export(
         add("export", _export, "write all rows of a run to one CSV or Parquet file", [plugins])
     )
@@ -231,6 +239,19 @@ def _describe_table(table) -> None:
     table.add_argument("run", help="name of the run, or its folder")
     table.add_argument("--format", default="markdown", choices=("markdown", "latex", "csv"))
     table.add_argument("--metric", default="accuracy", choices=METRICS)
+
+
+def _describe_leaderboard(board) -> None:
+    board.add_argument("run", help="name of the run, or its folder")
+    board.add_argument("--format", default="markdown", choices=("markdown", "latex", "csv", "html"))
+    shares = [metric for metric in METRICS if metric != "loss"]  # more is better
+    board.add_argument("--metric", default="accuracy", choices=shares)
+    board.add_argument(
+        "--reference",
+        metavar="METHOD",
+        help="the method that others are compared with (default: solved-palm, palm, or the best)",
+    )
+    board.add_argument("--to", metavar="FILE", help="write to this file instead of the terminal")
 
 
 def _describe_export(export) -> None:
@@ -604,6 +625,22 @@ def _print_table(run, format="markdown", metric="accuracy") -> None:
     for note in sorted({note for note in rows["note"] if note}):
         log.info("Note: %s", note)
     print(format_tables(result_tables(rows, metric), format), end="")
+
+
+def _leaderboard(arguments) -> None:
+    from palmkit.plugins import load_plugins
+    from palmkit.results.leaderboard import format_leaderboards, run_leaderboards
+    from palmkit.storage import atomic_write
+
+    load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
+    boards, note = run_leaderboards(arguments.run, arguments.reference, arguments.metric)
+    text = format_leaderboards(boards, arguments.format, note)
+    if note:
+        log.info("Note: %s", note)
+    if not arguments.to:
+        return print(text, end="")
+    atomic_write(Path(arguments.to), text)
+    log.info("Written: %s", arguments.to)
 
 
 def _export(arguments) -> None:
