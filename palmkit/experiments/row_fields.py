@@ -97,6 +97,8 @@ KINDS: dict[str, Kind] = {
     "crop_seed": whole(-LARGEST),
     "autocast": FLAG,
     "options": DICT,
+    "chosen": DICT,
+    "regime": TEXT,
     "rates": Kind("an object with numbers", is_dict_of(is_number)),
     "seconds": Kind("an object with numbers from 0 on", is_dict_of(is_time)),
     "versions": Kind("an object with texts", is_dict_of(is_text)),

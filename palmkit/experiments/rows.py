@@ -51,6 +51,8 @@ def trial_key(trial: Trial, dataset: str, model: str, method: str = "") -> str:
     of the source file of a method from outside of the kit.
     """
     content = {**asdict(trial), "dataset": dataset, "model": model, "method_digest": method}
+    if trial.regime == "published":
+        del content["regime"]  # rows that are older than regimes keep their key
     content["versions"] = {"trial": TRIAL_VERSION, "embedding": EMBEDDING_VERSION}
     if trial.protocol == "released":
         content["versions"]["stream"] = STREAM_VERSION

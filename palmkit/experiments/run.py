@@ -32,6 +32,7 @@ from palmkit.experiments.rows import (
     update_row,
     write_row,
 )
+from palmkit.experiments.selection import choose_options
 from palmkit.experiments.timing import Clock, duration
 from palmkit.experiments.trials import Trial, find_method, stochastic_label
 from palmkit.experiments.variations import (
@@ -512,7 +513,10 @@ def run_trial(
     if "pca_dim" in trial.options:
         model, test, support = _project_features(model, test, support, trial.options["pca_dim"])
     options = method_options(trial.options)
-    method = find_method(trial.method)(model, dataset.class_names, seed=trial.seed, **options)
+    chosen = _choose(trial, model, dataset, support, options)
+    method = find_method(trial.method)(
+        model, dataset.class_names, seed=trial.seed, **options, **chosen
+    )
     initial = _lambdas(method)
     times.append(time.perf_counter())
     losses, diverged = _fit(trial, model, method, support)
@@ -527,6 +531,7 @@ def run_trial(
     row = {
         **_describe(trial, model, dataset, method),
         **({} if initial is None else {"lambdas_initial": initial}),
+        **({} if trial.regime == "published" else {"chosen": chosen}),
         **_describe_support(dataset, support),
         **scores,
         "diverged": diverged,
@@ -541,6 +546,14 @@ def run_trial(
     if initial is not None:
         row["lambdas"] = _lambdas(method)
     return row, _tensors(method, logits, test, support)
+
+
+def _choose(trial: Trial, model, dataset: Dataset, support, options: dict) -> dict:
+    """Options that are chosen inside the support set; {} in the published regime."""
+    if trial.regime == "published":
+        return {}
+    about = (find_method(trial.method), model, dataset.class_names, trial.seed, options)
+    return choose_options(*about, support.features, support.labels)
 
 
 def _fit(trial: Trial, model, method, support) -> tuple[list[float], str]:

@@ -25,6 +25,8 @@ from palmkit.plugins import has_plugins
 from palmkit_synthetic import TASK_NAMES
 
 PROTOCOLS = ("frozen", "released")  # the paper's text, and what its published code does
+# How options of a method are set: as published, or chosen by clips left out of the support set.
+REGIMES = ("published", "support")
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
 # The keys of palmkit.methods.METHODS, which loads PyTorch.
 METHOD_NAMES = (*PAPER_METHODS, "palm-dagger")
@@ -100,6 +102,12 @@ def clean_flag(name: str, value) -> bool:
 def clean_protocol(name: str, value) -> str:
     if value not in PROTOCOLS:
         raise ValueError(unknown_name("protocol", value, PROTOCOLS))
+    return value
+
+
+def clean_regime(name: str, value) -> str:
+    if value not in REGIMES:
+        raise ValueError(unknown_name("regime", value, REGIMES))
     return value
 
 
@@ -237,6 +245,13 @@ class Trial:
         clean=clean_protocol,
         choices=PROTOCOLS,
     )
+    regime: str = setting(
+        "published",
+        "published: the options as given; support: chosen by clips left out of the support set",
+        clean=clean_regime,
+        choices=REGIMES,
+        trained=True,
+    )
     stochastic: tuple[str, ...] = setting(
         "all",
         f"what is random in the released protocol: all, none, or some of {', '.join(STOCHASTIC)}",
@@ -318,6 +333,7 @@ class Trial:
         self._check_protocol()
         method = find_method(self.method)
         check_options(method, self.options)
+        self._check_regime(method)
         if method.learns:
             if self.shots == 0:
                 raise ValueError(NO_SHOTS)
@@ -351,6 +367,21 @@ class Trial:
                 f"{', '.join(given)}: only in the frozen protocol, where clips have one embedding"
             )
 
+    def _check_regime(self, method: type) -> None:
+        if self.regime == "published" or not method.learns:
+            return
+        from palmkit.experiments.selection import has_choices
+
+        if not has_choices(method):
+            raise ValueError(
+                f"regime={self.regime}: {self.method} has no options to choose from; "
+                "use regime=published"
+            )
+        if self.protocol == "released":
+            raise ValueError(
+                f"regime={self.regime}: only in the frozen protocol, where clips have one embedding"
+            )
+
     @property
     def name(self) -> str:
         return f"{self.method} on {Path(self.dataset).name}, fold {self.fold}, seed {self.seed}"
@@ -372,7 +403,7 @@ DEFAULTS = {
     if one.name in SETTINGS
 }
 NO_SHOTS = "shots=0: use 1 or more, or -1 for all clips"
-UNTRAINED = {"shots": 0, "epochs": 0, "autocast": False}  # of a method that learns nothing
+UNTRAINED = {"shots": 0, "epochs": 0, "autocast": False, "regime": "published"}  # of a method that learns nothing
 
 
 def find_method(name: str) -> type:

@@ -115,3 +115,4 @@ def upgrade_row(row: dict) -> None:
         row.setdefault("stochastic", row.pop("parts"))
     row.setdefault("note", "")
     row.setdefault("options", {})
+    row.setdefault("regime", "published")

@@ -11,7 +11,7 @@ from palmkit.results.method_style import learns
 # Those of the trial, then those of the model and of a method from outside.
 SETTINGS = (*trials.SETTINGS, "weights", "rates", "method_digest")
 # Values for rows that are older than a setting.
-BEFORE = {"stochastic": "none", "autocast": "False", "method_digest": ""}
+BEFORE = {"regime": "published", "stochastic": "none", "autocast": "False", "method_digest": ""}
 ANY = "any"  # the value of a setting that does not affect a row
 LABEL_LENGTH = 12  # of a digest in a label
 

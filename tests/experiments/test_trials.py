@@ -82,7 +82,8 @@ def test_the_default_grid_is_the_paper_s(dataset):
         expected = {
             **dict(dataset=str(dataset), shots=16, epochs=50, batch_size=16, lr=0.05, momentum=0.9),
             **dict(crop="random", crop_seed=0, protocol="frozen", stochastic=(), autocast=False),
-            **dict(options={}, method=trial.method, fold=trial.fold, seed=trial.seed),
+            **dict(options={}, regime="published", method=trial.method),
+            **dict(fold=trial.fold, seed=trial.seed),
             **few,
         }
         assert vars(trial) == expected

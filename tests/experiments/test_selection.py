@@ -1,0 +1,70 @@
+"""Options are chosen by clips left out of the support set, and by nothing else."""
+
+import pytest
+import torch
+
+from palmkit.experiments.selection import choose_options, combinations, has_choices
+
+LABELS = torch.tensor([0, 0, 1, 1])
+FEATURES = torch.eye(4)
+
+
+class Learner:
+    """Gives the left-out logits that OUTCOMES has for its options."""
+
+    choices = {"width": (1, 2, 4), "depth": (0, 1)}
+    outcomes: dict = {}
+    seen: list = []
+
+    def __init__(self, model, class_names, seed=0, width=1, depth=0):
+        self.key = (width, depth)
+
+    def leave_out_logits(self, features, labels):
+        self.seen.append(self.key)
+        right, scale = self.outcomes.get(self.key, (2, 1.0))
+        logits = torch.zeros(len(labels), 2)
+        for n, label in enumerate(labels):
+            logits[n, label if n < right else 1 - label] = scale
+        return logits
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    Learner.outcomes, Learner.seen = {}, []
+
+
+def choose(given=None, labels=LABELS):
+    return choose_options(Learner, None, ["a", "b"], 0, given or {}, FEATURES, labels)
+
+
+def test_the_most_left_out_clips_win():
+    Learner.outcomes = {(2, 1): (4, 1.0), (4, 0): (3, 9.0)}
+    assert choose() == {"width": 2, "depth": 1}
+    assert len(Learner.seen) == 6
+
+
+def test_a_tie_goes_to_the_lower_cross_entropy_then_to_the_first():
+    Learner.outcomes = {(2, 0): (3, 9.0), (2, 1): (3, 1.0)}
+    assert choose() == {"width": 2, "depth": 1}  # a wrong clip costs less at a smaller scale
+    Learner.outcomes = {}
+    assert choose() == {"width": 1, "depth": 0}
+
+
+def test_a_given_option_is_not_chosen():
+    Learner.outcomes = {(4, 1): (4, 1.0)}
+    assert choose({"width": 2}) == {"depth": 0}
+    assert set(Learner.seen) == {(2, 0), (2, 1)}
+
+
+def test_one_clip_a_class_leaves_the_published_values():
+    assert choose(labels=torch.tensor([0, 1])) == {} and Learner.seen == []
+
+
+def test_logits_that_are_not_finite_never_win():
+    Learner.outcomes = {(1, 0): (3, float("nan")), (4, 1): (3, 1.0)}
+    assert choose() == {"width": 4, "depth": 1}
+
+
+def test_the_first_combination_has_the_published_values():
+    assert combinations(Learner, {})[0] == {"width": 1, "depth": 0}
+    assert has_choices(Learner) and not has_choices(object)
