@@ -397,7 +397,7 @@ def stored_text(method) -> torch.Tensor:
         raise ValueError(f"the text embeddings of {method.label} depend on the clip")
     model = method.model
     axes = torch.eye(model.dim, device=model.device, dtype=model.dtype)
-    return method(axes).T / model.logit_scale
+    return method(axes).T / method.logit_scale
 
 
 @torch.no_grad()

@@ -29,30 +29,35 @@ class Clock:
         Raises what the method raises.
         """
         options = json.dumps(trial.options, sort_keys=True)
-        kind = (trial.method, options, tuple(class_names), trial.batch_size)
+        own_fit = find_method(trial.method).own_fit
+        batch = max(n_train, 1) if own_fit else trial.batch_size
+        kind = (trial.method, options, tuple(class_names), batch)
         if kind in self.broken:
             raise self.broken[kind]
         if kind not in self.known:
             try:
-                self.known[kind] = self.measure(trial, class_names)
+                self.known[kind] = self.measure(trial, class_names, batch)
             except Exception as error:  # whatever a method raises
                 self.broken[kind] = error
                 raise
         prepare, step, test = self.known[kind]
-        steps = trial.epochs * -(-n_train // trial.batch_size)
+        steps = 1 if own_fit else trial.epochs * -(-n_train // trial.batch_size)
         return prepare + step * steps + test * n_test
 
-    def measure(self, trial: Trial, class_names) -> tuple[float, float, float]:
-        """Seconds to build a method, of one step, and of one test clip."""
+    def measure(self, trial: Trial, class_names, batch: int) -> tuple[float, float, float]:
+        """Seconds to build a method, of one step, and of one test clip.
+
+        batch: clips of a step. For a method with a fit of its own, the whole fit is one step.
+        """
         cores = 1 if count_jobs(self.model) > 1 else torch.get_num_threads()
         with threads(cores):
             start = time.perf_counter()
             options = method_options(trial.options)
             method = find_method(trial.method)(self.model, class_names, seed=0, **options)
             built = time.perf_counter()
-            features = torch.randn(max(trial.batch_size, 16), self.model.dim)
+            features = torch.randn(max(batch, 16), self.model.dim)
             labels = torch.arange(len(features)) % len(class_names)
-            step = self._step(method, features, labels, trial.batch_size)
+            step = self._step(method, features, labels, batch)
             fitted = time.perf_counter()
             predict(method, features)
             done = time.perf_counter()
@@ -64,7 +69,7 @@ class Clock:
         before = time.perf_counter()
         fit(method, features, labels, batches=steps)
         first = time.perf_counter() - before
-        if first >= 1:
+        if first >= 1 or method.own_fit:
             return first
         before = time.perf_counter()
         fit(method, features, labels, batches=steps * 2)

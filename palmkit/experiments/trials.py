@@ -28,8 +28,14 @@ PROTOCOLS = ("frozen", "released")  # the paper's text, and what its published c
 # How options of a method are set: as published, or chosen by clips left out of the support set.
 REGIMES = ("published", "support")
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
+# Other methods on frozen features; "all" does not stand for them.
+RIVAL_NAMES = (
+    *("linear-probe", "prototypes", "text-prototypes", "centred-mix"),
+    *("zs-lp", "clap-probe", "taskres", "cross-modal-probe", "lp-plus-plus", "ss-text"),
+    *("tip-adapter", "tip-adapter-f", "treff", "treff-f", "gda", "kernel-ridge", "malp"),
+)
 # The keys of palmkit.methods.METHODS, which loads PyTorch.
-METHOD_NAMES = (*PAPER_METHODS, "palm-dagger")
+METHOD_NAMES = (*PAPER_METHODS, "palm-dagger", *RIVAL_NAMES)
 CROPS = ("random", "start", "center")
 # What is random in the released protocol; the same names as in palmkit.protocols.train_mode.
 STOCHASTIC = ("crops", "bn0", "specaugment", "drop_path", "audio_dropout", "text_dropout")

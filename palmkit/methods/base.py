@@ -70,6 +70,8 @@ class Method(nn.Module):
     label: str = ""  # in tables and plots
     color: str = ""  # in plots, "#rrggbb"
     learns: bool = True  # False: nothing to fit, so one seed is enough
+    own_fit: bool = False  # True: `fit` takes no epochs, batch_size, lr and momentum of a trial
+    by_clip: tuple[str, ...] = ()  # parameters that have a row for each clip of the support set
     in_paper: bool = False  # whether it is a row of the paper's table
     published: dict[str, str] = {}  # the published code's names of parameters: {theirs: ours}
 
@@ -81,13 +83,17 @@ class Method(nn.Module):
                 if attribute not in vars(cls):
                     setattr(cls, attribute, value)
 
-    def __init__(self, model, class_names, seed=0):
-        """model: an AudioTextModel. class_names: two or more. seed: of the initial values."""
+    def __init__(self, model, class_names, seed=0, scale=None):
+        """model: an AudioTextModel. class_names: two or more. seed: of the initial values.
+        scale: of the logits; None is the model's.
+        """
         super().__init__()
         self.class_names = check_class_names(class_names)
         if not isinstance(seed, numbers.Integral):
             raise TypeError(f"seed={seed!r} must be a whole number; give options by name")
         self.seed = seed
+        self.scale = check_scale(scale)
+        self.logit_scale = float(model.logit_scale if scale is None else scale)
         # The frozen encoders must not be in parameters() or state_dict().
         object.__setattr__(self, "model", model)
 
@@ -110,7 +116,7 @@ class Method(nn.Module):
     def logits(self, audio_features, text_features) -> torch.Tensor:
         """logit_scale * cosine of [b, dim] with unit text embeddings [c, dim] -> [b, c]."""
         audio = normalize(audio_features.to(text_features.dtype))
-        return self.model.logit_scale * audio @ text_features.T
+        return self.logit_scale * audio @ text_features.T
 
     def prompt_learner_state(self) -> dict[str, torch.Tensor]:
         """What was learned, on the CPU: all parameters, under their published names if any."""
@@ -130,19 +136,36 @@ class Method(nn.Module):
         unknown = sorted(set(state) - set(parameters))
         if missing or unknown:
             raise ValueError(f"not a state of {name}: missing {missing}, unknown {unknown}")
+        clips = {len(state[key]) for key in self.by_clip if state[key].ndim}
+        expected = {key: self._shape(key, clips) for key in parameters}
         wrong = [
-            f"{key} is {list(state[key].shape)}, expected {list(parameter.shape)}"
-            for key, parameter in parameters.items()
-            if state[key].shape != parameter.shape
+            f"{key} is {list(state[key].shape)}, expected {shape}"
+            for key, shape in expected.items()
+            if list(state[key].shape) != shape
         ]
         if wrong:
             raise ValueError(f"a state of another {name}: {'; '.join(wrong)}")
         for key, parameter in parameters.items():
+            if list(parameter.shape) != expected[key]:
+                parameter.data = parameter.new_empty(expected[key])
             parameter.copy_(state[key])
+
+    def _shape(self, name: str, clips: set[int]) -> list[int]:
+        """The shape of a parameter in a state whose tensors by clip have these lengths."""
+        shape = list(self._learned()[name].shape)
+        return [*clips, *shape[1:]] if name in self.by_clip and len(clips) == 1 else shape
 
     def _learned(self) -> dict[str, nn.Parameter]:
         theirs = {ours: theirs for theirs, ours in self.published.items()}
         return {theirs.get(name, name): value for name, value in self.named_parameters()}
+
+
+def check_scale(scale):
+    """A logit scale as it is: None or a number over 0. Raises ValueError."""
+    is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if scale is not None and not (is_number and 0 < scale < math.inf):
+        raise ValueError(f"scale={scale!r}: use a number over 0, or None for the model's")
+    return scale
 
 
 def check_class_names(class_names) -> list[str]:

@@ -25,6 +25,7 @@ class CoOp(Method):
     Not in the paper, for ablations:
     init: where V starts ("published": noise; "text": the tokens of the model's prompt that stand
         before the class name, and as many vectors as these; COOP then starts as zero-shot).
+    scale: of the logits; None is the model's.
     """
 
     name = "coop"
@@ -34,8 +35,16 @@ class CoOp(Method):
     published = {"ctx": "context"}
     buffers_in_file = ("sos", "classes_pad")  # of the published state; they follow from the names
 
-    def __init__(self, model, class_names, seed=0, context_length=CONTEXT_LENGTH, init="published"):
-        super().__init__(model, class_names, seed)
+    def __init__(
+        self,
+        model,
+        class_names,
+        seed=0,
+        context_length=CONTEXT_LENGTH,
+        init="published",
+        scale=None,
+    ):
+        super().__init__(model, class_names, seed, scale)
         if find_missing(model, PromptableText):
             raise ValueError(
                 f"{self.label} needs token-level text (tokenize, embed_tokens, encode_embeddings), "
@@ -122,7 +131,7 @@ class CoCoOp(CoOp):
     def clip_logits(self, audio, context) -> torch.Tensor:
         """Unit audio embeddings [b, dim] and their contexts [b, length, width] -> logits [b, c]."""
         text = self.text_features(context)  # [b, c, dim]
-        return self.model.logit_scale * torch.einsum("bd,bcd->bc", audio, text)
+        return self.logit_scale * torch.einsum("bd,bcd->bc", audio, text)
 
     def forward(self, audio_features):
         audio = normalize(audio_features.to(self.context.dtype))

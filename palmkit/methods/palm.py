@@ -21,7 +21,8 @@ class PALM(Method):
     init: where z starts ("published": noise; "text": f; "audio": the direction of the class's mean
         audio embedding in the support set);
     fixed_lambda: a constant lambda, which is not learned;
-    shared_lambda: one lambda for all classes.
+    shared_lambda: one lambda for all classes;
+    scale: of the logits; None is the model's.
     Noise and l are drawn in the same way in all variants, so a seed gives the same numbers.
     """
 
@@ -39,8 +40,9 @@ class PALM(Method):
         init="published",
         fixed_lambda=None,
         shared_lambda=False,
+        scale=None,
     ):
-        super().__init__(model, class_names, seed)
+        super().__init__(model, class_names, seed, scale)
         if init not in PALM_INITS:
             raise ValueError(f"init={init!r}: use {', '.join(PALM_INITS)}")
         is_number = isinstance(fixed_lambda, int | float) and not isinstance(fixed_lambda, bool)
@@ -104,8 +106,8 @@ class PALMDagger(PALM):
     color = "#cc78bc"
     learns = False
 
-    def __init__(self, model, class_names, seed=0):
-        Method.__init__(self, model, class_names, seed)
+    def __init__(self, model, class_names, seed=0, scale=None):
+        Method.__init__(self, model, class_names, seed, scale)
         self.encode_class_names()
 
     @property

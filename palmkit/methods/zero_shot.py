@@ -9,6 +9,7 @@ class ZeroShot(Method):
     """Logits logit_scale cos(audio, text(prompt with the class name)); nothing is learned.
 
     prompt: with {} for the class name; None is the model's.
+    scale: of the logits; None is the model's.
     """
 
     name = "zeroshot"
@@ -17,8 +18,8 @@ class ZeroShot(Method):
     learns = False
     in_paper = True
 
-    def __init__(self, model, class_names, seed=0, prompt=None):
-        super().__init__(model, class_names, seed)
+    def __init__(self, model, class_names, seed=0, prompt=None, scale=None):
+        super().__init__(model, class_names, seed, scale)
         self.prompt = model.prompt if prompt is None else prompt
         prompts = [self.prompt.format(name) for name in self.class_names]
         self.register_buffer("text", model.encode_text(prompts))  # [c, dim]
