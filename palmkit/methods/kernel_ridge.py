@@ -99,7 +99,7 @@ class KernelRidge(SupportMethod):
     def fit_support(self, support: Support, **settings) -> None:
         beta, lam, inverse, R = self.solve(support)
         A = self.factor(lam) * inverse @ R
-        self.keep(keys=support.features, dual=A, beta_used=torch.tensor(beta))
+        self.keep(keys=support.features, dual=A, beta_used=torch.tensor(beta, dtype=A.dtype))
 
     def factor(self, lam: float) -> float:
         """What form "proker" multiplies kernel ridge regression by."""

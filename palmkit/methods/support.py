@@ -222,7 +222,7 @@ def minimize(loss: Callable[[], torch.Tensor], parameters: list[torch.Tensor], s
         max_iter=steps,
         history_size=20,
         tolerance_grad=1e-9,
-        tolerance_change=1e-14,
+        tolerance_change=0.0,  # the loss stops to change long before the gradient is 0
         line_search_fn="strong_wolfe",
     )
 
