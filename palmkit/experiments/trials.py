@@ -409,7 +409,12 @@ DEFAULTS = {
     if one.name in SETTINGS
 }
 NO_SHOTS = "shots=0: use 1 or more, or -1 for all clips"
-UNTRAINED = {"shots": 0, "epochs": 0, "autocast": False, "regime": "published"}  # of a method that learns nothing
+UNTRAINED = {
+    "shots": 0,
+    "epochs": 0,
+    "autocast": False,
+    "regime": "published",
+}  # of a method that learns nothing
 
 
 def find_method(name: str) -> type:

@@ -72,6 +72,7 @@ class Method(nn.Module):
     learns: bool = True  # False: nothing to fit, so one seed is enough
     own_fit: bool = False  # True: `fit` takes no epochs, batch_size, lr and momentum of a trial
     by_clip: tuple[str, ...] = ()  # parameters that have a row for each clip of the support set
+    choices: dict[str, tuple] = {}  # {option: values} that regime "support" chooses from
     in_paper: bool = False  # whether it is a row of the paper's table
     published: dict[str, str] = {}  # the published code's names of parameters: {theirs: ours}
 

@@ -27,6 +27,7 @@ class GDA(SupportMethod):
     name = "gda"
     label = "GDA"
     color = "#e377c2"
+    choices = {"alpha": (1.0, 0.001, 0.01, 0.1, 10.0, 100.0)}
 
     def __init__(self, model, class_names, seed=0, alpha=1.0, prompt=None, scale=None):
         super().__init__(model, class_names, seed, prompt, scale)

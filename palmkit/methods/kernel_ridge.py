@@ -53,6 +53,7 @@ class KernelRidge(SupportMethod):
     label = "Kernel ridge (ProKeR)"
     color = "#d62728"
     by_clip = ("keys", "dual")
+    choices = {"beta": (None, 0.5, 1.0, 3.0, 5.5, 10.0), "lam": (None, 0.01, 0.03, 0.3, 1.0)}
 
     def __init__(
         self,

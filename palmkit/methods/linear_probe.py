@@ -23,6 +23,7 @@ class LinearProbe(SupportMethod):
     name = "linear-probe"
     label = "Linear probe"
     color = "#17becf"
+    choices = {"C": (31.6, 3.16, 316.0, 3160.0)}
 
     def __init__(self, model, class_names, seed=0, C=31.6, scale=None):
         super().__init__(model, class_names, seed, scale=scale)

@@ -36,6 +36,8 @@ class MixedPrototypes(SupportMethod):
     prior_shots: how many clips the text counts as. 4 is this kit's, set without any data.
     """
 
+    choices = {"prior_shots": (4, 0.25, 0.5, 1, 2, 8, 16)}
+
     def __init__(
         self, model, class_names, seed=0, lam=None, prior_shots=4, prompt=None, scale=None
     ):

@@ -12,7 +12,7 @@ class SSText(SupportMethod):
     It minimises - s lam sum_i x_i . w_{y_i} + sum_c |w_c - t_c|^2 / 2: the part of the
     cross-entropy that pulls a class to its clips, held near the texts.
     Source: Silva-Rodriguez et al. 2025 (arXiv 2506.17500); closed form, no validation data. The
-    published lam is not in the notes that this kit is written from; the default is this kit's.
+    published lam was not at hand; the default is this kit's, set without any data.
     Kept: w [c, dim]; it starts at the texts, and stays there for a class without clips.
     lam: None is 1 / n, the mean over the n clips of the support set.
     """
@@ -20,6 +20,7 @@ class SSText(SupportMethod):
     name = "ss-text"
     label = "SS-Text"
     color = "#e7969c"
+    choices = {"lam": (None, 0.0001, 0.001, 0.01)}
 
     def __init__(self, model, class_names, seed=0, lam=None, prompt=None, scale=None):
         super().__init__(model, class_names, seed, prompt, scale)

@@ -33,6 +33,7 @@ class TipAdapter(SupportMethod):
     color = "#9467bd"
     by_clip = ("keys", "values")
     trains_keys = False
+    choices = {"alpha": (1.17, 0.3, 3.0, 10.0, 30.0), "beta": (1.0, 3.0, 5.5, 10.0, 20.0)}
 
     def __init__(self, model, class_names, seed=0, alpha=1.17, beta=1.0, prompt=None, scale=None):
         super().__init__(model, class_names, seed, prompt, scale)
@@ -70,6 +71,7 @@ class TipAdapterF(TipAdapter):
     label = "Tip-Adapter-F"
     color = "#5e3c99"
     trains_keys = True
+    choices: dict[str, tuple] = {}  # a fit for each of them and each fold takes too long
 
     def __init__(
         self,
@@ -113,6 +115,7 @@ class Treff(TipAdapter):
     name = "treff"
     label = "Treff-Adapter"
     color = "#b2abd2"
+    choices = {"alpha": (1.0, 0.3, 3.0, 10.0, 30.0), "beta": (5.5, 1.0, 3.0, 10.0, 20.0)}
 
     def __init__(self, model, class_names, seed=0, alpha=1.0, beta=5.5, prompt=None, scale=None):
         super().__init__(model, class_names, seed, alpha, beta, prompt, scale)

@@ -1,9 +1,14 @@
 """Options are chosen by clips left out of the support set, and by nothing else."""
 
+import inspect
+
 import pytest
 import torch
 
+from palmkit.experiments import rows
 from palmkit.experiments.selection import choose_options, combinations, has_choices
+from palmkit.experiments.trials import Trial
+from palmkit.methods import METHODS
 
 LABELS = torch.tensor([0, 0, 1, 1])
 FEATURES = torch.eye(4)
@@ -68,3 +73,33 @@ def test_logits_that_are_not_finite_never_win():
 def test_the_first_combination_has_the_published_values():
     assert combinations(Learner, {})[0] == {"width": 1, "depth": 0}
     assert has_choices(Learner) and not has_choices(object)
+
+
+CHOOSING = [name for name, cls in METHODS.items() if has_choices(cls)]
+
+
+@pytest.mark.parametrize("name", CHOOSING)
+def test_the_first_value_of_every_choice_is_the_default(name):
+    parameters = inspect.signature(METHODS[name]).parameters
+    for option, values in METHODS[name].choices.items():
+        assert values[0] == parameters[option].default and len(set(values)) == len(values)
+
+
+def test_the_published_regime_keeps_the_keys_of_older_rows():
+    plain = Trial("kernel-ridge", "x")
+    assert rows.trial_key(plain, "d", "m") == rows.trial_key(
+        Trial("kernel-ridge", "x", regime="published"), "d", "m"
+    )
+    chosen = Trial("kernel-ridge", "x", regime="support")
+    assert rows.trial_key(plain, "d", "m") != rows.trial_key(chosen, "d", "m")
+
+
+def test_a_method_without_choices_is_refused():
+    with pytest.raises(ValueError, match="palm has no options to choose from"):
+        Trial("palm", "x", regime="support")
+    assert Trial("zeroshot", "x", regime="support").regime == "published"  # it learns nothing
+
+
+def test_the_released_protocol_is_refused():
+    with pytest.raises(ValueError, match="only in the frozen protocol"):
+        Trial("kernel-ridge", "x", regime="support", protocol="released")

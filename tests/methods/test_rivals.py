@@ -294,20 +294,25 @@ def embedded(features, labels):
 SCORES = ("accuracy", "f1", "precision", "recall", "loss")
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_labels_of_test_clips_change_the_score_only(name, monkeypatch):
+TRIALS = [(name, "published") for name in METHODS]
+TRIALS += [(name, "support") for name, cls in METHODS.items() if cls.choices]
+
+
+@pytest.mark.parametrize("name, regime", TRIALS)
+def test_labels_of_test_clips_change_the_score_only(name, regime, monkeypatch):
     """The result of a trial with the right test labels, and with permuted ones."""
     model, width = BidirectionalModel(), 48
     support, (features, labels) = table([3, 5, 2, 4], width), table([6, 6, 6, 6], width, seed=7)
     monkeypatch.setattr(Dataset, "relative", lambda self, path: str(path))
     data = dataset_of((support[1], labels), width)
-    trial = Trial(name, "tiny", 1, epochs=3, options=fast.get(name, {}))
+    trial = Trial(name, "tiny", 1, epochs=3, regime=regime, options=fast.get(name, {}))
     rows, tensors = [], []
     for given in (labels, labels[torch.randperm(len(labels), generator=seeded(3))]):
         train = embedded(*support) if METHODS[name].learns else None
         row, kept = run_trial(trial, model, data, embedded(features, given), train)
         rows.append({k: v for k, v in row.items() if k not in ("seconds", "written")})
         tensors.append(kept)
+    assert ("chosen" in rows[0]) == (regime == "support")
     assert tensors[0].keys() == tensors[1].keys()
     changed = {key for key in tensors[0] if not torch.equal(tensors[0][key], tensors[1][key])}
     assert changed == {"labels"}
