@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from palmkit.methods.base import INITIAL_STD, Method, draw_normal, draw_uniform, normalize
+from palmkit.methods.base import Method, normalize
+from palmkit.methods.draws import INITIAL_STD, draw_normal, draw_uniform
 from palmkit.models.base import PromptableText, find_missing
 
 CONTEXT_LENGTH = 16

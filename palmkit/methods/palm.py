@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from palmkit.methods.base import INITIAL_STD, Method, draw_normal, normalize
+from palmkit.methods.base import Method, normalize
+from palmkit.methods.draws import INITIAL_STD, draw_normal
 from palmkit.models.base import StochasticText
 
 PALM_INITS = ("published", "text", "audio")
