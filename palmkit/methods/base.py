@@ -104,6 +104,10 @@ class Method(nn.Module):
         if missing or unknown:
             raise ValueError(f"not a state of {name}: missing {missing}, unknown {unknown}")
         clips = {len(state[key]) for key in self.by_clip if state[key].ndim}
+        if len(clips) > 1:
+            raise ValueError(
+                f"a state of another {name}: {', '.join(self.by_clip)} have unequally many rows"
+            )
         expected = {key: self._shape(key, clips) for key in parameters}
         wrong = [
             f"{key} is {list(state[key].shape)}, expected {shape}"
