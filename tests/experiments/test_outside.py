@@ -22,9 +22,9 @@ class Centroids(Method):
     name = "{name}"
     label = "Centroids"
 
-    def __init__(self, model, class_names, seed=0, scale=1.0):
+    def __init__(self, model, class_names, seed=0, stretch=1.0):
         super().__init__(model, class_names, seed)
-        self.scale = scale
+        self.stretch = stretch
         zeros = torch.zeros(len(class_names), model.dim, device=model.device, dtype=model.dtype)
         self.centroids = torch.nn.Parameter(zeros)
 
@@ -34,7 +34,7 @@ class Centroids(Method):
         return []
 
     def forward(self, features):
-        return self.scale * {factor} * features @ self.centroids.T
+        return self.stretch * {factor} * features @ self.centroids.T
 '''
 
 
@@ -48,8 +48,8 @@ def test_a_method_and_a_model_from_outside(home, capsys):
     files = [write_method(home, "outside_a"), home / "toy_model.py"]
     flags = few(home, "--import", *files, "--checkpoint", "toy", "--name", "one")
     command = ["run", *flags, "--method", "zeroshot", "palm", "centroids"]
-    assert main([*command, "--option", "scale=2"]) == 1
-    assert "there is no zeroshot option 'scale'" in capsys.readouterr().err
+    assert main([*command, "--option", "stretch=2"]) == 1
+    assert "there is no zeroshot option 'stretch'" in capsys.readouterr().err
     assert main(command) == 0
     shown = capsys.readouterr()
     assert "| Zero-shot | PALM | Centroids |" in shown.out and "Note: a toy" in shown.err
