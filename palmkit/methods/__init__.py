@@ -7,19 +7,9 @@ import re
 
 from palmkit.methods.base import Method
 from palmkit.methods.coop import CoCoOp, CoOp
-from palmkit.methods.cross_modal import CrossModalProbe
-from palmkit.methods.gda import GDA
-from palmkit.methods.kernel_ridge import KernelRidge
-from palmkit.methods.linear_probe import LinearProbe
-from palmkit.methods.lp_plus_plus import LPPlusPlus
-from palmkit.methods.malp import MALP
 from palmkit.methods.palm import PALM, PALMDagger
-from palmkit.methods.prototypes import CentredMix, Prototypes, TextPrototypes
-from palmkit.methods.ss_text import SSText
-from palmkit.methods.taskres import TaskRes
-from palmkit.methods.tip_adapter import TipAdapter, TipAdapterF, Treff, TreffF
+from palmkit.methods.rivals import RIVALS
 from palmkit.methods.zero_shot import ZeroShot
-from palmkit.methods.zs_lp import CLAPProbe, ZeroShotProbe
 from palmkit.names import unknown_name
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
 
@@ -36,12 +26,6 @@ __all__ = [
     "list_methods",
 ]
 
-# Rivals of PALM on frozen features, in the order of tables.
-RIVALS = (
-    *(LinearProbe, Prototypes, TextPrototypes, CentredMix),
-    *(ZeroShotProbe, CLAPProbe, TaskRes, CrossModalProbe, LPPlusPlus, SSText),
-    *(TipAdapter, TipAdapterF, Treff, TreffF, GDA, KernelRidge, MALP),
-)
 METHODS: dict[str, type[Method]] = {
     cls.name: cls for cls in (ZeroShot, CoOp, CoCoOp, PALM, PALMDagger, *RIVALS)
 }

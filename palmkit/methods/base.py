@@ -103,12 +103,9 @@ class Method(nn.Module):
         unknown = sorted(set(state) - set(parameters))
         if missing or unknown:
             raise ValueError(f"not a state of {name}: missing {missing}, unknown {unknown}")
-        clips = {len(state[key]) for key in self.by_clip if state[key].ndim}
-        if len(clips) > 1:
-            raise ValueError(
-                f"a state of another {name}: {', '.join(self.by_clip)} have unequally many rows"
-            )
-        expected = {key: self._shape(key, clips) for key in parameters}
+        expected = {key: list(parameter.shape) for key, parameter in parameters.items()}
+        for key in self.by_clip:  # all have a row for each of the state's clips
+            expected[key][:1] = state[self.by_clip[0]].shape[:1]
         wrong = [
             f"{key} is {list(state[key].shape)}, expected {shape}"
             for key, shape in expected.items()
@@ -117,14 +114,7 @@ class Method(nn.Module):
         if wrong:
             raise ValueError(f"a state of another {name}: {'; '.join(wrong)}")
         for key, parameter in parameters.items():
-            if list(parameter.shape) != expected[key]:
-                parameter.data = parameter.new_empty(expected[key])
-            parameter.copy_(state[key])
-
-    def _shape(self, name: str, clips: set[int]) -> list[int]:
-        """The shape of a parameter in a state whose tensors by clip have these lengths."""
-        shape = list(self._learned()[name].shape)
-        return [*clips, *shape[1:]] if name in self.by_clip and len(clips) == 1 else shape
+            parameter.data = state[key].to(parameter, copy=True)
 
     def _learned(self) -> dict[str, nn.Parameter]:
         theirs = {ours: theirs for theirs, ours in self.published.items()}
