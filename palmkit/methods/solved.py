@@ -1,0 +1,356 @@
+"""PALM's parameters in closed form, without gradient steps.
+
+A linear classifier without bias on unit features has PALM's shape: w_c = R f'_c with unit f'_c, up
+to a vector that all classes share, and f'_c = (1 - lambda) f_c + lambda z_c. Methods of this shape
+differ only in how they find z and lambda. Here w is a non-negative sum of three experts: the text
+and two ridge regressions. Their weights come from predictions of the support set that leave out
+one clip of every class.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from palmkit.methods.base import normalize
+from palmkit.methods.palm import PALM
+
+TEMPERATURES = torch.logspace(0, math.log10(64), 25, dtype=torch.float64)
+# Below this mean of x . u over the support set, x . u / mean does not stand for a constant.
+SMALLEST_COMMON = 0.05
+SMALLEST_SPREAD = 1e-12  # of clips around their common direction; below it the ridges are 0
+ROUNDING = 1e-20  # predictions of a smaller squared norm, relative to the target's, are rounding
+SMALLEST_LAMBDA, LARGEST_LAMBDA = 0.01, 1 - 1e-6  # so that z and its logit are finite
+
+
+class SolvedPALM(PALM):
+    """PALM's z and lambda, computed from the support set instead of learned by SGD.
+
+    The class's text embeddings f, its parameters, its forward and its files are PALM's. `fit` has
+    no steps, no random numbers and no settings. It returns [].
+
+    A class without clips is classified by its text alone. `fit` raises ValueError if fewer than
+    two classes have clips, or if a class has none and text=False.
+
+    For ablations:
+    ridges: penalties of the ridge regressions, in units of the clips' mean squared distance from
+        their common direction;
+    centre: False keeps the direction that all clips share;
+    norm_term: False omits the text's norm in the text expert;
+    text: False omits the text expert;
+    fixed_theta: weights of the text and of each ridge; "prior": those without leaving out; None:
+        by leaving out.
+    """
+
+    name = "solved-palm"
+    label = "Solved PALM"
+    color = "#8c2d04"
+
+    def __init__(
+        self,
+        model,
+        class_names,
+        seed=0,
+        ridges=(0.03, 3.0),
+        centre=True,
+        norm_term=True,
+        text=True,
+        fixed_theta=None,
+    ):
+        super().__init__(model, class_names, seed)
+        for name, value in {"centre": centre, "norm_term": norm_term, "text": text}.items():
+            if not isinstance(value, bool):
+                raise ValueError(f"{name}={value!r}: use True or False")
+        self.ridges = check_numbers("ridges", ridges)
+        if 0 in self.ridges:
+            raise ValueError(f"ridges={ridges!r}: use numbers over 0")
+        if fixed_theta not in (None, "prior"):
+            fixed_theta = check_numbers("fixed_theta", fixed_theta, 1 + len(self.ridges))
+        self.centre, self.norm_term, self.text = centre, norm_term, text
+        self.fixed_theta = fixed_theta
+        self.solution: Solution | None = None  # of the last fit
+
+    def fit(self, features, labels, **settings) -> list[float]:
+        """Solve for z and lambda. The mean over epochs is taken of features that change with it."""
+        self._check_support(labels)
+        device = "cpu" if features.device.type == "mps" else features.device  # MPS has no float64
+        table = features if features.ndim == 2 else features.mean(0)
+        x, f = (normalize(one.to(device).double()) for one in (table, self.f))
+        self.solution = solve(
+            x,
+            labels.to(device),
+            f,
+            ridges=self.ridges,
+            centre=self.centre,
+            norm_term=self.norm_term,
+            use_text=self.text,
+            fixed_theta=self.fixed_theta,
+        )
+        share = self.solution.temperature * float(self.solution.theta[0])
+        z, lambda_logit = as_prompts(self.solution.weights, f, share, self.model.logit_scale)
+        with torch.no_grad():
+            self.z.copy_(z)
+            self.lambda_logits.fill_(lambda_logit)
+        return []
+
+    def _check_support(self, labels) -> None:
+        present = set(labels.unique().tolist())
+        absent = [name for n, name in enumerate(self.class_names) if n not in present]
+        if len(present) < 2:
+            raise ValueError("the support set needs clips of two classes or more")
+        if absent and not self.text:
+            raise ValueError(f"without text, every class needs clips; {', '.join(absent)} has none")
+
+
+def check_numbers(name: str, values, length: int | None = None) -> tuple[float, ...]:
+    """Finite numbers of 0 or more as a tuple. Raises ValueError."""
+    values = tuple(values) if isinstance(values, list | tuple) else (values,)
+    right = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values)
+    right = right and all(0 <= v < math.inf for v in values) and len(values) > 0
+    if not right or length not in (None, len(values)):
+        many = "one or more" if length is None else length
+        raise ValueError(f"{name}={values!r}: use {many} numbers of 0 or more")
+    return tuple(float(value) for value in values)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """weights [c, d]: logits are x @ weights.T, temperature included.
+
+    theta: weights of the text and of each ridge. prior: theta without leaving out.
+    left_out [n, present classes]: predictions of the support set, of clips left out, times theta.
+    """
+
+    weights: torch.Tensor
+    theta: torch.Tensor
+    prior: torch.Tensor
+    temperature: float
+    left_out: torch.Tensor
+
+
+def solve(
+    x,
+    labels,
+    text,
+    ridges=(0.03, 3.0),
+    centre=True,
+    norm_term=True,
+    use_text=True,
+    fixed_theta=None,
+) -> Solution:
+    """The classifier of unit clips x [n, d], labels [n] and unit texts [c, d], all in float64."""
+    present, y = labels.unique(return_inverse=True)
+    member = F.one_hot(y, len(present)).to(x)  # [n, present]
+    target = member - 1 / len(present)
+    means = (member / member.sum(0)).T @ x  # [present, d]
+    u = common_direction(means)  # [d]
+    removed = u if centre else torch.zeros_like(u)
+    clips, spread = without(x, removed), without(text - text[present].mean(0), removed)
+    text_weights = torch.zeros_like(text)
+    if use_text:
+        text_weights = spread
+        common = (x @ u).mean()
+        if norm_term and common > SMALLEST_COMMON:
+            bias = text_bias(spread, without(means, removed), present)  # [c]
+            text_weights = spread - bias[:, None] * u / common
+    experts = [text_weights]
+    left_out = [x @ text_weights[present].T]  # each [n, present]
+    folds = split_shots(y)
+    for ridge, predictions in solve_ridges(clips, target, ridges, folds):
+        experts.append(torch.zeros_like(text).index_copy(0, present, ridge.T))
+        left_out.append(predictions)
+    prior = prior_theta(left_out, target)
+    theta = choose_theta(left_out, target, prior, fixed_theta)
+    if not use_text:
+        theta[0] = prior[0] = 0
+    mixed = sum(weight * one for weight, one in zip(theta.tolist(), left_out, strict=True))
+    temperature = choose_temperature(mixed, y)
+    weights = sum(weight * one for weight, one in zip(theta.tolist(), experts, strict=True))
+    return Solution(temperature * weights, theta, prior, temperature, mixed)
+
+
+def common_direction(means) -> torch.Tensor:
+    """u [d], the direction of the mean of class means [c, d]; zeros if that mean is 0."""
+    mean = means.mean(0)
+    length = mean.norm()
+    return mean / length if length > 1e-6 else torch.zeros_like(mean)
+
+
+def without(x, u) -> torch.Tensor:
+    """Rows of x [n, d] without their part along u [d]."""
+    return x - (x @ u)[:, None] * u
+
+
+def text_bias(text, means, present) -> torch.Tensor:
+    """h [c]: half the squared norm of a class's mean clip, as far as the text explains it.
+
+    text [c, d] and means [present classes, d], both without the common direction. A classifier by
+    the nearest mean g t has the logits x . t - g |t|^2 / 2, up to g.
+    """
+    squares = text.square().sum(1)  # [c]
+    explained = squares[present].sum()
+    scale = (means * text[present]).sum() / explained if explained > 0 else explained
+    half = scale.clamp(min=0) * squares / 2
+    return half - half[present].mean()
+
+
+def split_shots(y) -> list[torch.Tensor]:
+    """Indices of the first clip of every class, of the second of every class, and so on."""
+    order = y.argsort(stable=True)
+    counts = y.bincount()
+    starts = counts.cumsum(0) - counts
+    shot = torch.empty_like(y)
+    shot[order] = torch.arange(len(y), device=y.device) - starts[y[order]]
+    return [(shot == number).nonzero().flatten() for number in range(int(counts.max()))]
+
+
+def solve_ridges(x, y, ridges, folds):
+    """(weights [d, c], predictions [n, c] of each fold by the ridge without it) of every ridge.
+
+    x [n, d], y [n, c]. The penalty is ridge times the mean squared norm of x's rows. Whichever is
+    smaller is solved, the system of clips [n, n] or that of dimensions [d, d].
+    """
+    n, d = x.shape
+    solve_one = ridge_by_clips if n <= d else ridge_by_dimensions
+    gram = x @ x.T if n <= d else x.T @ x
+    spread = (gram.trace() / n).clamp(min=SMALLEST_SPREAD)
+    for ridge in ridges:
+        yield solve_one(x, y, gram, ridge * spread, folds)
+
+
+def ridge_by_clips(x, y, gram, penalty, folds):
+    """Weights [d, c] and left-out predictions [n, c] from gram = x x' [n, n].
+
+    With G = (gram + penalty I)^-1, a fold b is predicted by y_b - (G_bb)^-1 (G y)_b.
+    """
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(add_diagonal(gram, penalty)))
+    dual = inverse @ y
+    left_out = torch.empty_like(y)
+    for fold in folds:
+        block = inverse[fold][:, fold]
+        left_out[fold] = y[fold] - torch.linalg.solve(block, dual[fold])
+    return x.T @ dual, left_out
+
+
+def ridge_by_dimensions(x, y, gram, penalty, folds):
+    """The same from gram = x' x [d, d].
+
+    With H = x (gram + penalty I)^-1 x', a fold b is predicted by y_b - (I - H_bb)^-1 (y - H y)_b.
+    """
+    factor = torch.linalg.cholesky(add_diagonal(gram, penalty))
+    weights = torch.cholesky_solve(x.T @ y, factor)
+    half = torch.linalg.solve_triangular(factor, x.T, upper=False)  # [d, n]; H = half' half
+    residual = y - x @ weights
+    left_out = torch.empty_like(y)
+    for fold in folds:
+        block = add_diagonal(-half[:, fold].T @ half[:, fold], 1)
+        left_out[fold] = y[fold] - torch.linalg.solve(block, residual[fold])
+    return weights, left_out
+
+
+def add_diagonal(matrix, value) -> torch.Tensor:
+    return matrix + value * torch.eye(len(matrix)).to(matrix)
+
+
+def prior_theta(left_out, target) -> torch.Tensor:
+    """Weights of the experts without leaving out: the text's least squares, 0, ..., 0, 1."""
+    prior = torch.zeros(len(left_out), dtype=torch.float64)
+    prior[-1] = 1
+    square = left_out[0].square().sum()
+    if square > ROUNDING * target.square().sum():
+        prior[0] = ((left_out[0] * target).sum() / square).clamp(min=0)
+    return prior
+
+
+def choose_theta(left_out, target, prior, fixed_theta=None) -> torch.Tensor:
+    """theta >= 0 of the least |target - sum theta_j e_j|^2 + penalty, on left-out predictions e.
+
+    The penalty is (classes / clips) sum |e_j|^2 (theta_j - prior_j)^2: a shot's worth of clips that
+    vote for the prior. An expert without predictions, as a ridge at one shot, keeps its prior.
+    """
+    if fixed_theta is not None:
+        return prior.clone() if fixed_theta == "prior" else torch.tensor(fixed_theta).double()
+    from scipy.optimize import nnls  # takes a moment to import
+
+    e = torch.stack(left_out).flatten(1)  # [experts, n * classes]
+    products, sums = (e @ e.T).cpu(), (e @ target.flatten()).cpu()
+    squares = products.diagonal()
+    pull = target.shape[1] / target.shape[0] * squares
+    known = squares > ROUNDING * target.square().sum().cpu()
+    if not known.any():
+        return prior.clone()
+    system = (products + pull.diag())[known][:, known]
+    factor = torch.linalg.cholesky(system)  # |factor' theta - right|^2 is the sum, up to a constant
+    right = torch.linalg.solve_triangular(
+        factor, (sums + pull * prior)[known][:, None], upper=False
+    )
+    theta = prior.clone()
+    theta[known] = torch.from_numpy(nnls(factor.T.numpy(), right[:, 0].numpy())[0])
+    return theta
+
+
+def choose_temperature(logits, y) -> float:
+    """The number of TEMPERATURES with the least cross-entropy of logits [n, c]; the first of equal
+    ones.
+    """
+    losses = [F.cross_entropy(float(one) * logits, y).item() for one in TEMPERATURES]
+    return float(TEMPERATURES[losses.index(min(losses))])
+
+
+def as_prompts(weights, f, share: float, scale: float) -> tuple[torch.Tensor, float]:
+    """PALM's z [c, d] and the logit of its lambda, which is the same for all classes.
+
+    weights [c, d]; f [c, d], unit rows; share: the part of f in the weights. PALM's logits, scale
+    times cosines, are then those of the weights plus a number for each clip, so softmax is equal.
+    If the equal norms of `shift` exceed the scale, logits are smaller by that factor: the
+    temperature drops and the order of classes stays.
+    """
+    prompts = weights + shift(weights, scale, f.mean(0))
+    radius = max(scale, float(prompts.square().sum(1).mean().sqrt()))
+    prompts = prompts / radius
+    weight = min(max(1 - share / radius, SMALLEST_LAMBDA), LARGEST_LAMBDA)
+    logit = torch.tensor(math.log(weight / (1 - weight)), dtype=torch.float32)
+    weight = float(torch.sigmoid(logit.double()))  # of the rounded logit, as PALM will have it
+    return (prompts - (1 - weight) * f) / weight, float(logit)
+
+
+def shift(weights, scale: float, along) -> torch.Tensor:
+    """v [d] such that all rows of weights + v [c, d] have the same norm, the scale if possible.
+
+    The vector to the circumcentre makes norms equal. A direction in which no class differs from
+    another, `along` [d] as far as it does not, then lifts the norms to the scale. If the
+    circumscribed sphere is larger than the scale, its radius is the norm.
+
+    With c > d classes there is no such direction, and with c > d + 1 no circumcentre in general.
+    Then norms are equal in the sense of least squares, and the lift is in the direction in which
+    classes differ least. So softmax is not exactly that of the weights.
+    """
+    mean = weights.mean(0)
+    apart = weights - mean  # [c, d]
+    left, sizes, axes = torch.linalg.svd(apart, full_matrices=False)
+    used = sizes > 1e-10 * sizes.max()
+    left, sizes, span = left[:, used], sizes[used], axes[used]
+    squares = apart.square().sum(1)  # [c]
+    centre = span.T @ (left.T @ ((squares.mean() - squares) / 2) / sizes)
+    lift = max(0.0, scale**2 - float(squares.mean() + centre.square().sum()))
+    direction = axes[-1] if len(span) == len(mean) else outside(span, along)
+    return centre + math.sqrt(lift) * direction - mean
+
+
+def outside(span, along) -> torch.Tensor:
+    """A unit vector [d] orthogonal to the orthonormal rows of span [k, d], k < d.
+
+    It is the part of `along` outside of the span, or that of a coordinate axis if there is none.
+    """
+    axis = torch.zeros_like(along)
+    axis[span.square().sum(0).argmin()] = 1
+    for vector in (along, axis):
+        rest = vector - span.T @ (span @ vector)
+        rest = rest - span.T @ (span @ rest)  # again, for rounding
+        if rest.norm() > 1e-3:
+            break
+    return rest / rest.norm()
