@@ -68,7 +68,17 @@ def labels(request):
     return SUPPORTS[request.param]
 
 
-def direct(x, labels, text, centre=True, norm_term=True, use_text=True, learned=True):
+def direct(
+    x,
+    labels,
+    text,
+    centre=True,
+    shrink=True,
+    norm_term=True,
+    discount=True,
+    use_text=True,
+    learned=True,
+):
     """Weights [c, d], temperature included, and theta: the equations as they are written."""
     x, labels, text = (one.numpy().astype(one.numpy().dtype) for one in (x, labels, text))
     x, text = x.astype(float), text.astype(float)
@@ -85,10 +95,16 @@ def direct(x, labels, text, centre=True, norm_term=True, use_text=True, learned=
     h = g * (spread**2).sum(1) / 2
     h = (h - h.mean()) * norm_term
     kappa = (x @ u).mean()
-    e0 = (clips @ spread.T - np.outer(x @ u, h) / kappa) * use_text
+    apart, counts = text - text.mean(0), np.bincount(labels)
+    noise = ((x - x.mean(0)) @ apart.T) ** 2  # of a clip's cosine with a text
+    noise = noise.mean(0).sum() * (1 / counts).sum() / classes**2
+    alpha = max(0, 1 - noise / ((apart @ means.mean(0)) ** 2).sum()) if shrink else 1
+    shrunk = apart - alpha * centre * np.outer(apart @ u, u)
+    text_weights = (shrunk - np.outer(h, u) / kappa) * use_text
+    e0 = x @ text_weights.T
     kernel = clips @ clips.T
     sigma = np.trace(kernel) / n
-    experts, left_out = [(spread - np.outer(h, u) / kappa) * use_text], [e0]
+    experts, left_out = [text_weights], [e0]
     shot = np.array([(labels[:i] == labels[i]).sum() for i in range(n)])
     for r in RIDGES:
         dual = np.linalg.solve(kernel + r * sigma * np.eye(n), y0)
@@ -99,7 +115,9 @@ def direct(x, labels, text, centre=True, norm_term=True, use_text=True, learned=
             inner = kernel[rest][:, rest] + r * sigma * np.eye(rest.sum())
             predicted[~rest] = kernel[~rest][:, rest] @ np.linalg.solve(inner, y0[rest])
         left_out.append(predicted)
-    prior = np.array([max(0, (y0 * e0).sum() / (e0**2).sum()) if use_text else 0, 0, 1])
+    s = max(0, (y0 * e0).sum() / (e0**2).sum()) if use_text else 0
+    unexplained = ((y0 - s * e0) ** 2).sum() / (y0**2).sum()
+    prior = np.array([s, 0, unexplained if discount else 1])
     e = np.stack([one.ravel() for one in left_out], 1)
     lengths = np.sqrt(classes / n) * np.linalg.norm(e, axis=0)
     system = np.concatenate([e, np.diag(lengths)])
@@ -123,7 +141,10 @@ def fitted(model, labels, seed=0, **options):
 OPTIONS = [
     {},
     {"centre": False},
+    {"shrink": False},
     {"norm_term": False},
+    {"discount": False},
+    {"shrink": False, "discount": False},
     {"text": False},
     {"fixed_theta": "prior"},
 ]
@@ -266,8 +287,10 @@ def test_a_small_logit_scale_lowers_the_temperature_only():
 
 
 def test_one_shot_has_the_prior():
-    theta = fitted(Space(), make_labels(5, 1)).solution.theta
-    assert theta[0] > 0 and theta[1:].tolist() == [0, 1]
+    solution = fitted(Space(), make_labels(5, 1)).solution
+    theta = solution.theta
+    assert torch.equal(theta, solution.prior)
+    assert theta[0] > 0 and theta[1] == 0 and 0 < theta[2] < 1
 
 
 def test_theta_can_be_given():
@@ -312,6 +335,8 @@ def test_what_cannot_be_solved_is_an_error():
         {"ridges": "3"},
         {"centre": 1},
         {"norm_term": None},
+        {"shrink": 0.5},
+        {"discount": 1},
         {"text": "yes"},
         {"fixed_theta": (1.0, 2.0)},
         {"fixed_theta": (1.0, -2.0, 0.0)},
@@ -352,24 +377,24 @@ class TestDegenerate:
         assert got.argmax(1).tolist() == [0, 0, 1, 1]
         torch.testing.assert_close(got.softmax(1), expected.softmax(1), atol=1e-9, rtol=0)
 
-    @pytest.mark.parametrize("classes", [15, 16])
-    def test_as_many_classes_as_a_sphere_has_points(self, classes):
-        """d dimensions lift d classes, and put d + 1 on a sphere."""
-        model, labels = Space(dim=16), make_labels(classes + 1, 4)
-        method = fitted(model, labels)
-        test = draw_clips(model, labels, seed=1)
-        expected = test @ method.solution.weights.T
-        got = predict(method, test)
-        assert (got.argmax(1) == expected.argmax(1)).double().mean() > 0.95
-        if classes + 1 <= 16:
-            torch.testing.assert_close(got.softmax(1), expected.softmax(1), atol=1e-9, rtol=0)
+    @pytest.mark.parametrize("classes", [63, 64])
+    def test_as_many_classes_as_dimensions_are_exact(self, classes):
+        got, expected = self.logits(classes, logit_scale=1000)
+        torch.testing.assert_close(got.softmax(1), expected.softmax(1), atol=1e-9, rtol=0)
 
-    def test_more_classes_than_a_sphere_has_points(self):
-        model, labels = Space(dim=16), make_labels(40, 8)
+    @pytest.mark.parametrize(("classes", "agree"), [(66, 0.98), (128, 0.93)])
+    def test_more_classes_than_dimensions_are_not(self, classes, agree):
+        """Prompts of equal norm do not exist then; a warning says so. 66 of 64 is as 527 of 512."""
+        with pytest.warns(UserWarning, match=f"{classes} prompts of equal norm do not exist in 64"):
+            got, expected = self.logits(classes)
+        assert (got.argmax(1) == expected.argmax(1)).double().mean() > agree
+
+    def logits(self, classes, **settings):
+        """Of the method, and of its solved weights."""
+        model, labels = Space(dim=64, **settings), make_labels(classes, 4)
         method = fitted(model, labels)
         test = draw_clips(model, labels, seed=1)
-        got, expected = predict(method, test), test @ method.solution.weights.T
-        assert (got.argmax(1) == expected.argmax(1)).double().mean() > 0.9
+        return predict(method, test), test @ method.solution.weights.T
 
     def test_texts_that_are_all_equal(self):
         class Same(Space):
