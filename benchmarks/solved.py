@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import torch
-import torch.nn.functional as F
 
 from palmkit import (
     PALM,
-    Method,
     ZeroShot,
     draw_shots,
     embed,
@@ -31,58 +28,15 @@ from palmkit import (
     load_model,
     predict,
 )
-from palmkit.methods.base import normalize
+from palmkit.data import Dataset
+from palmkit.embeddings import Embeddings
+from palmkit.methods.kernel_ridge import KernelRidge
+from palmkit.methods.prototypes import CentredMix
 from palmkit.methods.solved import SolvedPALM
 from palmkit_synthetic.tasks import TASKS, build_tasks
 
 SHOTS = (1, 2, 4, 8, 16)
 SEEDS = (0, 1, 2, 3, 4)
-# beta and lambda of 2501.11175, found on ImageNet, by shots.
-PUBLISHED_KERNEL = {1: (3, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 16: (1.7, 0.1)}
-
-
-class KernelRidge(Method):
-    """Kernel ridge regression of what the text leaves unexplained (2501.11175, raw cosines)."""
-
-    name = "kernel-ridge"
-
-    def __init__(self, model, class_names, seed=0):
-        super().__init__(model, class_names, seed)
-        self.text = model.encode_text([model.prompt.format(name) for name in self.class_names])
-
-    def fit(self, features, labels, **settings):
-        shots = int(labels.bincount().max())
-        nearest = min(PUBLISHED_KERNEL, key=lambda one: abs(one - shots))
-        self.beta, strength = PUBLISHED_KERNEL[nearest]
-        self.clips = normalize(features)
-        target = F.one_hot(labels, len(self.text)).to(self.clips)
-        system = self.kernel(self.clips) / strength + torch.eye(len(labels)).to(self.clips)
-        self.dual = torch.linalg.solve(system, target - self.clips @ self.text.T)
-
-    def kernel(self, x):
-        return torch.exp(-self.beta * (1 - x @ self.clips.T))
-
-    def forward(self, audio_features):
-        x = normalize(audio_features)
-        return x @ self.text.T + self.kernel(x) @ self.dual
-
-
-class CentredMix(Method):
-    """Cosines with text plus class mean, both unit vectors without what all classes share."""
-
-    name = "centred-mix"
-
-    def fit(self, features, labels, **settings):
-        text = self.model.encode_text(self.class_names)
-        x = normalize(features)
-        means = torch.stack([x[labels == label].mean(0) for label in range(len(text))])
-        self.mean = means.mean(0)
-        u = normalize(self.mean)
-        text = text - text.mean(0)
-        self.weights = normalize(text - (text @ u)[:, None] * u) + normalize(means - self.mean)
-
-    def forward(self, audio_features):
-        return (normalize(audio_features) - self.mean) @ self.weights.T
 
 
 class Shuffled(SolvedPALM):
@@ -115,13 +69,13 @@ METHODS = {
 
 
 class Task(NamedTuple):
-    """One fold of a dataset. train and test: Embeddings."""
+    """One fold of a dataset, embedded."""
 
     dataset: str
     fold: int | None
-    data: object
-    train: object
-    test: object
+    data: Dataset
+    train: Embeddings
+    test: Embeddings
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ class SolvedPALM(PALM):
 
     name = "solved-palm"
     label = "Solved PALM"
-    color = "#8c2d04"
+    color = "#004d40"
 
     def __init__(
         self,
