@@ -48,11 +48,13 @@ class SolvedPALM(PALM):
     text: False omits the text expert;
     fixed_theta: weights of the text and of each ridge; "prior": those without leaving out; None:
         by leaving out.
+    scale: of the logits; None is the model's. It sets the radius of PALM's prompts.
     """
 
     name = "solved-palm"
     label = "Solved PALM"
     color = "#004d40"
+    own_fit = True
 
     def __init__(
         self,
@@ -66,8 +68,9 @@ class SolvedPALM(PALM):
         discount=True,
         text=True,
         fixed_theta=None,
+        scale=None,
     ):
-        super().__init__(model, class_names, seed)
+        super().__init__(model, class_names, seed, scale=scale)
         switches = {"centre": centre, "shrink": shrink, "norm_term": norm_term}
         switches |= {"discount": discount, "text": text}
         for name, value in switches.items():
@@ -101,7 +104,7 @@ class SolvedPALM(PALM):
             fixed_theta=self.fixed_theta,
         )
         share = self.solution.temperature * float(self.solution.theta[0])
-        z, lambda_logit = as_prompts(self.solution.weights, f, share, self.model.logit_scale)
+        z, lambda_logit = as_prompts(self.solution.weights, f, share, self.logit_scale)
         with torch.no_grad():
             self.z.copy_(z)
             self.lambda_logits.fill_(lambda_logit)
