@@ -35,7 +35,7 @@ RIVAL_NAMES = (
     *("tip-adapter", "tip-adapter-f", "treff", "treff-f", "gda", "kernel-ridge", "malp"),
 )
 # The keys of palmkit.methods.METHODS, which loads PyTorch.
-METHOD_NAMES = (*PAPER_METHODS, "palm-dagger", *RIVAL_NAMES)
+METHOD_NAMES = (*PAPER_METHODS, "palm-dagger", "solved-palm", *RIVAL_NAMES)
 CROPS = ("random", "start", "center")
 # What is random in the released protocol; the same names as in palmkit.protocols.train_mode.
 STOCHASTIC = ("crops", "bn0", "specaugment", "drop_path", "audio_dropout", "text_dropout")

@@ -9,6 +9,7 @@ from palmkit.methods.base import Method
 from palmkit.methods.coop import CoCoOp, CoOp
 from palmkit.methods.palm import PALM, PALMDagger
 from palmkit.methods.rivals import RIVALS
+from palmkit.methods.solved import SolvedPALM
 from palmkit.methods.zero_shot import ZeroShot
 from palmkit.names import unknown_name
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
@@ -21,13 +22,14 @@ __all__ = [
     "CoOp",
     "Method",
     "PALMDagger",
+    "SolvedPALM",
     "ZeroShot",
     "get_method",
     "list_methods",
 ]
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (ZeroShot, CoOp, CoCoOp, PALM, PALMDagger, *RIVALS)
+    cls.name: cls for cls in (ZeroShot, CoOp, CoCoOp, PALM, PALMDagger, SolvedPALM, *RIVALS)
 }
 
 

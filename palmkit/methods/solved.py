@@ -35,6 +35,17 @@ class SolvedPALM(PALM):
     The class's text embeddings f, its parameters, its forward and its files are PALM's. `fit` has
     no steps, no random numbers and no settings. It returns [].
 
+        w_c = tau (theta_0 text_c + sum_j theta_j ridge_j,c),   100 f'_c = w_c + v,
+        1 - lambda = tau theta_0 / 100,   z_c = (f'_c - (1 - lambda) f_c) / lambda
+
+    With x~ = x - (x . u) u, u the direction of the mean of class means, and t~_c the same of the
+    text minus the mean text:
+        text_c = t~_c - h_c u / mean(x . u),   h_c = g |t~_c|^2 / 2 minus its mean over classes;
+        ridge_j = X~' (X~ X~' + r_j sigma I)^-1 Y0,   Y0 = one-hot - 1 / c,   sigma = mean |x~|^2;
+        theta >= 0: least squares of Y0 on predictions that leave out one clip of every class;
+        tau: the temperature of the least cross-entropy on the same predictions;
+        v: makes the norms of all w_c + v equal to the logit scale, here 100.
+
     A class without clips is classified by its text alone. `fit` raises ValueError if fewer than
     two classes have clips, or if a class has none and text=False.
 

@@ -543,6 +543,7 @@ def test_numbers_of_parameters_at_pengi_s_size(classes):
         "coop": 8192,
         "cocoop": 107_072,
         "palm": 1025 * classes,
+        "solved-palm": 1025 * classes,
         "palm-dagger": 0,
         # Before a fit: what has a row for each clip has none.
         **dict.fromkeys(("tip-adapter", "tip-adapter-f", "treff", "treff-f"), 0),
