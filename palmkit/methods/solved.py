@@ -40,7 +40,8 @@ class SolvedPALM(PALM):
 
     With x~ = x - (x . u) u, u the direction of the mean of class means, and t~_c the same of the
     text minus the mean text:
-        text_c = t~_c - h_c u / mean(x . u),   h_c = g |t~_c|^2 / 2 minus its mean over classes;
+        text_c = t~_c - h_c u / mean(x . u), with u removed as far as its estimate is no noise;
+        h_c = g |t~_c|^2 / 2 minus its mean over classes;
         ridge_j = X~' (X~ X~' + r_j sigma I)^-1 Y0,   Y0 = one-hot - 1 / c,   sigma = mean |x~|^2;
         theta >= 0: least squares of Y0 on predictions that leave out one clip of every class;
         tau: the temperature of the least cross-entropy on the same predictions;
