@@ -41,11 +41,10 @@ CAPTIONS = {
     "efficiency_steps": "Time of a training step; measured on the machine that the notebook names, "
     "not in this run.",
     "efficiency_published": f"Time of an epoch on an A100 by its steps. {PUBLISHED}",
-    "language_tokens": "Tokens of the class names in each language, and the room for them.",
-    "language_zeroshot": "Zero-shot accuracy with class names in each language.",
-    "language_shots": "Accuracy of PALM by shots and by language of the class names.",
-    "language_context": "Accuracy of each method by language of the class names.",
-    "language_speech": "Accuracy on speech by shots and by language of the class names.",
+    "language_zeroshot": "Zero-shot accuracy with class names in each language, with intervals "
+    "over test clips.",
+    "language_shots": "Accuracy of PALM by shots, with class names in English and in other "
+    "languages.",
 }
 
 
