@@ -1,8 +1,7 @@
 """Frozen against released, and one random part at a time, on one dataset: a CSV with a line a unit.
 
-`python benchmarks/protocols.py ESC10 --to notebooks/data/esc10_protocols.csv` made the file that
-notebook 8 reads. Rows are also kept as those of the run `protocols`, so it can be stopped and goes
-on.
+It made `notebooks/data/esc10_protocols.csv`, which notebook 8 reads; the command is in the file's
+first line. Rows are also kept as those of the run `protocols`, so it can be stopped and goes on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""New recordings of which more is known than the class: mixtures of two sounds, and rooms."""
+"""New recordings of which more is known than the class: mixtures, rooms, longer clips."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import pandas as pd
 import soundfile
 from scipy import signal
 
+from palmkit.audio import decode, read_bytes
+from palmkit.data import Dataset
+from palmkit.sound_files import open_sound
+from palmkit.tables import write_split
 from palmkit.training import predict
 from palmkit_synthetic.clips import draw_clip
 from palmkit_synthetic.domain import TASK
@@ -92,3 +96,28 @@ def write_recordings(folder, classes, clips: int, first: int = CLIPS_PER_CLASS) 
             soundfile.write(path, waveform, SAMPLE_RATE, subtype="PCM_16")
             lines.append((str(path), name, "reverb" in parameters))
     return pd.DataFrame(lines, columns=["path", "class_name", "room"])
+
+
+def write_joined(folder, data: Dataset, clips: int = 6) -> Path:
+    """Write a dataset of longer recordings: each is `clips` of one class, one after the other.
+
+    Train and test stay apart; the dataset has a single split. Every second clip of a class starts a
+    recording, and the first clips follow the last, so recordings share sounds. The sample rate is
+    that of the first clip. Returns the folder. Raises AudioError for a clip that cannot be used.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    first = data.train["path"].iloc[0]
+    with open_sound(read_bytes(first), first) as sound:
+        rate = sound.rate
+    for split, frame in (("train", data.train), ("test", data.test)):
+        written = []
+        for name, group in frame.groupby("class_name"):
+            sounds = [decode(read_bytes(path), path, rate).numpy() for path in group["path"]]
+            for start in range(0, len(sounds), 2):
+                joined = [sounds[(start + n) % len(sounds)] for n in range(clips)]
+                path = f"{split}_{len(written):04d}.wav"
+                soundfile.write(folder / path, np.concatenate(joined), rate)
+                written.append((path, name))
+        write_split(folder, split, None, written)
+    return folder

@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "method_style": ["method_color", "method_label", "order_methods"],
         "pages": ["changed_parameters", "claim_table", "findings_note"],
+        "paired": ["describe_pairs", "first_folds", "format_pairs", "paired_differences"],
         "per_class": ["class_frame", "lambda_frame", "per_clip_accuracy", "right_by_seed"],
         "statistics": [
             "DIFFERENCE",

@@ -22,7 +22,10 @@ CAPTIONS = {
     f"explain. {PUBLISHED}",
     "critical_difference": f"Mean ranks of the methods over the paper's datasets. {PUBLISHED}",
     "published_dagger": f"Zero-shot, PALM† and PALM on the paper's datasets. {PUBLISHED}",
-    "protocols": "Accuracy with the released protocol minus accuracy with frozen encoders.",
+    "protocols": "Accuracy with the released protocol minus that with frozen encoders; on ESC-10 "
+    "measured once with mini-PENGI, not in this run.",
+    "protocol_parts": "Accuracy with one source of randomness minus that with frozen encoders; on "
+    "ESC-10 measured once with mini-PENGI, not in this run.",
     "ablation_variants": "Accuracy of PALM with one thing changed, minus that of published PALM.",
     "ablation_sweep": "Gain over zero-shot by clips a class, for each method, start and rate; from "
     "the file that the notebook names, not of this run.",

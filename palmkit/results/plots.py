@@ -135,6 +135,29 @@ def plot_study(
     return ax
 
 
+def plot_differences(table: pd.DataFrame, ax=None, margin: float | None = None, **axis):
+    """`describe_pairs` by line and method: means with their intervals, lines from the top down.
+
+    table: its index is (line, method). Methods of a line stand side by side. margin: a grey band of
+    ± margin, where differences do not matter. axis: xlabel, title, ...
+    """
+    lines, methods = ([*dict.fromkeys(table.index.get_level_values(n))] for n in (0, 1))
+    ax = _axes(ax, figsize=(7, 0.5 * len(lines) + 1.2))
+    if margin is not None:
+        ax.axvspan(-margin, margin, color="0.92", zorder=0, label=f"± {margin:g}")
+    ax.axvline(0, color="0.6", linewidth=0.8)
+    for n, method in enumerate(methods):
+        part = table.xs(method, level=1).reindex(lines)
+        places = np.arange(len(lines)) + (n - (len(methods) - 1) / 2) * 0.5 / len(methods)
+        error = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]])
+        style = dict(fmt="o", capsize=3, color=method_color(method), label=method_label(method))
+        ax.errorbar(part["mean"], places, xerr=np.maximum(error, 0), **style)
+    ax.set_yticks(range(len(lines)), lines)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.set(**axis)
+    return ax
+
+
 def plot_losses(rows: pd.DataFrame, ax=None):
     """Training loss per epoch: one thin line a trial, the median of each method thick.
 

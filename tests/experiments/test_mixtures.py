@@ -5,10 +5,17 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from notebook_cells import make_tiny_dataset
 from scipy import signal
 
-from palmkit import ZeroShot
-from palmkit.experiments.mixtures import guess_mixtures, mix, write_mixtures, write_recordings
+from palmkit import ZeroShot, load_dataset
+from palmkit.experiments.mixtures import (
+    guess_mixtures,
+    mix,
+    write_joined,
+    write_mixtures,
+    write_recordings,
+)
 from palmkit_synthetic.clips import draw_clip
 from palmkit_synthetic.domain import TASK
 from palmkit_synthetic.tasks import CLIPS_PER_CLASS, RATE, TASKS, task_clip
@@ -72,3 +79,21 @@ def test_guesses_of_mixtures(tiny_pengi):
     expected = method(features).softmax(1).amax(1)
     assert table["confidence"][:3].to_numpy() == pytest.approx(expected.numpy(), rel=1e-5)
     assert torch.isfinite(expected).all()
+
+
+def test_joined_clips_are_of_one_class_and_one_split(tmp_path):
+    """A recording is the clips from its own on, and the first ones follow the last."""
+    source = make_tiny_dataset(tmp_path / "short", ("dog", "cat & co"), folds=1, clips=3)
+    data = load_dataset(str(source))
+    joined = load_dataset(str(write_joined(tmp_path / "long", data, clips=4)))
+    assert joined.class_names == data.class_names and joined.fold is None
+    for split in ("train", "test"):
+        short, long = getattr(data, split), getattr(joined, split)
+        for name, paths in long.groupby("class_name")["path"]:
+            clips = [soundfile.read(path)[0] for path in short[short["class_name"] == name]["path"]]
+            starts = range(0, len(clips), 2)
+            assert len(paths) == len(starts)
+            for path, start in zip(paths, starts, strict=True):
+                expected = np.concatenate([clips[(start + n) % len(clips)] for n in range(4)])
+                waveform, rate = soundfile.read(path)
+                assert rate == 8000 and np.allclose(waveform, expected, atol=1e-4)

@@ -17,7 +17,7 @@ QUOTE = re.compile(r"In \[(\d+)\]: (`[^`]+`(?:, `[^`]+`)*)")
 # What a line says that names no check.
 REASONS = ("Definition", "Published", "Recipe", "Arithmetic", "Limit", "Held by tests")
 REWRITTEN = "being rewritten"
-MAY_BE_REWRITTEN = {"8", "13"}
+MAY_BE_REWRITTEN = {"13"}
 
 
 def squeeze(code: str) -> str:

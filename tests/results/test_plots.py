@@ -98,6 +98,26 @@ def test_a_study_has_its_intervals_and_zero_shot_as_a_line():
     assert to_hex(line.get_color()) == method_color("zeroshot")
 
 
+def test_differences_have_their_intervals_beside_the_margin():
+    index = pd.MultiIndex.from_product([["bn0", "all"], ["coop", "palm"]])
+    columns = {"mean": [0.1, -0.2, 0.0, 0.1], "low": [0.0, -0.4, np.nan, 0.05]}
+    table = pd.DataFrame(columns | {"high": [0.2, 0.0, np.nan, 0.15]}, index)
+    ax = plots.plot_differences(table, margin=0.05, xlabel="difference")
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["bn0", "all"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first line is on top
+    coop, palm = ax.containers
+    assert coop.lines[0].get_xdata().tolist() == [0.1, 0.0]
+    assert (coop.lines[0].get_ydata() < palm.lines[0].get_ydata()).all()
+    assert to_hex(palm.lines[0].get_color()) == method_color("palm")
+    segments = [segment for segment in coop.lines[2][0].get_segments() if len(segment)]
+    assert [*segments[0][:, 0]] == pytest.approx([0.0, 0.2]) and len(segments) == 1  # no NaN
+    (band,) = ax.patches
+    assert (band.get_x(), band.get_width()) == pytest.approx((-0.05, 0.1))
+    labels = [part.get_label() for part in (band, coop, palm)]
+    assert labels == ["± 0.05", method_label("coop"), method_label("palm")]
+    assert not plots.plot_differences(table).patches and ax.get_xlabel() == "difference"
+
+
 def test_lambdas_by_class_are_sorted_by_the_learned_median():
     frame = pd.DataFrame({
         "class_name": ["b", "b", "a", "a"], "initial": [0.5] * 4, "learned": [0.9, 0.7, 0.1, 0.3],
