@@ -85,7 +85,8 @@ def main() -> None:
     rows = [row for task in tasks for row in run_task(model, task, given)]
     table = summarise(pd.DataFrame(rows))
     if given.to:
-        table.round(4).to_csv(given.to, index=False)
+        text = table.round(4).to_csv(index=False, lineterminator="\n")
+        given.to.write_text(f"# {model.note}. Written by: python benchmarks/solved.py\n{text}")
     print(describe(table, list(given.methods)))
 
 

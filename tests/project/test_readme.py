@@ -164,3 +164,23 @@ def test_commands_run_as_printed(folder):
         assert "VocalSounds" in table and label in table, (line, table)
     for name in ("first", "mine", "toy"):
         assert (folder / "runs" / name / "index.html").is_file()
+
+
+def test_the_table_of_solved_palm_is_that_of_its_file():
+    text = PAGES["rivals.md"].split("## Solved PALM")[1].split("\n## ")[0]
+    lines = [
+        [c.strip() for c in line[1:-1].split("|")] for line in text.splitlines() if "|" in line
+    ]
+    shown = {cells[0]: [float(cell) for cell in cells[1:]] for cells in lines[2:]}
+    table = pd.read_csv(ROOT / "notebooks" / "data" / "solved.csv", comment="#")
+    means = 100 * table.pivot_table("accuracy", "method", "shots")
+    names = {
+        "zero-shot": "Zero-shot",
+        "PALM by SGD": "PALM",
+        "kernel ridge (ProKeR)": "Kernel ridge",
+        "centred mix": "Centred mix",
+        "solved PALM": "Solved PALM",
+    }
+    assert set(shown) == set(names)
+    for label, name in names.items():
+        assert shown[label] == pytest.approx(means.loc[name].tolist(), abs=0.06)
