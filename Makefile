@@ -57,7 +57,7 @@ endif
 
 check: env ## Lint and the fast tests, without notebooks
 	$(PY) -m ruff check .
-	@$(FRESH) $(PYTEST) tests -m "not slow"
+	@$(PY) tools/run_tests.py --fast
 
 test: env ## Lint, all tests, and all notebooks against their committed outputs
 	$(PY) -m ruff check .

@@ -1,7 +1,8 @@
-"""All tests: those of the modules and the notebooks, side by side. `make test` runs it.
+"""The tests in two halves side by side: `make test` runs all of them, `make check` the fast ones.
 
 Each half is one pytest, and most of it is one thread, so two cores do both in the time of one. The
-output of the notebooks is kept and printed at the end. The exit status is 0 if both passed.
+output of the second half is kept and printed at the end. The exit status is 0 if both passed.
+--fast: the fast tests of the modules, without notebooks.
 """
 
 from __future__ import annotations
@@ -22,9 +23,20 @@ HALVES = {
     "tests": [*PYTEST, "tests"],
     "notebooks": [*PYTEST, "notebooks", "--nbval", "--nbval-current-env"],
 }
+# Folders of tests/ that take about half of the time of the fast tests; the others are the rest.
+FIRST = ("kit", "methods", "models", "project", "protocols", "widgets")
 
 
-def start(half: str, folder: Path, output) -> subprocess.Popen:
+def fast_halves() -> dict[str, list[str]]:
+    """The commands of both halves of the fast tests. Every folder of tests is in one of them."""
+    folders = sorted({path.parent for path in (ROOT / "tests").rglob("test_*.py")})
+    first = [path for path in folders if path.name in FIRST]
+    rest = [path for path in folders if path.name not in FIRST]
+    fast = [*PYTEST, "-m", "not slow"]
+    return {"first": [*fast, *map(str, first)], "second": [*fast, *map(str, rest)]}
+
+
+def start(command: list[str], half: str, folder: Path, output) -> subprocess.Popen:
     """A half with runs of its own. The generated datasets are shared, and made once."""
     environment = os.environ | {
         "PALMKIT_RUNS": str(folder / half),
@@ -33,16 +45,20 @@ def start(half: str, folder: Path, output) -> subprocess.Popen:
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.Popen(
-        HALVES[half], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
     )
 
 
-def run(halves: list[str], folder: Path) -> dict[str, int]:
-    """Run the halves side by side; the exit status of each."""
+def run(halves: dict[str, list[str]], folder: Path) -> dict[str, int]:
+    """Run the commands side by side; the exit status of each."""
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(open(folder / f"{half}.txt", "w+b")) for half in halves[1:]]
+        names = [*halves]
+        files = [stack.enter_context(open(folder / f"{half}.txt", "w+b")) for half in names[1:]]
         outputs = [None, *files]  # the first is seen as it comes
-        running = [start(half, folder, file) for half, file in zip(halves, outputs, strict=True)]
+        running = [
+            start(halves[half], half, folder, file)
+            for half, file in zip(names, outputs, strict=True)
+        ]
         try:
             status = [process.wait() for process in running]
         except BaseException:
@@ -56,7 +72,10 @@ def run(halves: list[str], folder: Path) -> dict[str, int]:
 
 
 def main() -> int:
-    halves = [half for half in HALVES if (ROOT / half).is_dir()]
+    if sys.argv[1:] == ["--fast"]:
+        halves = fast_halves()
+    else:
+        halves = {half: command for half, command in HALVES.items() if (ROOT / half).is_dir()}
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         status = run(halves, Path(folder))

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,13 @@ def test_the_straightforward_computation_takes_mini_pengi(cls, monkeypatch):
     features = torch.randn(3, method.model.dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(learner(method)(features), method(features), atol=1e-4, rtol=0)
+
+
+def test_every_fast_test_is_in_one_half():
+    halves = runpy.run_path(str(ROOT / "tools" / "run_tests.py"))["fast_halves"]()
+    folders = [
+        argument for command in halves.values() for argument in command if "tests" in argument
+    ]
+    expected = {str(path.parent) for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(halves) == 2 and sorted(folders) == sorted(expected)
+    assert all(command[-1] != "not slow" for command in halves.values())
