@@ -54,7 +54,8 @@ def describe_pairs(
     equality is not asked for, and there is no p_equal. Without an interval (one seed, or equal
     ones) the p are NaN.
     """
-    folds = pairs.groupby([*by, "seed", "dataset"], sort=False)["difference"].mean()
+    of_folds = dict.fromkeys([*by, "seed", "dataset"])  # `by` may have the dataset, too
+    folds = pairs.groupby([*of_folds], sort=False)["difference"].mean()
     by_seed = folds.groupby([*by, "seed"], sort=False).mean().reset_index()
     lines, keys = [], []
     for key, part in by_seed.groupby(by, sort=False):

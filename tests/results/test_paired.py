@@ -53,6 +53,13 @@ class TestDescribePairs:
         pairs = paired.paired_differences(rows, "setting", "frozen")
         return paired.describe_pairs(pairs, ["method"], **more)
 
+    def test_lines_may_be_of_datasets(self):
+        """The fault: pandas warned that a level of the index was there twice."""
+        pairs = paired.paired_differences(make_rows(), "setting", "frozen")
+        table = paired.describe_pairs(pairs, ["dataset", "method"], margin=0.06)
+        expected = self.describe(make_rows(), margin=0.06).loc["palm"]
+        pd.testing.assert_series_equal(table.loc[("Rain", "palm")], expected, check_names=False)
+
     def test_the_interval_is_over_seeds_and_the_tests_agree_with_it(self):
         line = self.describe(make_rows(), margin=0.06).loc["palm"]
         changes = [*CHANGE.values()]
