@@ -23,6 +23,7 @@ def run(*arguments):
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow  # each loads PyTorch in a process of its own
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_finds_its_imports(name):
     path = ROOT / "tools" / name
@@ -30,6 +31,7 @@ def test_a_script_finds_its_imports(name):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_the_pretraining_starts():
     done = run("-m", "mini_pengi", "--help")
     assert done.returncode == 0 and "usage:" in done.stdout, done.stderr[-2000:]
