@@ -215,6 +215,11 @@ def _add_flags(parser) -> None:
     parser.add_argument(
         "--retry-failed", action="store_true", help="run trials that failed before again"
     )
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        help="keep the test logits of a trial as float16, and not what was learned",
+    )
 
 
 def _describe_run(run) -> None:
@@ -494,7 +499,7 @@ def _run(arguments) -> None:
     if arguments.dry_run:
         return
     with _run_log(choices.name):
-        _, failed = _try_trials(choices, arguments.retry_failed)
+        _, failed = _try_trials(choices, arguments.retry_failed, arguments.compact)
         _write_report(choices)  # before the table, whose reader may be gone
         if failed is None or failed.done:
             _print_table(choices.name)
@@ -549,7 +554,7 @@ def _estimate(choices: Choices) -> Choices:
     return choices.replace(datasets=datasets)
 
 
-def _try_trials(choices: Choices, retry_failed: bool) -> tuple:
+def _try_trials(choices: Choices, retry_failed: bool, compact: bool) -> tuple:
     """Run the trials; the model, and the TrialsFailed that tells of failed ones, or None."""
     from palmkit.experiments.failures import TrialsFailed
     from palmkit.experiments.run import run_trials
@@ -565,7 +570,7 @@ def _try_trials(choices: Choices, retry_failed: bool) -> tuple:
     if model.note:
         log.info("Note: %s", model.note)
     try:
-        run_trials(trials, model, choices.name, retry_failed=retry_failed)
+        run_trials(trials, model, choices.name, retry_failed=retry_failed, compact=compact)
     except TrialsFailed as failed:
         return model, failed
     return model, None
@@ -597,7 +602,7 @@ def _notebooks(arguments) -> None:
     if arguments.dry_run:
         return
     with _run_log(choices.name):
-        model, failed = _try_trials(choices, arguments.retry_failed)
+        model, failed = _try_trials(choices, arguments.retry_failed, arguments.compact)
         if failed:
             _write_report(choices)
             raise failed

@@ -95,7 +95,7 @@ KINDS: dict[str, Kind] = {
     "momentum": Kind("a number from 0 on and below 1", lambda v: is_number(v) and 0 <= v < 1),
     "crop": Kind("a text or a whole number", lambda v: is_text(v) or whole(0).fits(v)),
     "crop_seed": whole(-LARGEST),
-    "autocast": FLAG,
+    **dict.fromkeys(("autocast", "compact"), FLAG),
     "options": DICT,
     "chosen": DICT,
     "regime": TEXT,

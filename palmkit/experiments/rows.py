@@ -22,7 +22,7 @@ import palmkit
 from palmkit import audio
 from palmkit.embeddings import EMBEDDING_VERSION
 from palmkit.experiments.row_fields import check_row
-from palmkit.experiments.trials import Trial, find_method
+from palmkit.experiments.trials import TRANSFER, Trial, find_method
 from palmkit.experiments.variations import method_options
 from palmkit.protocols import STREAM_VERSION
 from palmkit.storage import PACKAGE, atomic_write, run_folder
@@ -44,15 +44,18 @@ COMMAND = "PALMKIT_COMMAND"  # the environment variable with the command line; k
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
-def trial_key(trial: Trial, dataset: str, model: str, method: str = "") -> str:
+def trial_key(trial: Trial, dataset: str, model: str, method: str = "", tuned_on="") -> str:
     """sha256 of all that a trial's result depends on. A row with this key is not run again.
 
     dataset, model: their digests, of content, weights, config and preprocessing. method: the digest
-    of the source file of a method from outside of the kit.
+    of the source file of a method from outside of the kit. tuned_on: the digest of the dataset that
+    options are tuned on.
     """
     content = {**asdict(trial), "dataset": dataset, "model": model, "method_digest": method}
     if trial.regime == "published":
         del content["regime"]  # rows that are older than regimes keep their key
+    if trial.tuned_on:
+        content["regime"] = f"{TRANSFER}{tuned_on}"
     content["versions"] = {"trial": TRIAL_VERSION, "embedding": EMBEDDING_VERSION}
     if trial.protocol == "released":
         content["versions"]["stream"] = STREAM_VERSION
@@ -219,9 +222,23 @@ def _git(folder: Path, *arguments: str) -> str:
 # What a row keeps beside it.
 
 
+def make_compact(row: dict, tensors: dict) -> tuple[dict, dict]:
+    """A trial's row and tensors without what was learned, its test logits as float16.
+
+    The largest logit of each clip becomes 0, and all others are below it: the softmax changes by
+    the rounding only, and the predicted class not at all.
+    """
+    logits = tensors["logits"]
+    guess = logits.argmax(1, keepdim=True)
+    finfo = torch.finfo(torch.float16)
+    below = (logits - logits.gather(1, guess)).clamp(finfo.min, -finfo.smallest_normal)
+    kept = {"logits": below.scatter(1, guess, 0.0).half(), "labels": tensors["labels"]}
+    return row | {"compact": True}, kept
+
+
 def load_tensors(row, run) -> dict[str, torch.Tensor]:
     """Tensors of a row of `run`: test `logits` [n, classes], `labels` [n], and what was learned,
-    `prompt.*`.
+    `prompt.*`. A compact row has the logits up to a constant for each clip, and nothing learned.
 
     row: a dict, or a line of a DataFrame of rows. Raises FileNotFoundError if the run has no such
     row, or if the row has no tensors.
@@ -268,7 +285,11 @@ def restore_method(row, tensors: dict[str, torch.Tensor], model):
         raise ValueError(
             "a method on projected features cannot be loaded: its support set's axes are not kept"
         )
-    options = method_options(row["options"])
+    if row.get("compact") is True:
+        raise ValueError(
+            "what was learned is not kept, because the trial ran with --compact; run it without"
+        )
+    options = method_options(row["options"]) | chosen_options(row)
     method = find_method(row["method"])(model, row["class_names"], seed=int(row["seed"]), **options)
     learned = {
         name.removeprefix("prompt."): tensor
@@ -277,6 +298,12 @@ def restore_method(row, tensors: dict[str, torch.Tensor], model):
     }
     method.load_prompt_learner(learned)
     return method.requires_grad_(False)
+
+
+def chosen_options(row) -> dict:
+    """Options that were chosen in a support set, or tuned on another dataset; {} for most rows."""
+    chosen = row.get("chosen")  # in a DataFrame, a field that a row lacks is NaN
+    return chosen if isinstance(chosen, dict) else {}
 
 
 def read_tensors(path: Path, row) -> dict[str, torch.Tensor]:
@@ -297,6 +324,9 @@ def _load_tensors(path: Path, row) -> dict[str, torch.Tensor]:
     if isinstance(written, str) and audio.digest(data) != written:
         raise ValueError(f"{path} is damaged, or of another row: its checksum is not the row's")
     try:
-        return load(data)
+        tensors = load(data)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): run_trials makes it again") from error
+    if tensors["logits"].dtype == torch.float16:
+        tensors["logits"] = tensors["logits"].float()
+    return tensors

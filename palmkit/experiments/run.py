@@ -25,6 +25,7 @@ from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parall
 from palmkit.experiments.failures import TrialsFailed, failed_row, forget_mended
 from palmkit.experiments.rows import (
     count_old_rows,
+    make_compact,
     provenance,
     read_finished,
     row_path,
@@ -32,9 +33,10 @@ from palmkit.experiments.rows import (
     update_row,
     write_row,
 )
-from palmkit.experiments.selection import choose_options
+from palmkit.experiments.selection import choose_options, combinations
 from palmkit.experiments.timing import Clock, duration
-from palmkit.experiments.trials import Trial, find_method, stochastic_label
+from palmkit.experiments.trials import TRANSFER, Trial, find_method, stochastic_label
+from palmkit.experiments.tuning import check_unseen, clip_digests, load_tuning_tasks, tune
 from palmkit.experiments.variations import (
     ProjectedModel,
     method_options,
@@ -99,20 +101,26 @@ class Job:
 
 
 def run_trials(
-    trials: list[Trial], model, run, cache="default", retry_failed: bool = False
+    trials: list[Trial],
+    model,
+    run,
+    cache="default",
+    retry_failed: bool = False,
+    compact: bool = False,
 ) -> list[dict]:
     """Run the trials without a row in `runs/RUN`. Returns all rows, in the order of the trials.
 
     Clips are embedded first. Then the trials run, several at the same time on a CPU (see
     `executor`), with one progress bar. Log messages say what there is to do and how long it takes.
     A trial that fails gets a row that says why, and the others go on; at the end TrialsFailed is
-    raised. retry_failed: run those again that failed before. Raises FileNotFoundError if the run's
-    folder is deleted meanwhile.
+    raised. retry_failed: run those again that failed before. compact: for thousands of trials; the
+    test logits are kept as float16, and what was learned is not. A compact row is run again where
+    compact is False. Raises FileNotFoundError if the run's folder is deleted meanwhile.
     """
     jobs = prepare(trials, model, run)
     for line in dict.fromkeys(_tell_left_out(job.dataset) for job in jobs if job.dataset.left_out):
         log.warning("%s", line)
-    rows = {job.path: _read_finished(job) for job in jobs}
+    rows = {job.path: _read_finished(job, compact) for job in jobs}
     missing = {
         job.path: job
         for job in jobs
@@ -121,7 +129,7 @@ def run_trials(
     if old := count_old_rows(run, set(rows)):
         log.info("%d rows of another version of palmkit are not used", old)
     if missing:
-        _run_missing([*missing.values()], run, model, cache)
+        _run_missing([*missing.values()], run, model, cache, compact)
         rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
     if gone := [path for path, row in rows.items() if row is None]:
         raise _deleted(run, f"{len(gone)} of its rows are gone")
@@ -160,6 +168,7 @@ def prepare(trials: list[Trial], model, run) -> list[Job]:
         dataset, _ = load(replace(clips, draw=None))
         return modify_draw(draw_shots(dataset.train, *clips.draw), **json.loads(clips.options))
 
+    known_clips = functools.cache(clip_digests)
     jobs = []
     for trial in trials:
         _check_model(trial, model)
@@ -174,17 +183,25 @@ def prepare(trials: list[Trial], model, run) -> list[Job]:
             "weights": model_digest,
             "method_digest": plugin_digest(method),
         }
-        key = trial_key(trial, fold_digest, model_digest, digests["method_digest"])
+        tuned_on = ""
+        if trial.tuned_on:
+            check_unseen(dataset, trial.tuned_on, known_clips(trial.tuned_on))
+            tuned_on = version(trial.tuned_on)
+        key = trial_key(trial, fold_digest, model_digest, digests["method_digest"], tuned_on)
         jobs.append(Job(trial, dataset, drawn, digests, key, row_path(run, trial, key)))
     return jobs
 
 
-def _read_finished(job: Job) -> dict | None:
+def _read_finished(job: Job, compact: bool) -> dict | None:
     """The row of a finished trial, marked as of the present version of its dataset.
+
+    None for a compact row, unless compact rows are wanted.
 
     Its own fold is unchanged, or it would have another key. Other folds may have changed.
     """
     row = read_finished(job.path, job.key)
+    if row is not None and row.get("compact") and not compact:
+        return None
     version = job.digests["dataset_digest"]
     if row is None or row.get("dataset_digest") == version:
         return row
@@ -237,7 +254,7 @@ def _stream_passes(job: Job) -> int:
     return job.trial.epochs * job.n_train + len(job.dataset.test)
 
 
-def _run_missing(jobs: list[Job], run, model, cache) -> None:
+def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
     rows_folder = run_folder(run) / "rows"
     rows_folder.mkdir(parents=True, exist_ok=True)
     origin = provenance() | {"checkpoint_sha256": getattr(model, "checkpoint_sha256", "")}
@@ -248,6 +265,8 @@ def _run_missing(jobs: list[Job], run, model, cache) -> None:
         """Write a trial's row: its result, or why it failed."""
         if not rows_folder.is_dir():
             raise _deleted(run, "its rows are gone")
+        if compact and not isinstance(done, Failure):
+            done = make_compact(*done)
         _record(job, done, model, origin, shown)
 
     def without_failed(jobs: list[Job], results: dict) -> list[Job]:
@@ -278,7 +297,11 @@ def _run_missing(jobs: list[Job], run, model, cache) -> None:
     sources = _embed_all([job for job in jobs if not job.uses_stream], model, cache)
     sources |= _embed_streams([job for job in jobs if job.uses_stream], model, cache, clock)
     jobs = without_failed(jobs, sources)
-    calls = [(job.trial, model, job.dataset, sources[job.path]) for job in jobs]
+    tuned = _tune_all([job for job in jobs if job.trial.tuned_on], costs, model, cache)
+    jobs = without_failed(jobs, sources | tuned)
+    calls = [
+        (job.trial, model, job.dataset, sources[job.path], tuned.get(job.path)) for job in jobs
+    ]
     seconds = [costs[job.path] for job in jobs]
     for n, done in _run_calls(jobs, calls, seconds, processes):
         record(jobs[n], done)
@@ -407,6 +430,41 @@ def _embed_dataset(jobs: list[Job], model, cache, label: str) -> dict[Path, Embe
     }
 
 
+# Options that are tuned on another dataset.
+
+
+def _tune_all(jobs: list[Job], costs: dict, model, cache) -> dict[Path, dict | Failure]:
+    """The tuned options of each job, by its path. They are found once for all jobs that share them:
+    those of a method with its options, shots and crop.
+    """
+
+    @functools.cache
+    def load(dataset: str, shots: int, settings: EmbedSettings) -> list | Failure:
+        arguments = settings.arguments(model)
+        return attempt(lambda: load_tuning_tasks(model, dataset, shots, cache, **arguments))
+
+    shared: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        trial, settings = job.trial, _support_settings(job.trial)
+        options = json.dumps(method_options(trial.options), sort_keys=True)
+        key = (trial.method, options, trial.tuned_on, trial.shots, settings)
+        shared.setdefault(key, []).append(job)
+    found, groups, calls, seconds = {}, [], [], []
+    for group in shared.values():
+        trial = group[0].trial
+        tasks = load(trial.tuned_on, trial.shots, _support_settings(trial))
+        if isinstance(tasks, Failure):
+            found |= dict.fromkeys((job.path for job in group), tasks)
+            continue
+        count = len(combinations(find_method(trial.method), method_options(trial.options)))
+        groups.append([job.path for job in group])
+        calls.append((trial, model, tasks))
+        seconds.append(count * len(tasks) * costs[group[0].path])
+    for n, options in in_parallel(tune, calls, seconds, count_jobs(model)):
+        found |= dict.fromkeys(groups[n], options)
+    return found
+
+
 # Streams: embeddings of every epoch, for trials of the released protocol.
 
 
@@ -496,24 +554,29 @@ def _no_progress():
 # One trial.
 
 
-def _run_job(trial: Trial, model, dataset: Dataset, source) -> tuple[dict, dict]:
-    return run_trial(trial, model, dataset, *source.load())
+def _run_job(trial: Trial, model, dataset: Dataset, source, tuned) -> tuple[dict, dict]:
+    return run_trial(trial, model, dataset, *source.load(), tuned=tuned)
 
 
 def run_trial(
-    trial: Trial, model, dataset: Dataset, test: Embeddings, support: Embeddings | None
+    trial: Trial,
+    model,
+    dataset: Dataset,
+    test: Embeddings,
+    support: Embeddings | None,
+    tuned: dict | None = None,
 ) -> tuple[dict, dict]:
     """One trial: its row, and its tensors (test logits and labels, and what was learned as
     `prompt.*`).
 
     test, support: the embedded test clips, and the embedded draw where the method learns, as
-    EpochEmbeddings in the released protocol.
+    EpochEmbeddings in the released protocol. tuned: the options of regime "transfer".
     """
     times = [time.perf_counter()]
     if "pca_dim" in trial.options:
         model, test, support = _project_features(model, test, support, trial.options["pca_dim"])
     options = method_options(trial.options)
-    chosen = _choose(trial, model, dataset, support, options)
+    chosen = _choose(trial, model, dataset, support, options) if tuned is None else tuned
     method = find_method(trial.method)(
         model, dataset.class_names, seed=trial.seed, **options, **chosen
     )
@@ -552,6 +615,8 @@ def _choose(trial: Trial, model, dataset: Dataset, support, options: dict) -> di
     """Options that are chosen inside the support set; {} in the published regime."""
     if trial.regime == "published":
         return {}
+    if trial.tuned_on:
+        raise ValueError(f"regime={trial.regime}: give the tuned options, or use run_trials")
     about = (find_method(trial.method), model, dataset.class_names, trial.seed, options)
     return choose_options(*about, support.features, support.labels)
 
@@ -579,6 +644,7 @@ def _describe(trial: Trial, model, dataset: Dataset, method) -> dict:
         "stochastic": stochastic_label(trial),
         "rates": _dropout_rates(config),
         "dataset": dataset.name,
+        **({"regime": f"{TRANSFER}{Path(trial.tuned_on).name}"} if trial.tuned_on else {}),
         "note": model.note,
         "model_note": config.get("note", model.note),
         "class_names": dataset.class_names,

@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 import json
+import logging
 import math
 import operator
 from collections.abc import Callable
@@ -24,9 +25,13 @@ from palmkit.names import unknown_name
 from palmkit.plugins import has_plugins
 from palmkit_synthetic import TASK_NAMES
 
+log = logging.getLogger(__name__)
+
 PROTOCOLS = ("frozen", "released")  # the paper's text, and what its published code does
-# How options of a method are set: as published, or chosen by clips left out of the support set.
-REGIMES = ("published", "support")
+# How options of a method are set: as published, chosen by clips left out of the support set, or
+# tuned on another dataset ("transfer:ESC50").
+REGIMES = ("published", "support", "transfer:DATASET")
+TRANSFER = "transfer:"
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
 # Other methods on frozen features; "all" does not stand for them.
 RIVAL_NAMES = (
@@ -112,6 +117,10 @@ def clean_protocol(name: str, value) -> str:
 
 
 def clean_regime(name: str, value) -> str:
+    if isinstance(value, str) and value.removeprefix(TRANSFER) not in ("", "DATASET", value):
+        return value
+    if str(value).startswith("transfer"):
+        raise ValueError(f"{name}={value!r}: name the dataset to tune on, say transfer:ESC50")
     if value not in REGIMES:
         raise ValueError(unknown_name("regime", value, REGIMES))
     return value
@@ -253,9 +262,10 @@ class Trial:
     )
     regime: str = setting(
         "published",
-        "published: the options as given; support: chosen by clips left out of the support set",
+        "published: the options as given; support: chosen by clips left out of the support set; "
+        "transfer:DATASET: tuned on another dataset",
         clean=clean_regime,
-        choices=REGIMES,
+        metavar="REGIME",
         trained=True,
     )
     stochastic: tuple[str, ...] = setting(
@@ -387,6 +397,18 @@ class Trial:
             raise ValueError(
                 f"regime={self.regime}: only in the frozen protocol, where clips have one embedding"
             )
+        if self.tuned_on and "pca_dim" in self.options:
+            raise ValueError("pca_dim: options that are tuned on other features do not carry over")
+        if self.tuned_on and is_related(self.dataset, self.tuned_on):
+            raise ValueError(
+                f"regime={self.regime}: {self.dataset} has recordings of the dataset that options "
+                "are tuned on; leave it out"
+            )
+
+    @property
+    def tuned_on(self) -> str:
+        """The dataset on which options are tuned; "" in the other regimes."""
+        return self.regime.removeprefix(TRANSFER) if self.regime.startswith(TRANSFER) else ""
 
     @property
     def name(self) -> str:
@@ -491,6 +513,7 @@ def make_grid(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> li
     datasets = [*dict.fromkeys(str(dataset) for dataset in datasets)]
     seeds = [*dict.fromkeys(seeds)]
     check_trials(methods, seeds, **settings)  # before datasets, which may have to be generated
+    datasets = without_related(datasets, settings.get("regime", "published"))
     check_datasets(datasets)
     trials = []
     for dataset in datasets:
@@ -498,6 +521,33 @@ def make_grid(methods, datasets, folds="all", seeds=(0, 1, 2), **settings) -> li
     if not trials:
         raise ValueError("nothing to run: name at least one method, dataset and seed")
     return trials
+
+
+# Datasets of the paper that share recordings: ESC50-Actions is ten classes of ESC50.
+FAMILIES = (("ESC50", "ESC50-Actions", "ESC10"),)
+
+
+def is_related(dataset: str, other: str) -> bool:
+    """Whether two datasets, names or folders, are the same or are known to share recordings."""
+    names = {Path(dataset).name, Path(other).name}
+    return len(names) == 1 or any(names <= {*family} for family in FAMILIES)
+
+
+def without_related(datasets: list[str], regime: str) -> list[str]:
+    """The datasets without the one that options are tuned on, and without its relatives.
+
+    A message names what is left out. Raises ValueError if nothing is left.
+    """
+    if not regime.startswith(TRANSFER):
+        return datasets
+    tuned_on = regime.removeprefix(TRANSFER)
+    check_datasets([tuned_on])
+    kept = [dataset for dataset in datasets if not is_related(dataset, tuned_on)]
+    if not kept:
+        raise ValueError(f"regime={regime}: name a dataset that options are not tuned on")
+    if left_out := [dataset for dataset in datasets if dataset not in kept]:
+        log.info("%s: left out, because options are tuned on them", ", ".join(left_out))
+    return kept
 
 
 def check_datasets(datasets, also=()) -> None:

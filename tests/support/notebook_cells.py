@@ -34,11 +34,11 @@ def run_cells(number: int, parameters: dict) -> dict:
     return namespace
 
 
-def make_tiny_dataset(folder: Path, classes=("dog", "rain"), folds=2, clips=2) -> Path:
+def make_tiny_dataset(folder: Path, classes=("dog", "rain"), folds=2, clips=2, seed=0) -> Path:
     """A dataset of short tones with noise, `clips` of each class in each fold; one split if
     folds=1.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     (folder / "csv_files").mkdir(parents=True)
     lines: dict[int, list[str]] = {}
     for fold in range(1, max(folds, 2) + 1):
