@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 
 from palmkit.methods.support import Support, SupportMethod, check_number, minimize, parameter
@@ -35,7 +36,10 @@ class LinearProbe(SupportMethod):
 
     def fit_support(self, support: Support, **settings) -> list[float]:
         there = support.is_present.nonzero()[:, 0]
-        x, y = self.logit_scale * support.features, support.one_hot[:, there].argmax(1)
+        y = support.one_hot[:, there].argmax(1)
+        # W lies in the span of the clips, so it is found there: fewer numbers, the same minimum.
+        axes = torch.linalg.qr(support.features.T).Q  # [dim, min(n, dim)]
+        x = self.logit_scale * support.features @ axes
         W = x.new_zeros(len(there), x.shape[1], requires_grad=True)
         b = x.new_zeros(len(there), requires_grad=True)
 
@@ -45,9 +49,9 @@ class LinearProbe(SupportMethod):
 
         value = minimize(loss, [W, b])
         lowest = (b - self.logit_scale * W.norm(dim=1)).min().detach()  # of any logit
-        all_W = x.new_zeros(support.classes, x.shape[1])
+        all_W = torch.zeros_like(self.W, dtype=x.dtype)
         all_b = (lowest - 1).repeat(support.classes)
-        all_W[there], all_b[there] = W.detach(), b.detach()
+        all_W[there], all_b[there] = W.detach() @ axes.T, b.detach()
         self.keep(W=all_W, b=all_b)
         return [value]
 
