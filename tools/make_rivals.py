@@ -17,16 +17,13 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
-
 from palmkit import load_dataset, load_model
 from palmkit.datasets.resolve import list_folds
-from palmkit.experiments import load_tensors, make_grid, run_trials
+from palmkit.experiments import make_grid, run_trials
 from palmkit.experiments.selection import has_choices
 from palmkit.experiments.trials import METHOD_NAMES
 from palmkit.methods import get_method
-from palmkit.results.confidence import calibration_error, confidence_frame
-from palmkit.results.loading import load_rows
+from palmkit.results.rivals import rivals_table
 from palmkit.storage import atomic_write, notebooks_folder
 from palmkit_synthetic.tasks import DEFAULT_TASKS
 
@@ -39,11 +36,6 @@ SEEDS = (0, 1, 2, 3, 4)
 TUNED_ON = "SoundEvents"  # set before any run: its kind is that of ESC50, which MUKA tuned on
 # PALM's training in ASPL's paper, which reports 77.86 where PALM's own paper has 76.58.
 OTHER_TRAINING = {"lr": 0.01, "epochs": 100}
-COLUMNS = (
-    *("dataset", "fold", "seed", "method", "regime", "names", "shots", "lr", "epochs"),
-    *("n_train", "n_test", "accuracy", "loss", "ece", "fit_seconds", "chosen", "diverged"),
-    "weights",
-)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -89,31 +81,6 @@ def wrong_names(dataset: str) -> dict[str, str]:
     return dict(zip(names, [*names[1:], names[0]], strict=True))
 
 
-def rivals_table(rows: pd.DataFrame, run: str) -> pd.DataFrame:
-    """COLUMNS of a run's rows, one line a trial."""
-    table = rows.assign(
-        names=rows["options"].map(lambda options: "wrong" if "names" in options else "right"),
-        chosen=rows["chosen"].map(_as_text),
-        fit_seconds=rows["seconds"].map(lambda seconds: seconds["fit"]),
-        diverged=rows["diverged"].astype(bool),
-        weights=rows["weights"].str[:10],
-        ece=[_calibration_error(row, run) for _, row in rows.iterrows()],
-    )
-    order = ["dataset", "names", "regime", "method", "shots", "lr", "epochs", "seed"]
-    table = table.sort_values(order)[list(COLUMNS)]
-    return table.round({"accuracy": 6, "loss": 4, "ece": 4, "fit_seconds": 4})
-
-
-def _as_text(chosen) -> str:
-    pairs = chosen.items() if isinstance(chosen, dict) else ()
-    return " ".join(f"{name}={value}" for name, value in pairs)
-
-
-def _calibration_error(row, run: str) -> float:
-    tensors = load_tensors(row, run)
-    return calibration_error(confidence_frame(tensors["logits"], tensors["labels"]))
-
-
 def main() -> None:
     given = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -130,7 +97,7 @@ def main() -> None:
                 run_trials(trials, model, given.run, compact=True)
                 minutes = (time.perf_counter() - start) / 60
                 print(f"{Path(dataset).name}: {len(trials)} trials, {minutes:.0f} min", flush=True)
-        table = rivals_table(load_rows(given.run), given.run)
+        table = rivals_table(given.run)
         text = table.to_csv(index=False, lineterminator="\n")
         atomic_write(given.to, head + text)
     print(f"{len(table)} rows in {given.to}")

@@ -38,10 +38,13 @@ def choose_options(method: type, model, class_names, seed, given: dict, features
     if labels.bincount().max() < 2:
         return {}
 
+    settings = getattr(method, "choice_settings", {})
+
     def left_out(options: dict) -> tuple[float, float]:
         learner = method(model, class_names, seed=seed, **given, **options)
         with torch.no_grad():
-            return _accuracy_and_loss(learner.leave_out_logits(features, labels), labels)
+            logits = learner.leave_out_logits(features, labels, **settings)
+        return _accuracy_and_loss(logits, labels)
 
     return _best(combinations(method, given), left_out)
 

@@ -24,6 +24,7 @@ class LinearProbe(SupportMethod):
     name = "linear-probe"
     label = "Linear probe"
     color = "#17becf"
+    choice_settings = {"tolerance": 1e-7}  # a choice of C needs fewer digits, and many fits
     choices = {"C": (31.6, 3.16, 316.0, 3160.0)}
 
     def __init__(self, model, class_names, seed=0, C=31.6, scale=None):
@@ -34,12 +35,15 @@ class LinearProbe(SupportMethod):
         self.W = parameter(*self.text.shape, like=self.text)
         self.b = parameter(len(self.text), like=self.text)
 
-    def fit_support(self, support: Support, **settings) -> list[float]:
+    def fit_support(self, support: Support, tolerance=1e-9, **settings) -> list[float]:
         there = support.is_present.nonzero()[:, 0]
         y = support.one_hot[:, there].argmax(1)
-        # W lies in the span of the clips, so it is found there: fewer numbers, the same minimum.
-        axes = torch.linalg.qr(support.features.T).Q  # [dim, min(n, dim)]
-        x = self.logit_scale * support.features @ axes
+        # W lies in the span of the centred clips, so it is found there: the same minimum in fewer
+        # numbers and steps. b has no penalty, so it takes up the mean.
+        mean = self.logit_scale * support.features.mean(0)
+        centred = self.logit_scale * support.features - mean
+        axes = torch.linalg.qr(centred.T).Q  # [dim, min(n, dim)]
+        x = centred @ axes
         W = x.new_zeros(len(there), x.shape[1], requires_grad=True)
         b = x.new_zeros(len(there), requires_grad=True)
 
@@ -47,11 +51,13 @@ class LinearProbe(SupportMethod):
             data = F.cross_entropy(x @ W.T + b, y, reduction="sum")
             return (data + (W**2).sum() / (2 * self.C)) / len(x)
 
-        value = minimize(loss, [W, b])
-        lowest = (b - self.logit_scale * W.norm(dim=1)).min().detach()  # of any logit
+        value = minimize(loss, [W, b], tolerance)
+        W = W.detach() @ axes.T
+        b = b.detach() - W @ mean
+        lowest = (b - self.logit_scale * W.norm(dim=1)).min()  # of any logit
         all_W = torch.zeros_like(self.W, dtype=x.dtype)
         all_b = (lowest - 1).repeat(support.classes)
-        all_W[there], all_b[there] = W.detach() @ axes.T, b.detach()
+        all_W[there], all_b[there] = W, b
         self.keep(W=all_W, b=all_b)
         return [value]
 

@@ -215,13 +215,18 @@ def train(
     return losses
 
 
-def minimize(loss: Callable[[], torch.Tensor], parameters: list[torch.Tensor], steps=2000) -> float:
-    """Minimise a smooth convex function of float64 tensors in place by L-BFGS; its last value."""
+def minimize(
+    loss: Callable[[], torch.Tensor], parameters: list[torch.Tensor], tolerance=1e-9, steps=2000
+) -> float:
+    """Minimise a smooth convex function of float64 tensors in place by L-BFGS; its last value.
+
+    tolerance: of the largest derivative.
+    """
     optimizer = torch.optim.LBFGS(
         parameters,
         max_iter=steps,
         history_size=20,
-        tolerance_grad=1e-9,
+        tolerance_grad=tolerance,
         tolerance_change=0.0,  # the loss stops to change long before the gradient is 0
         line_search_fn="strong_wolfe",
     )
