@@ -79,7 +79,7 @@ def label_entrants(table: pd.DataFrame) -> pd.DataFrame:
         entrant=table["method"].where(~is_other, table["method"] + SLOWER),
         kind=regime[0],
         tuned_on=regime[2],
-        chosen=table["chosen"].fillna(""),
+        chosen=table["chosen"].astype(object).fillna(""),
     )
     learned = learns(table["method"])
     cells = table.loc[learned, ["shots", "seed"]].drop_duplicates()
