@@ -242,8 +242,8 @@ def test_entry_points(write, monkeypatch):
         "palmkit.models": ["palmkit.plugins.toy:load"],
     }
     monkeypatch.setattr(
-        "palmkit.plugins.entry_points",
-        lambda group: [metadata.EntryPoint("other", value, group) for value in points[group]],
+        "palmkit.plugins.find_entry_points",
+        lambda group, path: [metadata.EntryPoint("other", value, group) for value in points[group]],
     )
     with pytest.warns(UserWarning, match="entry point palmkit.no_such:Thing .* is broken"):
         assert get_method("centroids").label == "Centroids"
