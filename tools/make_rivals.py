@@ -41,7 +41,7 @@ OTHER_TRAINING = {"lr": 0.01, "epochs": 100}
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--datasets", nargs="+", default=list(DEFAULT_TASKS), metavar="NAME")
-    parser.add_argument("--esc10", metavar="FOLDER", help="ESC-10, to report; it chooses nothing")
+    parser.add_argument("--esc10", metavar="FOLDER", help="ESC-10, all folds; to report only")
     parser.add_argument("--methods", nargs="+", default=METHODS, metavar="NAME")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--shots", type=int, nargs="+", default=list(SHOTS))
@@ -54,13 +54,14 @@ def parse_arguments() -> argparse.Namespace:
 
 def list_trials(methods: list[str], dataset: str, given: argparse.Namespace) -> list:
     """The trials of one dataset. With one shot nothing can be chosen inside the support set."""
+    folds = "all" if dataset == given.esc10 else given.folds
     choosing = [name for name in methods if has_choices(get_method(name))]
     wrong = {"options": {"names": wrong_names(dataset)}}
     trials = []
 
     def add(names: list[str], **settings) -> None:
         if names:
-            trials.extend(make_grid(names, [dataset], given.folds, given.seeds, **settings))
+            trials.extend(make_grid(names, [dataset], folds, given.seeds, **settings))
 
     for shots in given.shots:
         add(methods, shots=shots)
