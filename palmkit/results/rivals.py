@@ -133,8 +133,10 @@ def board_scores(table: pd.DataFrame, shots: int) -> pd.DataFrame:
     return part.groupby(["dataset", "seed", "entrant"])["accuracy"].mean().unstack("entrant")
 
 
-def regime_changes(table: pd.DataFrame) -> pd.DataFrame:
+def regime_changes(table: pd.DataFrame, beside: tuple[str, ...] = ()) -> pd.DataFrame:
     """Methods with options to choose: accuracy of each regime on the datasets that have all three.
+
+    beside: entrants without such options, of which the table has `published` alone.
 
     Indexed by (entrant, shots): published, and support and transfer as differences to it, each mean
     with the limits of its interval over seeds: support, support_low, support_high, and so on.
@@ -142,7 +144,7 @@ def regime_changes(table: pd.DataFrame) -> pd.DataFrame:
     tuned_on = set(table["tuned_on"]) - {""}
     part = table[~table["dataset"].isin(tuned_on)]
     chosen = set(part.loc[part["kind"] == "transfer", "entrant"])
-    part = part[part["entrant"].isin(chosen)]
+    part = part[part["entrant"].isin(chosen | set(beside))]
     scores = {kind: seed_scores(part[part["kind"] == kind]) for kind in REGIMES}
     lines = {"published": scores["published"].mean(axis=1)}
     for kind in REGIMES[1:]:

@@ -75,6 +75,7 @@ def test_regimes_are_compared_on_the_datasets_that_have_all():
             lines.append(line(dataset, seed, "gda", 0.6 + 0.2 * seed, shots=2, regime="support"))
         lines.append(line("B", seed, "gda", 0.4, shots=2, regime="transfer:A"))
         lines.append(line("A", seed, "palm", 0.9, shots=2))
+        lines.append(line("B", seed, "palm", 0.7, shots=2))
     changes = rivals.regime_changes(made(lines))
     (index,) = changes.index
     assert index == ("gda", 2)
@@ -82,6 +83,9 @@ def test_regimes_are_compared_on_the_datasets_that_have_all():
     assert changes.loc[index, "support"] == pytest.approx(0.15)
     assert changes.loc[index, "transfer"] == pytest.approx(-0.15)
     assert changes.loc[index, "support_low"] < 0.15 < changes.loc[index, "support_high"]
+    both = rivals.regime_changes(made(lines), beside=("palm",))
+    assert both.loc[("palm", 2), "published"] == pytest.approx(0.7)
+    assert np.isnan(both.loc[("palm", 2), "support"])
 
 
 def test_the_cost_of_wrong_names_is_paired_by_shots():
