@@ -17,6 +17,8 @@ FOLDER = Path(__file__).parent
 # TUT2017's fold 1 is tested on a quarter of its clips, the others on three quarters: train and test
 # look swapped there.
 SWAPPED_FOLDS = {"TUT2017": (2, 3, 4)}
+PAPER_LR, PAPER_EPOCHS = 0.05, 50  # of the released code
+PAPER_LABELS = {"zeroshot": "Zero-shot", "coop": "COOP", "cocoop": "COCOOP", "palm": "PALM"}
 
 
 def citations() -> pd.DataFrame:
@@ -69,9 +71,47 @@ def rival_rows() -> pd.DataFrame:
     """What later work reports on the same datasets.
 
     method, dataset or AVERAGE, accuracy, grade, source; rerun_of: the kit's name of the method,
-    where somebody ran one of the paper's again, else empty.
+    where somebody ran one of the paper's again, else empty; protocol; encoders: "one" or "two"
+    audio-text models; lr, epochs: of training, NA where not known; note.
+    Rows of different protocols are not comparable. Those without a number are in `unread_rivals`.
     """
-    return pd.read_csv(FOLDER / "rivals.csv", keep_default_na=False)
+    rows = _read_rivals()
+    return rows[rows["accuracy"].notna()]
+
+
+def unread_rivals() -> pd.DataFrame:
+    """Later work of which only the protocol is known here: `rival_rows` without accuracy, grade."""
+    rows = _read_rivals()
+    return rows[rows["accuracy"].isna()].drop(columns=["accuracy", "grade"])
+
+
+def _read_rivals() -> pd.DataFrame:
+    numbers = ("accuracy", "lr", "epochs")
+    empty = {"keep_default_na": False, "na_values": dict.fromkeys(numbers, [""])}
+    return pd.read_csv(FOLDER / "rivals.csv", dtype={"epochs": "Int64"}, **empty)
+
+
+def rival_means() -> pd.DataFrame:
+    """Means over the eleven datasets, later work beside the paper's methods from the logs.
+
+    Indexed by protocol, encoders and method: blocks that are not to be mixed, the best of each
+    first. Columns: accuracy, lr, epochs, note, grade.
+    """
+    rows = published_rows()
+    by = ["dataset", "method"]
+    means = rows.groupby([*by, "seed"])["accuracy"].mean().groupby(by).mean()
+    paper = means.groupby("method").mean().rename("accuracy").reset_index()
+    trained = paper["method"] != "zeroshot"
+    paper["lr"] = trained.map({True: PAPER_LR, False: None})
+    paper["epochs"] = trained.map({True: PAPER_EPOCHS, False: None}).astype("Int64")
+    paper["method"] = paper["method"].map(PAPER_LABELS) + " (the paper's logs)"
+    paper = paper.assign(protocol="inductive, 16 shots", encoders="one", note="", grade="A")
+    paper.loc[~trained, "note"] = "learns nothing"
+    later = rival_rows().query("dataset == 'AVERAGE'")
+    columns = ["protocol", "encoders", "method", "accuracy", "lr", "epochs", "note", "grade"]
+    table = pd.concat([later[columns], paper[columns]])
+    order = {"by": columns[:2] + ["accuracy"], "ascending": [True, True, False]}
+    return table.sort_values(**order, kind="stable").set_index(columns[:3])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The published tables are those handed down, their facts hold, and no verdict is given away."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import reference
 
 from palmkit import published
 from palmkit.cli import main
+from palmkit.experiments.trials import DEFAULTS
 from palmkit.methods import METHODS
 from palmkit.results import comparison
 from palmkit.results import tables as results
@@ -180,6 +182,54 @@ class TestFacts:
             0.7356,
             0.7645,
         )
+
+
+class TestRivals:
+    def test_protocols_are_apart(self):
+        rows, unread = published.rival_rows(), published.unread_rivals()
+        assert rows["accuracy"].notna().all() and "accuracy" not in unread
+        assert dict(zip(unread["method"], unread["protocol"], strict=True)) == {
+            "ZEBRA": "base-to-novel",
+            "SEPT": "base-to-novel",
+            "TransCLIP": "transductive",
+            "Text-anchored mixtures": "transductive",
+        }
+        assert set(rows["protocol"]) == {"inductive, 16 shots", "inductive, one split, seed 0"}
+        assert rows.groupby("method")[["protocol", "encoders"]].nunique().max(axis=None) == 1
+
+    def test_encoders_and_notes(self):
+        rows = published.rival_rows().drop_duplicates("method").set_index("method")
+        two = rows.index[rows["encoders"] == "two"].tolist()
+        assert two == ["MUKA", "MUKA ablation (c) Pengi prior + CLAP kernel"]
+        assert set(rows["encoders"]) == {"one", "two"}
+        unpublished = rows["note"].str.contains("hyper-parameters unpublished")
+        assert (unpublished == rows.index.str.startswith("MUKA")).all()
+
+    def test_palm_stands_beside_its_rerun_with_other_settings(self):
+        block = published.rival_means().loc["inductive, 16 shots", "one"]
+        shown = block.loc[["PALM (the paper's logs)", "PALM (ASPL rerun)"]]
+        assert shown["lr"].tolist() == [DEFAULTS["lr"], 0.01]
+        assert shown["epochs"].tolist() == [DEFAULTS["epochs"], 100]
+        assert shown["accuracy"].round(4).tolist() == [0.7658, 0.7786]
+
+    def test_means_have_every_average_once_and_no_best_of_two_blocks(self):
+        means = published.rival_means()
+        later = published.rival_rows().query("dataset == 'AVERAGE'")
+        assert means.index.is_unique and len(means) == len(later) + len(PAPER)
+        for _, block in means.groupby(level=[0, 1]):
+            assert block["accuracy"].is_monotonic_decreasing
+
+    def test_the_page_has_these_numbers(self):
+        page = Path(__file__).parents[2].joinpath("docs", "rivals.md").read_text()
+        part = page.split("## Published numbers")[1].split("\n## ")[0]
+        lines = [line.split(" | ") for line in part.splitlines() if line.startswith("| ")]
+        lines = [line for line in lines if line[0] != "| method"]
+        means = published.rival_means()
+        expected = means.sort_index(level=[0, 1], sort_remaining=False, kind="stable").reset_index()
+        assert [line[0][2:] for line in lines] == expected["method"].tolist()
+        assert [line[1] for line in lines] == [f"{100 * a:.2f}" for a in expected["accuracy"]]
+        rates = [line[2].split(", ")[0].replace("–", "nan") for line in lines]
+        np.testing.assert_array_equal(np.array(rates, float), expected["lr"].to_numpy(float))
 
 
 def test_rows_with_a_split_instead_of_folds_are_left_whole():
