@@ -20,7 +20,8 @@ class TrainingDiverged(ArithmeticError):
 def as_tensors(method, features, labels, stream=False) -> tuple[torch.Tensor, torch.Tensor]:
     """Features and labels on the model's device and in its type, checked.
 
-    stream: whether features may be [epochs, n, dim]. Raises ValueError.
+    stream: whether they are for `fit`. Then they may be [epochs, n, dim], and a method that learns
+    inside the audio encoder has another width. Raises ValueError.
     """
     if not hasattr(method, "model"):
         raise ValueError(
@@ -30,7 +31,7 @@ def as_tensors(method, features, labels, stream=False) -> tuple[torch.Tensor, to
     model = method.model
     features = torch.as_tensor(features).to(model.device, model.dtype)
     labels = torch.as_tensor(labels, dtype=torch.long).to(model.device)
-    check_shapes(features, labels, model.dim, stream)
+    check_shapes(features, labels, method.input_dim if stream else model.dim, stream)
     if not features.isfinite().all():
         raise ValueError("features hold NaN or infinite values")
     classes = len(method.class_names)
@@ -108,11 +109,11 @@ def sgd(
             f"features of {len(features)} epochs need epochs={len(features)}, not {epochs}, "
             "and no batches"
         )
-    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    if not parameters:
+    groups = [group for group in method.parameter_groups() if group["params"]]
+    if not groups:
         return []
     method.init_from_support(features if features.ndim == 2 else features.mean(0), labels)
-    optimizer = torch.optim.SGD(parameters, lr=lr, momentum=momentum)
+    optimizer = torch.optim.SGD(groups, lr=lr, momentum=momentum)
     steps = -(-len(labels) // batch_size)  # of an epoch
     if batches is None:
         batches = shuffled(len(labels), batch_size, epochs, seed)
@@ -120,7 +121,8 @@ def sgd(
     for step, index in enumerate(batches):
         index = torch.as_tensor(index, dtype=torch.long).to(features.device)
         table = features if features.ndim == 2 else features[step // steps]
-        logits = check_logits(method, method(table[index]), len(index))
+        embeddings = method.encode_inputs(table[index])
+        logits = check_logits(method, method(embeddings), len(index))
         loss = F.cross_entropy(logits, labels[index])
         optimizer.zero_grad()
         loss.backward()

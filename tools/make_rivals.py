@@ -22,13 +22,14 @@ from palmkit.datasets.resolve import list_folds
 from palmkit.experiments import make_grid, run_trials
 from palmkit.experiments.selection import has_choices
 from palmkit.experiments.trials import METHOD_NAMES
-from palmkit.methods import get_method
+from palmkit.methods import TUNED, get_method
 from palmkit.results.rivals import rivals_table
 from palmkit.storage import atomic_write, notebooks_folder
 from palmkit_synthetic.tasks import DEFAULT_TASKS
 
 SLOW = ("coop", "cocoop")
-LEFT_OUT = ("palm-dagger",)  # an ablation of PALM
+# An ablation of PALM; and ASPL, which takes minutes a trial and is no method on embeddings.
+LEFT_OUT = ("palm-dagger", *(cls.name for cls in TUNED))
 METHODS = [*(name for name in METHOD_NAMES if name not in (*SLOW, *LEFT_OUT)), *SLOW]
 SHOTS = (1, 2, 4, 8, 16)
 SHOTS_OF_WRONG_NAMES = (4, 16)

@@ -14,7 +14,7 @@ from palmkit.experiments.executor import count_jobs
 from palmkit.experiments.rows import read_finished
 from palmkit.experiments.run import count_passes, prepare
 from palmkit.experiments.timing import Clock, duration
-from palmkit.experiments.trials import Trial, check_datasets, dataset_grid
+from palmkit.experiments.trials import Trial, check_datasets, dataset_grid, find_method
 from palmkit.published import DatasetFacts, paper_datasets
 from palmkit.storage import cache_root, run_folder
 from palmkit.tables import DatasetError
@@ -185,8 +185,10 @@ def _as_published(facts: DatasetFacts, trials: list[Trial]) -> tuple[list[Work],
         passes = sum(work.trial.epochs * work.n_train + work.n_test for work in learned.values())
         untrained = {work.trial.fold: work.n_test for work in works if not work.n_train}
         return works, passes + sum(untrained.values())
-    drawn = sum(work.n_train for work in learned.values())
-    clips = drawn + sum(tested[fold] for fold in {trial.fold for trial in trials})
+    # What a trial of ASPL encodes is part of the trial.
+    frozen = [work for work in works if not find_method(work.trial.method).tunes_audio]
+    drawn = sum({work.draw: work.n_train for work in frozen if work.n_train}.values())
+    clips = drawn + sum(tested[fold] for fold in {work.trial.fold for work in frozen})
     if facts.train_clips:
         clips = min(clips, facts.train_clips[0] + facts.test_clips[0])
     return works, clips

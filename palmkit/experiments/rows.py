@@ -274,6 +274,7 @@ def find_row(row, run) -> Path:
 def load_method(row, run, model):
     """The method of a row as it was after training, without training it.
 
+    Embed clips for it with its `audio_model()`: ASPL learns inside the audio encoder.
     Raises ValueError for a row with pca_dim, because its axes are not kept.
     """
     return restore_method(row, load_tensors(row, run), model)

@@ -45,6 +45,7 @@ from palmkit.experiments.variations import (
     principal_axes,
     task_options,
 )
+from palmkit.methods.aspl import read_inputs
 from palmkit.methods.base import normalize
 from palmkit.models.pengi import Pengi, round_features
 from palmkit.plugins import plugin_digest
@@ -94,6 +95,11 @@ class Job:
     def uses_stream(self) -> bool:
         """Whether a trial learns from embeddings of every epoch."""
         return self.trial.protocol == "released" and self.drawn is not None
+
+    @property
+    def tunes_audio(self) -> bool:
+        """Whether a trial learns inside the audio encoder, so that it embeds its own clips."""
+        return find_method(self.trial.method).tunes_audio
 
     @property
     def n_train(self) -> int:
@@ -233,11 +239,11 @@ def _check_model(trial: Trial, model) -> None:
 
 def count_passes(jobs: list[Job], model, cache="default") -> int:
     """Clips that are to be encoded: each once that the cache does not have. For a stream, at most:
-    each clip in each epoch, and once at test.
+    each clip in each epoch, and once at test. What a trial of ASPL encodes is part of the trial.
     """
     wanted: dict[EmbedSettings, set[str]] = {}
     for job in jobs:
-        if job.uses_stream:
+        if job.uses_stream or job.tunes_audio:
             continue
         wanted.setdefault(_test_settings(job.trial), set()).update(job.dataset.test["path"])
         if job.drawn is not None:
@@ -294,7 +300,9 @@ def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
         duration(clips * clock.clip()),
         clips,
     )
-    sources = _embed_all([job for job in jobs if not job.uses_stream], model, cache)
+    embedded = [job for job in jobs if not (job.uses_stream or job.tunes_audio)]
+    sources = _embed_all(embedded, model, cache)
+    sources |= {job.path: _audio_source(job, model) for job in jobs if job.tunes_audio}
     sources |= _embed_streams([job for job in jobs if job.uses_stream], model, cache, clock)
     jobs = without_failed(jobs, sources)
     tuned = _tune_all([job for job in jobs if job.trial.tuned_on], costs, model, cache)
@@ -551,6 +559,48 @@ def _no_progress():
         os.environ["PALMKIT_PROGRESS"] = before
 
 
+# Clips of trials that learn inside the audio encoder.
+
+
+@dataclass(frozen=True)
+class UnembeddedClips:
+    """Test clips of such a trial. They are embedded when it has learned."""
+
+    frame: pd.DataFrame
+    settings: EmbedSettings
+
+    def embed(self, model) -> Embeddings:
+        """The embedded clips. They are not kept: no other trial has this model."""
+        arguments = self.settings.arguments(model)
+        return embed(model, self.frame, cache=None, on_progress=_show_nothing, **arguments)
+
+
+def _show_nothing(done: int, total: int) -> None:
+    """Instead of a progress bar: several processes would write over each other."""
+
+
+@dataclass(frozen=True)
+class AudioSource:
+    """The data of such a trial: its test clips, and the log-mels of its draw.
+
+    Log-mels are large, so each trial reads its own, and they are kept in memory only while it runs.
+    """
+
+    model: Pengi
+    drawn: pd.DataFrame
+    settings: EmbedSettings
+    test: UnembeddedClips
+
+    def load(self) -> tuple[UnembeddedClips, Embeddings]:
+        crop, crop_seed = self.settings.crop, self.settings.crop_seed
+        return self.test, read_inputs(self.model, self.drawn, crop, crop_seed)
+
+
+def _audio_source(job: Job, model) -> AudioSource:
+    test = UnembeddedClips(job.dataset.test, _test_settings(job.trial))
+    return AudioSource(model, job.drawn, _support_settings(job.trial), test)
+
+
 # One trial.
 
 
@@ -562,7 +612,7 @@ def run_trial(
     trial: Trial,
     model,
     dataset: Dataset,
-    test: Embeddings,
+    test: Embeddings | UnembeddedClips,
     support: Embeddings | None,
     tuned: dict | None = None,
 ) -> tuple[dict, dict]:
@@ -570,7 +620,8 @@ def run_trial(
     `prompt.*`).
 
     test, support: the embedded test clips, and the embedded draw where the method learns, as
-    EpochEmbeddings in the released protocol. tuned: the options of regime "transfer".
+    EpochEmbeddings in the released protocol. For a method that learns inside the audio encoder:
+    UnembeddedClips, and what `read_inputs` gives. tuned: the options of regime "transfer".
     """
     times = [time.perf_counter()]
     if "pca_dim" in trial.options:
@@ -584,6 +635,8 @@ def run_trial(
     times.append(time.perf_counter())
     losses, diverged = _fit(trial, model, method, support)
     times.append(time.perf_counter())
+    if method.tunes_audio:
+        test = test.embed(method.audio_model())
     logits = predict(method, test.features)
     times.append(time.perf_counter())
     scores = score(logits, test.labels)

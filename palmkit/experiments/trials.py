@@ -33,11 +33,13 @@ PROTOCOLS = ("frozen", "released")  # the paper's text, and what its published c
 REGIMES = ("published", "support", "transfer:DATASET")
 TRANSFER = "transfer:"
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
-# Other methods on frozen features; "all" does not stand for them.
+# Other methods; "all" does not stand for them. All but ASPL are on frozen features.
 RIVAL_NAMES = (
     *("linear-probe", "prototypes", "text-prototypes", "centred-mix"),
     *("zs-lp", "clap-probe", "taskres", "cross-modal-probe", "lp-plus-plus", "ss-text"),
     *("tip-adapter", "tip-adapter-f", "treff", "treff-f", "gda", "kernel-ridge", "malp"),
+    *("palm-aspl", "palm-aspl-star", "coop-aspl", "coop-aspl-star"),
+    *("cocoop-aspl", "cocoop-aspl-star"),
 )
 # The keys of palmkit.methods.METHODS, which loads PyTorch.
 METHOD_NAMES = (*PAPER_METHODS, "palm-dagger", "solved-palm", *RIVAL_NAMES)
@@ -350,6 +352,7 @@ class Trial:
         method = find_method(self.method)
         check_options(method, self.options)
         self._check_regime(method)
+        self._check_tuned(method)
         if method.learns:
             if self.shots == 0:
                 raise ValueError(NO_SHOTS)
@@ -409,6 +412,19 @@ class Trial:
     def tuned_on(self) -> str:
         """The dataset on which options are tuned; "" in the other regimes."""
         return self.regime.removeprefix(TRANSFER) if self.regime.startswith(TRANSFER) else ""
+
+    def _check_tuned(self, method: type) -> None:
+        if not method.tunes_audio:
+            return
+        if self.protocol == "released":
+            raise ValueError(
+                f"{self.method} is for the frozen protocol: it learns inside the audio encoder, "
+                "and the embeddings of the released protocol are computed before training"
+            )
+        if "pca_dim" in self.options:
+            raise ValueError(
+                f"pca_dim: its axes come from embeddings, and {self.method} changes these"
+            )
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 
+from palmkit.methods.aspl import TUNED
 from palmkit.methods.base import Method
 from palmkit.methods.coop import CoCoOp, CoOp
 from palmkit.methods.palm import PALM, PALMDagger
@@ -22,6 +23,7 @@ __all__ = [
     "CoOp",
     "Method",
     "PALMDagger",
+    "TUNED",
     "SolvedPALM",
     "ZeroShot",
     "get_method",
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 METHODS: dict[str, type[Method]] = {
-    cls.name: cls for cls in (ZeroShot, CoOp, CoCoOp, PALM, PALMDagger, SolvedPALM, *RIVALS)
+    cls.name: cls for cls in (ZeroShot, CoOp, CoCoOp, PALM, PALMDagger, SolvedPALM, *RIVALS, *TUNED)
 }
 
 

@@ -37,6 +37,7 @@ class Method(nn.Module):
     color: str = ""  # in plots, "#rrggbb"
     learns: bool = True  # False: nothing to fit, so one seed is enough
     own_fit: bool = False  # True: `fit` takes no epochs, batch_size, lr and momentum of a trial
+    tunes_audio: bool = False  # True: it learns in the audio encoder, whose inputs `fit` takes
     by_clip: tuple[str, ...] = ()  # parameters that have a row for each clip of the support set
     choices: dict[str, tuple] = {}  # {option: values} that regime "support" chooses from
     choice_settings: dict = {}  # arguments of `leave_out_logits` when options are chosen
@@ -64,6 +65,7 @@ class Method(nn.Module):
         self.logit_scale = float(model.logit_scale if scale is None else scale)
         # The frozen encoders must not be in parameters() or state_dict().
         object.__setattr__(self, "model", model)
+        self.input_dim = model.dim  # width of what `fit` takes
 
     def fit(self, features, labels, **settings) -> list[float]:
         """Learn from the support set. Returns the loss of each step. The base class uses SGD.
@@ -73,6 +75,21 @@ class Method(nn.Module):
         this. An override without SGD takes **settings and ignores those that it does not need.
         """
         return sgd(self, features, labels, **settings)
+
+    def encode_inputs(self, inputs) -> torch.Tensor:
+        """What `fit` takes, [b, input_dim] -> audio embeddings [b, dim], in every step of SGD.
+
+        For most methods they are the same. One that learns inside the audio encoder encodes here.
+        """
+        return inputs
+
+    def audio_model(self):
+        """The model whose audio embeddings `forward` takes: embed test clips with it."""
+        return self.model
+
+    def parameter_groups(self) -> list[dict]:
+        """What SGD learns, as groups of `torch.optim.SGD`. A group may have an `lr` of its own."""
+        return [{"params": [one for one in self.parameters() if one.requires_grad]}]
 
     def init_from_support(self, features, labels) -> None:
         """Called before the first step of SGD with features [n, dim] and labels [n]."""

@@ -111,7 +111,8 @@ def _read_about(path: Path) -> dict:
 def load_prompt(path, method):
     """Load the learned prompt of a file into `method`. Returns the model to embed test clips with.
 
-    That model is PENGI with the file's bn0 statistics, or the method's own model if it is another.
+    That model is PENGI with the file's bn0 statistics, or the method's own model if it is another;
+    with what the method learned inside the audio encoder, if it does (ASPL).
     Code in the file is never run (weights_only). Raises FileNotFoundError, and PromptError for a
     file that is no prompt of this method, or whose numbers are not finite. Then `method` is as
     before.
@@ -130,7 +131,8 @@ def load_prompt(path, method):
         method.load_prompt_learner(learned)
     except (ValueError, TypeError, IndexError) as error:
         raise PromptError(f"{path}: {error}") from error
-    return model if bn0 is None else with_bn_statistics(model, bn0)
+    encoder = method.audio_model()
+    return encoder if bn0 is None else with_bn_statistics(encoder, bn0)
 
 
 def _read(path: Path) -> dict:

@@ -194,7 +194,8 @@ def _from_row(path: Path, checkpoint, device) -> Predictor:
     stochastic = row.get("stochastic", "none")
     stochastic = STOCHASTIC if stochastic == "all" else stochastic.split(" + ")
     crop_seed = crop_seed_at_test(stochastic, row["seed"], row.get("crop_seed", 0))
-    encoder = with_bn_statistics(model, bn0) if bn0 else model
+    encoder = method.audio_model()
+    encoder = with_bn_statistics(encoder, bn0) if bn0 else encoder
     return Predictor(method, encoder, row.get("crop", "random"), crop_seed)
 
 

@@ -210,6 +210,8 @@ def train(
     on_epoch(run): called after each epoch. track: record accuracy and lambdas of each epoch.
     """
     cls = get_method(name)
+    if cls.tunes_audio:
+        raise ValueError(f"{cls.label} learns inside the audio encoder: use `palmkit run`")
     support = task.support(shots, seed, on_progress) if cls.learns else None
     with _seeding:
         method = cls(task.model, task.class_names, seed=seed)

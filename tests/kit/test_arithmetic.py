@@ -95,7 +95,8 @@ def test_a_model_in_double_precision(double, compact):
     assert double.encode_text(NAMES).dtype == torch.float64
     assert double.digest() != single.digest()
     features, labels = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)), [0, 1] * 4
-    for name, make in METHODS.items():
+    on_embeddings = {name: cls for name, cls in METHODS.items() if not cls.tunes_audio}
+    for name, make in on_embeddings.items():
         logits = []
         for model in (single, double):
             method = make(model, NAMES, seed=0)

@@ -34,7 +34,7 @@ class TestCuda:
     def there(self, compact):
         return load_pengi(compact.checkpoint, device="cuda")
 
-    @pytest.mark.parametrize("name", METHODS)
+    @pytest.mark.parametrize("name", [name for name in METHODS if not METHODS[name].tunes_audio])
     def test_training_is_the_same(self, name, there, compact, tiny_pengi):
         waves = compact.waves()
         got, expected = there.encode_audio(waves), tiny_pengi.encode_audio(waves)
