@@ -191,7 +191,8 @@ def solve(
     folds = split_shots(y)
     for ridge, predictions in solve_ridges(clips, target, ridges, folds):
         experts.append(torch.zeros_like(text).index_copy(0, present, ridge.T))
-        left_out.append(predictions)
+        # Without its only shot a ridge is 0; the formula's rounding would choose the temperature.
+        left_out.append(predictions if len(folds) > 1 else torch.zeros_like(predictions))
     prior = prior_theta(left_out, target, discount)
     theta = choose_theta(left_out, target, prior, fixed_theta)
     if not use_text:
@@ -394,8 +395,9 @@ def shift(weights, scale: float, along) -> torch.Tensor:
     left, sizes, span = left[:, used], sizes[used], axes[used]
     squares = apart.square().sum(1)  # [c]
     centre = span.T @ (left.T @ ((squares.mean() - squares) / 2) / sizes)
-    direction = axes[-1] if len(span) == len(mean) else outside(span, along)
-    along_it = float(centre @ direction)  # 0 unless direction is axes[-1]
+    is_full = len(span) == len(mean)
+    direction = axes[-1] if is_full else outside(span, along)
+    along_it = float(centre @ direction) if is_full else 0.0  # not a rounding of 0: its sign counts
     missing = max(0.0, scale**2 - float(squares.mean() + centre.square().sum()))
     lift = math.copysign(math.sqrt(along_it**2 + missing) - abs(along_it), along_it)
     return centre + lift * direction - mean

@@ -293,6 +293,22 @@ def test_one_shot_has_the_prior():
     assert theta[0] > 0 and theta[1] == 0 and 0 < theta[2] < 1
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_one_shot_without_text_has_no_temperature(seed):
+    """All predictions of clips left out are 0, and rounding of them must choose nothing."""
+    solution = fitted(Space(), make_labels(5, 1), seed, text=False).solution
+    assert solution.temperature == 1
+    assert not solution.left_out.any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_prompts_are_on_the_side_of_the_texts(labels, seed):
+    """Two prompts of each class give the same softmax, mirrored in a direction of no class."""
+    method = fitted(Space(logit_scale=1000), labels, seed)
+    prompts = (1 - method.lambdas[:, None]) * method.f + method.lambdas[:, None] * method.z
+    assert prompts.mean(0) @ method.f.mean(0) > 0
+
+
 def test_theta_can_be_given():
     method = fitted(Space(), UNEVEN, ridges=[1.0], fixed_theta=(0.25, 2))
     assert method.solution.theta.tolist() == [0.25, 2]
