@@ -44,6 +44,10 @@ CAPTIONS = {
     "efficiency_steps": "Time of a training step; measured on the machine that the notebook names, "
     "not in this run.",
     "efficiency_published": f"Time of an epoch on an A100 by its steps. {PUBLISHED}",
+    "solved_steps": "Accuracy after each step from the centred mix to Solved PALM, and by clips a "
+    "class beside PALM by SGD.",
+    "solved_leads": "Accuracy of Solved PALM minus that of others on nine generated datasets; from "
+    "the file that the notebook names, not of this run.",
     "language_zeroshot": "Zero-shot accuracy with class names in each language, with intervals "
     "over test clips.",
     "language_shots": "Accuracy of PALM by shots, with class names in English and in other "

@@ -10,6 +10,7 @@ import pandas as pd
 from palmkit.extras import extra
 from palmkit.results.confidence import reliability
 from palmkit.results.diagnose import epoch_losses
+from palmkit.results.formats import format_difference
 from palmkit.results.method_style import method_color, method_colors, method_label
 from palmkit.results.statistics import DIGITS, critical_difference, group_ranks, mean_ranks
 from palmkit.storage import run_folder
@@ -154,6 +155,24 @@ def plot_differences(table: pd.DataFrame, ax=None, margin: float | None = None, 
         ax.errorbar(part["mean"], places, xerr=np.maximum(error, 0), **style)
     ax.set_yticks(range(len(lines)), lines)
     ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.set(**axis)
+    return ax
+
+
+def plot_differences_grid(points: pd.DataFrame, ax=None, limit: float = 10, **axis):
+    """Differences in points by line and column, as numbers on colours: red below 0, blue above.
+
+    limit: the difference, in points, from which the colour is the same. axis: xlabel, title, ...
+    """
+    ax = _axes(ax, figsize=(3.5, 0.25 * len(points) + 1))
+    ax.imshow(points, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
+    for (y, x), value in np.ndenumerate(points.to_numpy()):
+        color = "white" if abs(value) > 0.7 * limit else "black"
+        style = dict(ha="center", va="center", fontsize=7, color=color)
+        ax.text(x, y, format_difference(value, 1), **style)
+    ax.set_xticks(range(points.shape[1]), points.columns)
+    ax.set_yticks(range(points.shape[0]), points.index)
+    ax.tick_params(length=0)
     ax.set(**axis)
     return ax
 

@@ -118,6 +118,15 @@ def test_differences_have_their_intervals_beside_the_margin():
     assert not plots.plot_differences(table).patches and ax.get_xlabel() == "difference"
 
 
+def test_differences_are_numbers_on_a_grid():
+    points = pd.DataFrame({1: [-4.26, 0.0], 16: [12.0, -0.04]}, index=["a", "b"])
+    ax = plots.plot_differences_grid(points, title="minus PALM")
+    shown = {text.get_position(): text.get_text() for text in ax.texts}
+    assert shown == {(0, 0): "-4.3", (1, 0): "+12.0", (0, 1): "+0.0", (1, 1): "+0.0"}
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.get_title() == "minus PALM" and ax.images[0].get_clim() == (-10, 10)
+
+
 def test_lambdas_by_class_are_sorted_by_the_learned_median():
     frame = pd.DataFrame({
         "class_name": ["b", "b", "a", "a"], "initial": [0.5] * 4, "learned": [0.9, 0.7, 0.1, 0.3],
