@@ -145,9 +145,13 @@ def check_finite(losses: list[float], lr: float) -> None:
 
 @torch.no_grad()
 def predict(method, features) -> torch.Tensor:
-    """Logits [n, classes] in batches of 128, on the CPU."""
+    """Logits [n, classes] in batches of 128, on the CPU.
+
+    A transductive method gets all clips in one batch: its logits of a clip depend on the others.
+    """
     features = torch.as_tensor(features).to(method.model.device, method.model.dtype)
-    batches = features.split(TEST_BATCH)
+    together = getattr(method, "transductive", False)
+    batches = [features] if together else features.split(TEST_BATCH)
     return torch.cat([check_logits(method, method(batch), len(batch)).cpu() for batch in batches])
 
 

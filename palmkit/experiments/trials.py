@@ -33,11 +33,14 @@ PROTOCOLS = ("frozen", "released")  # the paper's text, and what its published c
 REGIMES = ("published", "support", "transfer:DATASET")
 TRANSFER = "transfer:"
 PAPER_METHODS = ("zeroshot", "coop", "cocoop", "palm")
+# They see the whole test batch, so they have tables of their own.
+TRANSDUCTIVE_NAMES = ("transclip", "text-mixture")
 # Other methods; "all" does not stand for them. All but ASPL are on frozen features.
 RIVAL_NAMES = (
     *("linear-probe", "prototypes", "text-prototypes", "centred-mix"),
     *("zs-lp", "clap-probe", "taskres", "cross-modal-probe", "lp-plus-plus", "ss-text"),
     *("tip-adapter", "tip-adapter-f", "treff", "treff-f", "gda", "kernel-ridge", "malp"),
+    *TRANSDUCTIVE_NAMES,
     *("palm-aspl", "palm-aspl-star", "coop-aspl", "coop-aspl-star"),
     *("cocoop-aspl", "cocoop-aspl-star"),
 )

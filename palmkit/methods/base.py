@@ -38,6 +38,9 @@ class Method(nn.Module):
     learns: bool = True  # False: nothing to fit, so one seed is enough
     own_fit: bool = False  # True: `fit` takes no epochs, batch_size, lr and momentum of a trial
     tunes_audio: bool = False  # True: it learns in the audio encoder, whose inputs `fit` takes
+    # True: logits of a clip depend on the others, so `forward` gets all test clips at once. Such
+    # methods have tables of their own.
+    transductive: bool = False
     by_clip: tuple[str, ...] = ()  # parameters that have a row for each clip of the support set
     choices: dict[str, tuple] = {}  # {option: values} that regime "support" chooses from
     choice_settings: dict = {}  # arguments of `leave_out_logits` when options are chosen

@@ -12,6 +12,7 @@ from palmkit.methods.prototypes import CentredMix, Prototypes, TextPrototypes
 from palmkit.methods.ss_text import SSText
 from palmkit.methods.taskres import TaskRes
 from palmkit.methods.tip_adapter import TipAdapter, TipAdapterF, Treff, TreffF
+from palmkit.methods.transclip import TextMixture, TransCLIP
 from palmkit.methods.zs_lp import CLAPProbe, ZeroShotProbe
 
 # In the order of tables. `experiments.trials` has their names, too.
@@ -19,4 +20,5 @@ RIVALS = (
     *(LinearProbe, Prototypes, TextPrototypes, CentredMix),
     *(ZeroShotProbe, CLAPProbe, TaskRes, CrossModalProbe, LPPlusPlus, SSText),
     *(TipAdapter, TipAdapterF, Treff, TreffF, GDA, KernelRidge, MALP),
+    *(TransCLIP, TextMixture),  # transductive
 )

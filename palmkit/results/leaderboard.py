@@ -1,7 +1,8 @@
 """A leaderboard: the methods of a run by their mean over datasets, compared in pairs.
 
 A method with other options, or with another learning rate, is an entrant of its own. Entrants share
-a board if their shots, regime, protocol, crop, model and task are the same.
+a board if their shots, regime, protocol, crop, model and task are the same. Transductive methods
+have boards of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,12 @@ from palmkit.results.formats import (
     to_markdown,
 )
 from palmkit.results.loading import load_rows
-from palmkit.results.method_style import learns, method_categories, method_label
+from palmkit.results.method_style import (
+    is_transductive,
+    learns,
+    method_categories,
+    method_label,
+)
 from palmkit.results.settings import ANY, label_settings, split_settings
 from palmkit.results.statistics import DIFFERENCE, SHARE, holm, mean_ranks, seed_interval
 from palmkit.results.statistics import DIGITS as EXACT
@@ -43,6 +49,10 @@ CAPTION = (
     "which the entrant is ahead; a tie is half a win. Difference: entrant minus {reference}, in "
     "pairs of a dataset and a seed. p: Wilcoxon's signed-rank test over datasets, adjusted by "
     "Holm for all entrants of the board."
+)
+TOGETHER = (
+    "These methods are transductive: they see the whole test batch, and are not comparable with "
+    "methods that do not."
 )
 
 
@@ -63,6 +73,8 @@ class Leaderboard:
     @property
     def caption(self) -> str:
         text = CAPTION.format(reference=self.reference)
+        if is_transductive(self.table["method"]).any():
+            text = f"{text} {TOGETHER}"
         return f"{text} Settings: {self.label}." if self.label else text
 
     def wide(self, digits: int = DIGITS) -> pd.DataFrame:
@@ -94,7 +106,8 @@ def leaderboards(
     """The boards of a run's rows, one for each group of equal settings.
 
     reference: a method's name; None is the first of REFERENCES that the board has, else the best
-        entrant. With several variants of it, the first one is taken.
+        entrant. With several variants of it, the first one is taken. It is that of boards of its
+        own kind, transductive or not; the others are as with None.
     Raises ValueError if no dataset and seed has every entrant, if no board has the reference, and
     for rows of several versions of a dataset.
     """
@@ -112,7 +125,8 @@ def leaderboards(
             problems.append(f"{label}: {error}" if label else str(error))
             continue
         methods = group.drop_duplicates("entrant").set_index("entrant")["method"]
-        chosen = _choose_reference(scores, methods, reference)
+        wanted = reference if _is_of_kind(reference, group) else None
+        chosen = _choose_reference(scores, methods, wanted)
         if chosen is None:
             problems.append(f"{label}: it has no {reference}" if label else f"no {reference}")
             continue
@@ -189,6 +203,12 @@ def _list_missing(wide: pd.DataFrame, most: int = 3) -> str:
     ]
     more = f" and {len(missing) - most} more" if len(missing) > most else ""
     return "; ".join(missing[:most]) + more
+
+
+def _is_of_kind(method: str | None, rows: pd.DataFrame) -> bool:
+    """Whether a method may be on the board of these rows, which are all transductive or none is."""
+    kinds = is_transductive(pd.Series([method, rows["method"].iloc[0]]))
+    return bool(kinds.nunique() == 1)
 
 
 def _choose_reference(scores: pd.DataFrame, methods: pd.Series, wanted: str | None):

@@ -1,4 +1,4 @@
-"""Order, label and colour of methods, and whether they learn, from their class attributes.
+"""Order, label and colour of methods, and of which kind they are, from their class attributes.
 
 Methods from outside of the package count too. A method that can no longer be imported
 comes last, with its name as label and a neutral colour.
@@ -40,6 +40,11 @@ def learns(names: pd.Series) -> pd.Series:
     """[n] method names -> [n] bool: does the method learn? An unknown one counts as learning."""
     unlearned = [name for name, cls in known_methods().items() if not cls.learns]
     return ~names.isin(unlearned)
+
+
+def is_transductive(names: pd.Series) -> pd.Series:
+    """[n] method names -> [n] bool: does it see the whole test batch? An unknown one does not."""
+    return names.isin([name for name, cls in known_methods().items() if cls.transductive])
 
 
 def method_categories(names) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import shlex
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from palmkit.results.formats import format_score, to_csv, to_markdown
 from palmkit.training import predict
 
 COLUMNS = ("path", "class", "probability", "margin", "error")
+log = logging.getLogger("palmkit")
 SHORT = 12  # characters of a digest in a message
 
 
@@ -49,8 +51,26 @@ class Predictor:
     def class_names(self) -> list[str]:
         return self.method.class_names
 
+    @property
+    def note(self) -> str:
+        """What a reader of the predictions must know of the method; "" for most."""
+        if not self.method.transductive:
+            return ""
+        return (
+            f"{self.method.label} is transductive: it classifies all given clips together, so the "
+            "class of one depends on the others."
+        )
+
     def logits(self, paths, cache="default") -> torch.Tensor:
-        """[n, classes] of [n] files. Raises AudioError, which names the file."""
+        """[n, classes] of [n] files. Raises AudioError, which names the file.
+
+        Raises PredictionError for one clip alone, if the method is transductive.
+        """
+        if self.method.transductive and len(paths) < 2:
+            raise PredictionError(
+                f"{self.method.name} is transductive: it classifies all given clips together; "
+                "give two or more that can be read, best a whole test set"
+            )
         clips = embed(self.model, paths, cache=cache, crop=self.crop, crop_seed=self.crop_seed)
         return predict(self.method, clips.features)
 
@@ -58,9 +78,12 @@ class Predictor:
         """One line for each clip: path, class, probability, margin, error.
 
         clips: as in `find_clips`. margin: the probability minus that of the next class. A file that
-        cannot be used has no class; error says why. Raises FileNotFoundError for no clip.
+        cannot be used has no class; error says why. A transductive method classifies all clips
+        that can be used together, and `note` is logged. Raises FileNotFoundError for no clip.
         """
         paths = find_clips(clips)
+        if self.note:
+            log.info("Note: %s", self.note)
         bad: dict[str, str] = {}
         try:
             logits = self.logits(paths, cache)

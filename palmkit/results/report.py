@@ -27,7 +27,7 @@ from palmkit.results.formats import NOTHING, format_score, format_spread, one_li
 from palmkit.results.loading import load_failed, load_rows
 from palmkit.results.method_style import method_label, method_names, order_methods
 from palmkit.results.plots import CAPTION, PNG_DPI
-from palmkit.results.settings import ANY, label_settings, split_settings
+from palmkit.results.settings import ANY, KIND, label_settings, split_settings
 from palmkit.results.statistics import compare_paired
 from palmkit.results.tables import AVERAGE, ResultTable, order_datasets, result_tables, write_tables
 from palmkit.results.versions import dataset_labels, mark_versions
@@ -47,7 +47,7 @@ MOST_CLASSES = 30  # of a confusion matrix that is shown
 OPEN_DATASETS = 3  # results by class of so many datasets are open, of more they are folded
 TYPES = {".csv": "text/csv", ".tex": "text/x-tex", ".md": "text/markdown"}
 # Settings that stand elsewhere in the report, or have no meaning for a reader.
-NOT_SHOWN = ("weights", "method_digest")
+NOT_SHOWN = (KIND, "weights", "method_digest")
 
 
 def write_report(run, status: dict[str, str] | None = None, parameters: dict | None = None) -> Path:

@@ -6,13 +6,16 @@ import pandas as pd
 
 from palmkit.experiments import trials
 from palmkit.experiments.trials import TRAINED
-from palmkit.results.method_style import learns
+from palmkit.results.method_style import is_transductive, learns
 
 # Those of the trial, then those of the model and of a method from outside.
 SETTINGS = (*trials.SETTINGS, "weights", "rates", "method_digest")
 # Values for rows that are older than a setting.
 BEFORE = {"regime": "published", "stochastic": "none", "autocast": "False", "method_digest": ""}
 ANY = "any"  # the value of a setting that does not affect a row
+# Not a setting of a trial: whether its method sees the whole test batch. Such methods are never in
+# one group with others, zero-shot included.
+KIND = "transductive"
 LABEL_LENGTH = 12  # of a digest in a label
 
 
@@ -31,7 +34,7 @@ def setting(rows: pd.DataFrame, name: str, default=None) -> pd.Series:
 
 
 def label_settings(rows: pd.DataFrame) -> pd.DataFrame:
-    """SETTINGS of each row as text; ANY for a setting that does not affect the row."""
+    """KIND ("yes" or "no") and SETTINGS of each row as text; ANY for what does not affect it."""
     labels = rows.reindex(columns=list(SETTINGS)).astype(object).map(_as_text)
     for name, value in BEFORE.items():
         labels[name] = labels[name].replace("", value)
@@ -41,6 +44,7 @@ def label_settings(rows: pd.DataFrame) -> pd.DataFrame:
     # A method's source matters only beside another source of the same method.
     sources = labels["method_digest"].groupby(rows["method"]).transform("nunique")
     labels.loc[sources == 1, "method_digest"] = ANY
+    labels.insert(0, KIND, is_transductive(rows["method"]).map({True: "yes", False: "no"}))
     return labels
 
 
@@ -55,21 +59,28 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Rows in groups of equal settings, each with a label of what differs: "shots=4, epochs=50".
 
     Rows of a method that does not learn have no settings of training. They are part of every group
-    whose other settings they share.
+    whose other settings they share. Transductive methods have groups of their own, which come last
+    and are always labelled as such.
     """
     labels = label_settings(rows)
     varied = [name for name in labels if labels.loc[labels[name] != ANY, name].nunique() > 1]
+    if KIND not in varied and (labels[KIND] == "yes").any():
+        varied.insert(0, KIND)
     if not varied:
         return [("", rows)] if len(rows) else []
     labels = labels[varied]
     groups, placed = [], pd.Series(False, rows.index)
-    kinds = labels.drop_duplicates().sort_values(varied, key=lambda column: column == ANY)
+    kinds = labels.drop_duplicates().sort_values(varied, key=_is_last)
     for values in kinds.to_numpy():
         fits = ((labels == values) | (labels == ANY)).all(axis=1)
         if not (placed | ~fits).all():
             groups.append((_group_label(varied, values), rows[fits]))
             placed |= fits
     return groups
+
+
+def _is_last(column: pd.Series) -> pd.Series:
+    return column == ("yes" if column.name == KIND else ANY)
 
 
 def _group_label(names: list[str], values) -> str:

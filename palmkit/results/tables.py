@@ -20,7 +20,7 @@ from palmkit.results.formats import (
     to_markdown,
 )
 from palmkit.results.loading import load_rows
-from palmkit.results.method_style import method_names, order_methods
+from palmkit.results.method_style import is_transductive, method_names, order_methods
 from palmkit.results.settings import (
     ANY,
     SETTINGS,
@@ -83,7 +83,8 @@ def __getattr__(name: str):
 
 
 def split_tables(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The tables that rows make: one for each group of `split_settings`.
+    """The tables that rows make: one for each group of `split_settings`. So transductive methods
+    have tables of their own.
 
     If TUT2017 has its swapped folds, there is one more table without them. If a dataset has several
     versions, rows have the version as `version`.
@@ -282,14 +283,16 @@ class ResultTable:
             f"{METRIC_NAMES[self.metric]}: mean over folds for each seed, then mean ± standard "
             "deviation over n seeds."
         )
+        if is_transductive(self.rows["method"]).any():
+            text += " These methods are transductive: they see the whole test batch."
         return f"{text} Settings: {self.label}." if self.label else text
 
     def numbers(self) -> pd.DataFrame:
         """One line for each dataset and method.
 
-        Columns: dataset, method, SETTINGS, metric, mean, std, n (seeds), low and high (Student's
-        interval at 95 percent, cut at BOUNDS; empty for one seed and for equal ones), folds, table
-        (the label). A setting that does not affect the method is empty.
+        Columns: dataset, method, transductive (yes or no), SETTINGS, metric, mean, std, n (seeds),
+        low and high (Student's interval at 95 percent, cut at BOUNDS; empty for one seed and for
+        equal ones), folds, table (the label). A setting that does not affect the method is empty.
         """
         summary = self.summary
         numbers = (summary[name].to_numpy(float) for name in ("mean", "std", "seeds"))
@@ -310,7 +313,7 @@ class ResultTable:
 
 
 def _settings_of_methods(rows: pd.DataFrame) -> pd.DataFrame:
-    """SETTINGS of each method as text; "" for one that does not affect it."""
+    """KIND and SETTINGS of each method as text; "" for one that does not affect it."""
     labels = label_settings(rows).replace(ANY, "")
     return labels.groupby(rows["method"]).agg(lambda column: "; ".join(sorted(set(column))))
 

@@ -31,7 +31,7 @@ from palmkit.models import AudioTextModel, load_model
 from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi
 from palmkit.results.confidence import confidence_frame, probabilities
-from palmkit.results.method_style import learns, method_categories
+from palmkit.results.method_style import is_transductive, learns, method_categories
 from palmkit.results.tables import load_rows, split_settings
 from palmkit.results.versions import (
     describe_duplicates,
@@ -482,8 +482,10 @@ def _rows_of_task(task: Task, run, seed: int) -> pd.DataFrame:
             f"the run {run} has rows of several versions of {name} ({versions}): delete all but "
             "those of one version"
         )
-    groups = split_settings(rows)
-    if len(groups) > 1:
+    # Transductive methods are groups of their own; nothing is averaged over methods here.
+    kinds = [split_settings(part) for _, part in rows.groupby(is_transductive(rows["method"]))]
+    groups = next((kind for kind in kinds if len(kind) > 1), [])
+    if groups:
         labels = "; ".join(label for label, _ in groups)
         raise ValueError(f"the run {run} has several settings there: {labels}")
     duplicate = is_duplicate(rows)

@@ -101,6 +101,26 @@ class TestEntrantsAndBoards:
         assert {board.label for board in boards} == {"shots=4", "shots=16"}
         assert all("Zero-shot" in board.table.index for board in boards)
 
+    def test_transductive_methods_have_a_board_of_their_own(self):
+        """Zero-shot is not on it, and `reference` is that of the boards of its own kind."""
+        together = rows({"transclip": 0.2, "text-mixture": 0.1})
+        both = pd.concat([together, rows(), zero_shot()])
+        for reference in ("coop", "text-mixture", None):
+            apart, seen = leaderboards(both, reference)
+            assert [*apart.table["method"]] == ["palm", "coop", "cocoop", "zeroshot"]
+            assert [*seen.table["method"]] == ["transclip", "text-mixture"]
+            assert (apart.label, seen.label) == ("transductive=no", "transductive=yes")
+            assert "see the whole test batch" in seen.caption
+            assert "whole test batch" not in apart.caption
+        chosen = [board.reference for board in leaderboards(both, "coop")]
+        assert chosen == ["COOP", "TransCLIP"]
+        chosen = [board.reference for board in leaderboards(both, "text-mixture")]
+        assert chosen == ["PALM", "Text mixture"]
+
+    def test_transductive_methods_alone_are_called_so(self):
+        (board,) = leaderboards(rows({"transclip": 0.2, "text-mixture": 0.1}))
+        assert board.label == "transductive=yes" and board.reference == "TransCLIP"
+
     def test_an_option_of_the_task_makes_another_board(self):
         both = pd.concat([rows(), rows(options={"pca_dim": 8})])
         assert len(leaderboards(both)) == 2

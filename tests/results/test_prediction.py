@@ -24,6 +24,7 @@ KINDS = {
     "coop": {"options": {"context_length": 4}},
     "cocoop": {},
     "palm-released": {"protocol": "released", "stochastic": ["bn0", "crops"]},
+    "transclip": {},
     "palm-names": {"options": {"names": {"dog": "hound"}}},
 }
 
@@ -74,6 +75,28 @@ def test_a_prompt_predicts_what_its_method_does(folder, kind, model, tmp_path):
     expected = palmkit.predict_clips(clips, row=path, checkpoint=model)
     found = palmkit.predict_clips(clips, prompt=tmp_path / "prompt.pth", checkpoint=model)
     pd.testing.assert_frame_equal(found, expected)
+
+
+def test_a_transductive_method_says_what_it_does(folder, model, caplog, tmp_path):
+    """All clips are classified together, a bad one left out; one clip alone is refused."""
+    predictor = load_predictor(find_row(folder, "transclip"), checkpoint=model)
+    clips = list_test_clips(folder)
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    with caplog.at_level("INFO", "palmkit"):
+        found = predictor.predict([*clips, tmp_path / "bad.wav"])
+    assert "TransCLIP is transductive: it classifies all given clips together" in caplog.text
+    logits = predictor.logits(clips)
+    expected = [predictor.class_names[n] for n in logits.argmax(1)]
+    assert found["class"].tolist() == [*expected, ""] and found["error"].iloc[-1]
+    assert (predictor.logits(clips[:2]) - logits[:2]).abs().max() > 1e-4
+    message = "transclip is transductive: .* give two or more that can be read"
+    for given in (clips[:1], [clips[0], tmp_path / "bad.wav"]):
+        with pytest.raises(PredictionError, match=message):
+            predictor.predict(given)
+    caplog.clear()
+    with caplog.at_level("INFO", "palmkit"):
+        load_predictor(find_row(folder, "palm"), checkpoint=model).predict(clips[:1])
+    assert "transductive" not in caplog.text
 
 
 def test_what_is_told_of_a_clip(folder):

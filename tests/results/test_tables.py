@@ -227,6 +227,41 @@ class TestMethods:
         assert sorted(labels) == [f"method_digest={digit * 12}" for digit in "ab"]
 
 
+class TestTransductive:
+    """Methods that see the whole test batch are in no table with others."""
+
+    ROWS = [dict(method=name) for name in ("transclip", "palm", "zeroshot", "text-mixture")]
+
+    def test_they_have_tables_of_their_own(self):
+        apart, seen = tables.result_tables(frame(*self.ROWS))
+        assert set(apart.summary["method"]) == {"palm", "zeroshot"}
+        assert set(seen.summary["method"]) == {"transclip", "text-mixture"}
+        assert (apart.label, seen.label) == ("transductive=no", "transductive=yes")
+        assert "see the whole test batch" in seen.caption and "whole" not in apart.caption
+        kinds = [set(table.numbers()["transductive"]) for table in (apart, seen)]
+        assert kinds == [{"no"}, {"yes"}]
+
+    def test_they_are_apart_within_each_setting(self):
+        rows = frame(*(row | dict(shots=n) for n in (4, 16) for row in self.ROWS[:2]))
+        found = [(table.label, *table.summary["method"]) for table in tables.result_tables(rows)]
+        assert sorted(found) == [
+            ("transductive=no, shots=16", "palm"),
+            ("transductive=no, shots=4", "palm"),
+            ("transductive=yes, shots=16", "transclip"),
+            ("transductive=yes, shots=4", "transclip"),
+        ]
+
+    def test_they_are_called_so_without_others_too(self):
+        (table,) = tables.result_tables(frame(self.ROWS[0]))
+        assert table.wide().index.name == "transductive=yes"
+        (table,) = tables.result_tables(frame(self.ROWS[1]))
+        assert table.wide().index.name == "dataset"
+
+    def test_no_mean_is_over_both(self):
+        with pytest.raises(ValueError, match="transductive=no; transductive=yes"):
+            tables.summarise(frame(*self.ROWS))
+
+
 class TestOrder:
     def test_datasets_by_name_and_the_average_last(self):
         """Names that sort after "~" too."""

@@ -348,6 +348,16 @@ def test_no_row_is_taken_silently_of_several(folder, mini, task, tmp_path, chang
         session.run_logits(task, run)
 
 
+def test_mistakes_of_transductive_methods_stand_beside_others(folder, mini, task, tmp_path):
+    run = tmp_path / "runs" / "one"
+    names = ["zeroshot", "palm", "transclip"]
+    run_trials(make_grid(names, [folder], seeds=[0], shots=1, epochs=1), mini, run)
+    assert list(session.run_logits(task, run)) == names
+    run_trials(make_grid(["transclip"], [folder], seeds=[0], shots=2, epochs=1), mini, run)
+    with pytest.raises(ValueError, match="several settings there: .*shots=1; .*shots=2"):
+        session.run_logits(task, run)
+
+
 def test_zero_shot_of_another_seed_serves(folder, mini, task, tmp_path):
     run = tmp_path / "runs" / "one"
     for seed in (1, 2):
