@@ -631,7 +631,7 @@ def run_trial(
     method = find_method(trial.method)(
         model, dataset.class_names, seed=trial.seed, **options, **chosen
     )
-    initial = _lambdas(method)
+    initial = class_lambdas(method)
     times.append(time.perf_counter())
     losses, diverged = _fit(trial, model, method, support)
     times.append(time.perf_counter())
@@ -660,7 +660,7 @@ def run_trial(
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if initial is not None:
-        row["lambdas"] = _lambdas(method)
+        row["lambdas"] = class_lambdas(method)
     return row, _tensors(method, logits, test, support)
 
 
@@ -739,7 +739,7 @@ def _describe_support(dataset: Dataset, support: Embeddings | None) -> dict:
     }
 
 
-def _lambdas(method) -> list[float] | None:
+def class_lambdas(method) -> list[float] | None:
     """PALM's weight of each class. What another method calls `lambdas` is its own affair."""
     lambdas = getattr(method, "lambdas", None)
     if not isinstance(lambdas, torch.Tensor) or len(method.class_names) != lambdas.numel():

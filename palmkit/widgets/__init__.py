@@ -17,7 +17,7 @@ from palmkit.widgets.training import FewShotBench
 
 
 def listen(dataset="VocalSounds", model=None, fold=None) -> Panel:
-    """A test clip, or a recording of one's own, and the top classes of four methods.
+    """A test clip, or a recording of one's own, and the top classes of four methods and of others.
 
     A clip is shown as player, waveform, log-mel spectrogram and the model's input image.
     """
@@ -35,7 +35,7 @@ def few_shot_bench(dataset="VocalSounds", model=None, fold=None) -> Panel:
 
 
 def lambda_bench(dataset="VocalSounds", model=None, fold=None) -> Panel:
-    """Set PALM's lambda of one class by hand, and see its text embedding among its clips."""
+    """Set the lambda of one class by hand, of PALM or solved PALM, and see its text among clips."""
     return LambdaBench(dataset, model, fold)
 
 

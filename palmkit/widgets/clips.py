@@ -1,4 +1,4 @@
-"""One clip, to see and to hear, and what four methods answer.
+"""One clip, to see and to hear, and what methods answer: four, and others on demand.
 
 Listen shows any clip. Errors shows those that a method gets wrong.
 """
@@ -9,13 +9,23 @@ import ipywidgets as w
 from matplotlib.figure import Figure
 
 from palmkit.experiments.trials import PAPER_METHODS
-from palmkit.methods import get_method
-from palmkit.results.method_style import method_label
+from palmkit.methods import get_method, list_methods
+from palmkit.results.method_style import method_categories, method_label
 from palmkit.results.plots import plot_image, plot_log_mel, plot_waveform
 from palmkit.training import predict
 from palmkit.widgets import session
 from palmkit.widgets.base import ALL, Panel, row
-from palmkit.widgets.html import SoundInput, dot, escape, filled, number, picture, player, table
+from palmkit.widgets.html import (
+    SoundInput,
+    dot,
+    escape,
+    filled,
+    number,
+    picture,
+    player,
+    quiet,
+    table,
+)
 
 BY_SPEED = ("zeroshot", "palm", "coop", "cocoop")
 
@@ -23,31 +33,48 @@ BY_SPEED = ("zeroshot", "palm", "coop", "cocoop")
 class ClipPanel(Panel):
     """A clip and the methods' answers. Methods are trained one by one, the fast ones first.
 
-    The answers of a method are shown as soon as it is trained.
+    The answers of a method are shown as soon as it is trained. Of the other methods, those that are
+    asked for are added.
     """
 
     def build(self):
+        self.added = []
+        others = {name: cls for name, cls in list_methods().items() if name not in BY_SPEED}
+        options = [("–", ""), *((cls.label, name) for name, cls in others.items())]
+        self.more = self.control(w.Dropdown(options=options), "Add a method", do=self.add_method)
         self.train = self.control(w.Button(icon="play"), "Train the rest", do=self.train_rest)
         self.pictures = w.HTML()
         self.answers = w.HTML()
         self.player = w.HTML()
-        return [self.pictures, row(self.player, self.train), self.answers]
+        return [self.pictures, row(self.player, self.train, self.more), self.answers]
 
     def fill(self):
         self.methods = {}
         self.clip = None
+
+    @property
+    def wanted(self) -> list[str]:
+        return [*BY_SPEED, *self.added]
+
+    def add_method(self):
+        name = self.more.value
+        if name and name not in self.added:
+            self.added.append(name)
+            self.work(self.prepare)
 
     def train_rest(self):
         self.work(self.prepare)
 
     def busy(self, working):
         super().busy(working)
-        done = self.task is None or len(self.methods) == len(BY_SPEED)
+        done = self.task is None or len(self.methods) == len(self.wanted)
         self.train.disabled = working or done
 
     def prepare(self, on_progress):
         task = self.task
-        for name in BY_SPEED:
+        for name in self.wanted:
+            if name in self.methods:
+                continue
             method = task.trained(name, on_progress).method
             on_progress()  # raises if another dataset was chosen, before anything is written
             self.methods[name] = method
@@ -67,11 +94,12 @@ class ClipPanel(Panel):
         if self.clip is None:
             return
         names = self.task.class_names
-        trained = [name for name in PAPER_METHODS if name in self.methods]
+        shown = [*PAPER_METHODS, *(name for name in self.methods if name not in PAPER_METHODS)]
+        trained = [name for name in shown if name in self.methods]
         answers = session.verdicts({name: self.logits(name) for name in trained}, names)
         true = None if self.label is None else names[self.label]
         lines = []
-        for name in PAPER_METHODS:
+        for name in shown:
             if name not in trained:
                 lines.append([dot(name), "not trained yet", "", "", ""])
                 continue
@@ -82,10 +110,20 @@ class ClipPanel(Panel):
         what = "a recording of yours" if true is None else f"true class: <b>{escape(true)}</b> (✓)"
         head = ["method", "first, with probability", "second", "third", "margin of the first"]
         name = escape(self.clip.name)
-        self.answers.value = f"<p><b>{name}</b>, {what}</p>{table(head, lines)}"
+        self.answers.value = f"<p><b>{name}</b>, {what}</p>{table(head, lines)}{note(trained)}"
 
     def logits(self, name):
-        return predict(self.methods[name], self.clip.feature[None])[0]
+        clip = None if self.label is None else self.clip_choice.value
+        return session.answer(self.task, self.methods[name], self.clip.feature, clip)
+
+
+def note(names) -> str:
+    """HTML: what a reader must know of these methods."""
+    labels = [get_method(name).label for name in names if get_method(name).transductive]
+    if not labels:
+        return ""
+    text = f"Transductive: the answers of {', '.join(labels)} depend on all test clips."
+    return f"<p>{quiet(text)}</p>"
 
 
 def draw_recording(clip: session.Recording, model) -> str:
@@ -116,7 +154,7 @@ def draw_recording(clip: session.Recording, model) -> str:
 
 class Listen(ClipPanel):
     title = "Listen"
-    hint = "A clip as the model gets it, and what four methods answer."
+    hint = "A clip as the model gets it, and what methods answer."
 
     def build(self):
         self.class_choice = self.choice("Class", self.choose_class)
@@ -167,7 +205,8 @@ class Errors(ClipPanel):
 
     def fill(self):
         super().fill()
-        self.train.layout.display = "none" if self.run else ""
+        for control in (self.train, self.more):
+            control.layout.display = "none" if self.run else ""
         self.test_logits = {}
         names = self.task.class_names
         classes = [("all", ALL), *((name, n) for n, name in enumerate(names))]
@@ -186,7 +225,7 @@ class Errors(ClipPanel):
         first = not self.test_logits
         chosen = self.method_choice.value or name
         self.test_logits[name] = predict(self.methods[name], self.task.test.features)
-        known = [(get_method(n).label, n) for n in PAPER_METHODS if n in self.test_logits]
+        known = [(get_method(n).label, n) for n in method_categories(self.test_logits)]
         self.choose(self.method_choice, known, chosen)
         if first:
             self.show()

@@ -6,6 +6,7 @@ import ipywidgets as w
 import torch
 import traitlets
 
+from palmkit.methods import PALM, list_methods
 from palmkit.widgets import session
 from palmkit.widgets.base import ALL, Panel, row
 from palmkit.widgets.html import Scatter, confusion_table, escape, legend, mark_of, point, quiet
@@ -56,6 +57,11 @@ class ScatterPanel(Panel):
         return points
 
 
+def _has_lambdas(cls) -> bool:
+    """Whether a method's classes have PALM's f, z and lambda, which it finds."""
+    return issubclass(cls, PALM) and cls.learns
+
+
 class LambdaBench(ScatterPanel):
     title = "Lambda"
     hint = (
@@ -77,10 +83,14 @@ class LambdaBench(ScatterPanel):
         self.slider = self.control(slider, "λ", "250px", do=self.slide)
         self.plane = self.control(w.Dropdown(options=[*self.planes]), "Plane", do=self.show)
         self.reset = self.control(w.Button(icon="undo"), "Reset to learned", do=self.set_back)
+        alike = [(cls.label, name) for name, cls in list_methods().items() if _has_lambdas(cls)]
+        self.method = self.control(w.Dropdown(options=alike, value="palm"), "Method", do=self.refit)
         self.score = w.HTML()
         self.counts = w.HTML()
         self.plane_note = w.HTML()
-        controls = row(self.class_choice, self.slider, self.reset, self.plane, self.hover)
+        controls = row(
+            self.method, self.class_choice, self.slider, self.reset, self.plane, self.hover
+        )
         below = row(space, self.counts, align="flex-start")
         return [controls, self.score, below, self.plane_note]
 
@@ -92,7 +102,7 @@ class LambdaBench(ScatterPanel):
         self.choose(self.class_choice, [(name, n) for n, name in enumerate(names)])
 
     def prepare(self, on_progress):
-        palm = self.task.trained("palm", on_progress).method
+        palm = self.task.trained(self.method.value, on_progress).method
         on_progress()
         self.learned = palm.lambdas.detach().cpu()
         text = session.mixed_text(palm, self.learned)
@@ -101,6 +111,9 @@ class LambdaBench(ScatterPanel):
         self.widest = session.Plane.principal(vectors)
         self.palm = palm
         self.set_back()
+
+    def refit(self):
+        self.work(self.prepare)
 
     def set_back(self):
         if self.palm is None:

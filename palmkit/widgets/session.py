@@ -24,6 +24,7 @@ from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
 from palmkit.experiments.rows import load_tensors
+from palmkit.experiments.run import class_lambdas
 from palmkit.experiments.variations import principal_axes
 from palmkit.methods import get_method
 from palmkit.methods.base import Method, normalize
@@ -79,6 +80,8 @@ class Run:
     """One training: its settings, the method in its present state, and the results of each epoch.
 
     accuracies (on the test clips) and lambdas (of PALM) are empty unless the training is tracked.
+    A method with a fit of its own has its own number of epochs; without any, as a closed form,
+    losses is empty, and the result is tracked once.
     """
 
     name: str
@@ -125,6 +128,7 @@ class Task:
         """A method at the paper's settings. The first call trains it."""
         key = name, shots, seed, epochs
         text = f"training {get_method(name).label}"
+        total = 0 if get_method(name).own_fit else epochs
         lock = self.training.setdefault(key, threading.Lock())
         with locked(lock, on_progress, text):  # another widget may be training it
             if key not in self.runs:
@@ -135,7 +139,7 @@ class Task:
                     seed=seed,
                     epochs=epochs,
                     on_progress=on_progress,
-                    on_epoch=lambda run: on_progress(len(run.losses), epochs, text),
+                    on_epoch=lambda run: on_progress(len(run.losses), total, text),
                 )
             return self.runs[key]
 
@@ -207,7 +211,8 @@ def train(
 ) -> Run:
     """Train a method by `fit`.
 
-    on_epoch(run): called after each epoch. track: record accuracy and lambdas of each epoch.
+    lr, epochs: not of methods with a fit of their own. on_epoch(run): called after each epoch, and
+    once for a method without epochs. track: record accuracy and lambdas then.
     """
     cls = get_method(name)
     if cls.tunes_audio:
@@ -217,19 +222,40 @@ def train(
         method = cls(task.model, task.class_names, seed=seed)
     run = Run(name, dict(shots=shots, seed=seed, lr=lr, epochs=epochs), method)
 
-    def after_epoch(_, loss):
-        run.losses.append(loss)
+    def record():
         if track:
             run.accuracies.append(task.accuracy(predict(run.method, task.test.features)))
-            if hasattr(run.method, "lambdas"):
-                run.lambdas.append(run.method.lambdas.tolist())
+            lambdas = class_lambdas(run.method)
+            if lambdas is not None:
+                run.lambdas.append(lambdas)
         if on_epoch:
             on_epoch(run)
 
+    def after_epoch(_, loss):
+        run.losses.append(loss)
+        record()
+
     if cls.learns:
         settings = dict(lr=lr, epochs=epochs, seed=seed, on_epoch=after_epoch)
+        on_progress(0, 0, f"training {cls.label}")
         fit(run.method, support.features, support.labels, **settings)
+    if not run.losses:
+        record()
     return run
+
+
+def answer(task: Task, method: Method, feature, clip: int | None = None) -> torch.Tensor:
+    """Logits [c] of one clip with this embedding [dim]; clip: its number, if it is a test clip.
+
+    A transductive method classifies it together with all test clips.
+    """
+    if not method.transductive:
+        return predict(method, feature[None])[0]
+    if clip is not None:
+        return predict(method, task.test.features)[clip]
+    return predict(method, torch.cat([task.test.features, feature[None].to(task.test.features)]))[
+        -1
+    ]
 
 
 # Recordings

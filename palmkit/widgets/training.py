@@ -5,8 +5,7 @@ from __future__ import annotations
 import ipywidgets as w
 from matplotlib.figure import Figure
 
-from palmkit.experiments.trials import PAPER_METHODS
-from palmkit.methods import get_method
+from palmkit.methods import get_method, list_methods
 from palmkit.widgets import session
 from palmkit.widgets.base import Panel, row
 from palmkit.widgets.html import dot, number, picture, quiet, table
@@ -16,6 +15,8 @@ LINES = {"-": "", "--": "kept, dashed", ":": "kept, dotted", "-.": "kept, dash-d
 # Left and width of each panel. Class names stand to the left of the last one.
 PANELS = ((0.04, 0.27), (0.36, 0.27), (0.77, 0.22))
 DRAWINGS = 100  # of one training at most: a drawing takes longer than an epoch of PALM
+EARLY = 20  # epochs of an own fit that are all drawn; later ones more and more rarely
+NOTHING = "–"
 
 
 class FewShotBench(Panel):
@@ -40,7 +41,7 @@ class FewShotBench(Panel):
 
     def build_settings(self) -> dict:
         do = self.describe
-        methods = [(get_method(name).label, name) for name in PAPER_METHODS[1:]]
+        methods = [(cls.label, name) for name, cls in list_methods().items() if cls.learns]
         name = w.Dropdown(options=methods, value="palm")
         lr = w.SelectionSlider(options=RATES, value=0.05)  # a logarithmic slider has no 0.05
         return {
@@ -66,9 +67,14 @@ class FewShotBench(Panel):
         chosen = self.chosen()
         clips = chosen["shots"] * len(self.task.class_names)
         steps = -(-clips // 16) * chosen["epochs"]
-        method = get_method(chosen["name"]).label
-        draw = f"{clips} clips of draw {chosen['seed']}"
-        self.summary.value = quiet(f"{method}: {draw}, {steps} steps at {chosen['lr']:g}")
+        method = get_method(chosen["name"])
+        for name in ("lr", "epochs"):
+            self.settings[name].disabled = method.own_fit
+        how = "by a fit of its own" if method.own_fit else f"{steps} steps at {chosen['lr']:g}"
+        text = f"{method.label}: {clips} clips of draw {chosen['seed']}, {how}"
+        if method.transductive:
+            text += "; it sees all test clips at once, so it is not comparable with others"
+        self.summary.value = quiet(text)
 
     def busy(self, working):
         super().busy(working)
@@ -84,16 +90,18 @@ class FewShotBench(Panel):
     def run_training(self, on_progress):
         task = self.task
         chosen = self.chosen()
-        epochs = chosen["epochs"]
-        every = -(-epochs // DRAWINGS)
+        own_fit = get_method(chosen["name"]).own_fit
+        epochs = 0 if own_fit else chosen["epochs"]  # of its own ones the number is not known
         drawn = 0  # epochs in the latest drawing
 
         def on_epoch(run):
             nonlocal drawn
             epoch = len(run.losses)
-            on_progress(epoch, epochs, f"accuracy {run.accuracies[-1]:.3f}, epoch")
+            reached = f" {epoch}" if own_fit else ""
+            on_progress(epoch, epochs, f"accuracy {run.accuracies[-1]:.3f}, epoch{reached}")
             self.now = run
-            if epoch % every == 0:
+            every = -(-epoch // EARLY) if own_fit else -(-epochs // DRAWINGS)
+            if epoch and epoch % every == 0:
                 self.show()
                 drawn = epoch
 
@@ -130,8 +138,11 @@ class FewShotBench(Panel):
         loss, accuracy, weights = (figure.add_axes([x, 0.18, width, 0.73]) for x, width in PANELS)
         for run in shown:
             style = dict(color=get_method(run.name).color, linestyle=self.line(run))
-            for ax, values in ((loss, run.losses), (accuracy, run.accuracies)):
+            curves = ((loss, run.losses), (accuracy, run.accuracies[: len(run.losses)]))
+            for ax, values in curves:
                 ax.plot(range(1, len(values) + 1), values, **style)
+            if run.accuracies and not run.losses:  # no epochs: a level to compare with
+                accuracy.axhline(run.accuracies[-1], **style)
         loss.set(xlabel="epoch", title="loss, mean of an epoch", ylim=(0, None))
         accuracy.set(xlabel="epoch", title="accuracy, test clips", ylim=(0, 1.02))
         self.draw_lambdas(weights)
@@ -147,9 +158,12 @@ class FewShotBench(Panel):
         ax.set(title="λ of each class", xlim=(0, 1), ylim=(bottom, -0.6), yticks=range(len(names)))
         ax.set_yticklabels(names, fontsize=min(9, 130 / len(names)))
         if run.lambdas:
-            ax.barh(range(len(names)), run.lambdas[-1], color=get_method("palm").color, height=0.6)
-            ax.plot(run.lambdas[0], range(len(names)), "|", color="black", markersize=9)
-            ax.set_xlabel("bar: now, tick: after epoch 1")
+            ax.barh(
+                range(len(names)), run.lambdas[-1], color=get_method(run.name).color, height=0.6
+            )
+            if run.losses:
+                ax.plot(run.lambdas[0], range(len(names)), "|", color="black", markersize=9)
+                ax.set_xlabel("bar: now, tick: after epoch 1")
         else:
             text = f"{get_method(run.name).label} has no λ"
             ax.text(0.5, len(names) / 2 - 0.5, text, ha="center")
@@ -158,10 +172,15 @@ class FewShotBench(Panel):
         lines = []
         for run in shown:
             chosen = run.settings
-            epochs = f"{len(run.losses)} of {chosen['epochs']}"
-            settings = [chosen["shots"], chosen["seed"], f"{chosen['lr']:g}", epochs]
+            rate, epochs = f"{chosen['lr']:g}", f"{len(run.losses)} of {chosen['epochs']}"
+            if get_method(run.name).own_fit:
+                rate, epochs = NOTHING, str(len(run.losses) or NOTHING)
+            settings = [chosen["shots"], chosen["seed"], rate, epochs]
             curves = (run.losses, run.accuracies)
             ends = [number(values[-1], ".3f") if values else "" for values in curves]
-            lines.append([dot(run.name), *settings, *ends, LINES[self.line(run)]])
+            name = dot(run.name)
+            if get_method(run.name).transductive:
+                name += " (transductive)"
+            lines.append([name, *settings, *ends, LINES[self.line(run)]])
         head = ["method", "shots", "seed", "learning rate", "epochs", "loss", "accuracy", ""]
         return table(head, lines)

@@ -657,6 +657,79 @@ def test_points_play_their_clips(bench, monkeypatch):
     assert words(bench.status) == "⚠ gone.wav: cannot be read (No such file or directory)"
 
 
+# Every method
+
+
+@one("few_shot_bench")
+def test_every_method_that_learns_is_trained_in_the_bench(bench):
+    """With curves if it has epochs, and with a level if it has none."""
+    choice = bench.controls["Method"]
+    expected = [name for name, cls in METHODS.items() if cls.learns]
+    assert [name for _, name in choice.options] == expected
+    for name in expected:
+        cls = METHODS[name]
+        choice.value = name
+        sliders = [bench.controls[label].disabled for label in ("Learning rate", "Epochs")]
+        assert sliders == [cls.own_fit] * 2, name
+        assert ("transductive" in bench.summary.value) == ("all test clips" in bench.summary.value)
+        assert ("all test clips" in bench.summary.value) == cls.transductive
+        bench.controls["Train"].click()
+        bench.wait(400)
+        assert not bench._thread.is_alive() and words(bench.status) == "", name
+        run = bench.now
+        assert run.name == name and len(run.accuracies) == max(len(run.losses), 1)
+        logits = predict(run.method, bench.task.test.features)
+        assert run.accuracies[-1] == bench.task.accuracy(logits)
+        assert len(run.losses) == 2 or cls.own_fit
+        assert bool(run.lambdas) == isinstance(run.method, PALM)
+        line = words(bench.runs)
+        assert cls.label in line and ("(transductive)" in line) == cls.transductive
+        assert f"accuracy {run.accuracies[-1]:.3f}" in bench.curves.value
+
+
+@one("listen")
+def test_every_method_answers(bench):
+    """Each is added, shown, and asked for a test clip and for a recording of one's own."""
+    choice = bench.controls["Add a method"]
+    names = [name for _, name in choice.options if name]
+    assert {*names} == {*METHODS} - {"zeroshot", "palm", "coop", "cocoop"}
+    for name in names:
+        choice.value = name
+        bench.wait(120)
+        assert words(bench.status) == "" and METHODS[name].label in words(bench.answers), name
+    assert [*bench.methods] == ["zeroshot", "palm", "coop", "cocoop", *names]
+    clip = bench.clip_choice.value
+    for name, method in bench.methods.items():
+        expected = predict(method, bench.task.test.features)[clip]
+        assert torch.allclose(bench.logits(name), expected, atol=1e-4), name
+    assert "TransCLIP, Text mixture depend on all test clips" in words(bench.answers)
+    data = Path(bench.task.test.paths[clip]).read_bytes()
+    bench.input._handle_custom_msg({"name": "mine.wav"}, [memoryview(data)])
+    assert words(bench.status) == "" and "a recording of yours" in words(bench.answers)
+    for name in names:
+        assert METHODS[name].label in words(bench.answers), name
+
+
+@one("worst_errors")
+def test_mistakes_of_an_added_method(bench):
+    bench.controls["Add a method"].value = "transclip"
+    bench.wait(60)
+    assert "TransCLIP" in [label for label, _ in bench.controls["Mistakes of"].options]
+    bench.controls["Mistakes of"].value = "transclip"
+    assert words(bench.status) == "" and "clips" in words(bench.count)
+
+
+@one("lambda_bench")
+def test_lambdas_of_palm_and_of_solved_palm(bench):
+    choice = bench.controls["Method"]
+    assert [name for _, name in choice.options] == ["palm", "solved-palm"]
+    choice.value = "solved-palm"
+    bench.wait(60)
+    method = bench.task.trained("solved-palm").method
+    expected = bench.task.accuracy(predict(method, bench.task.test.features))
+    assert words(bench.status) == "" and bench.learned_accuracy == expected
+
+
 # How fast an answer is
 
 
