@@ -23,6 +23,7 @@ from palmkit.results.loading import load_rows
 from palmkit.results.method_style import is_transductive, method_names, order_methods
 from palmkit.results.settings import (
     ANY,
+    KIND,
     SETTINGS,
     label_settings,
     select,
@@ -290,7 +291,7 @@ class ResultTable:
     def numbers(self) -> pd.DataFrame:
         """One line for each dataset and method.
 
-        Columns: dataset, method, transductive (yes or no), SETTINGS, metric, mean, std, n (seeds),
+        Columns: dataset, method, SETTINGS, transductive (yes or no), metric, mean, std, n (seeds),
         low and high (Student's interval at 95 percent, cut at BOUNDS; empty for one seed and for
         equal ones), folds, table (the label). A setting that does not affect the method is empty.
         """
@@ -313,8 +314,8 @@ class ResultTable:
 
 
 def _settings_of_methods(rows: pd.DataFrame) -> pd.DataFrame:
-    """KIND and SETTINGS of each method as text; "" for one that does not affect it."""
-    labels = label_settings(rows).replace(ANY, "")
+    """SETTINGS and KIND of each method as text; "" for one that does not affect it."""
+    labels = label_settings(rows).replace(ANY, "")[[*SETTINGS, KIND]]
     return labels.groupby(rows["method"]).agg(lambda column: "; ".join(sorted(set(column))))
 
 
