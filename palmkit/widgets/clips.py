@@ -9,7 +9,7 @@ import ipywidgets as w
 from matplotlib.figure import Figure
 
 from palmkit.experiments.trials import PAPER_METHODS
-from palmkit.methods import get_method, list_methods
+from palmkit.methods import get_method
 from palmkit.results.method_style import method_categories, method_label
 from palmkit.results.plots import plot_image, plot_log_mel, plot_waveform
 from palmkit.training import predict
@@ -39,7 +39,9 @@ class ClipPanel(Panel):
 
     def build(self):
         self.added = []
-        others = {name: cls for name, cls in list_methods().items() if name not in BY_SPEED}
+        others = {
+            name: cls for name, cls in session.bench_methods().items() if name not in BY_SPEED
+        }
         options = [("–", ""), *((cls.label, name) for name, cls in others.items())]
         self.more = self.control(w.Dropdown(options=options), "Add a method", do=self.add_method)
         self.train = self.control(w.Button(icon="play"), "Train the rest", do=self.train_rest)

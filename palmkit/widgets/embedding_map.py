@@ -6,7 +6,7 @@ import ipywidgets as w
 import torch
 import traitlets
 
-from palmkit.methods import PALM, list_methods
+from palmkit.methods import PALM
 from palmkit.widgets import session
 from palmkit.widgets.base import ALL, Panel, row
 from palmkit.widgets.html import Scatter, confusion_table, escape, legend, mark_of, point, quiet
@@ -83,7 +83,9 @@ class LambdaBench(ScatterPanel):
         self.slider = self.control(slider, "λ", "250px", do=self.slide)
         self.plane = self.control(w.Dropdown(options=[*self.planes]), "Plane", do=self.show)
         self.reset = self.control(w.Button(icon="undo"), "Reset to learned", do=self.set_back)
-        alike = [(cls.label, name) for name, cls in list_methods().items() if _has_lambdas(cls)]
+        alike = [
+            (cls.label, name) for name, cls in session.bench_methods().items() if _has_lambdas(cls)
+        ]
         self.method = self.control(w.Dropdown(options=alike, value="palm"), "Method", do=self.refit)
         self.score = w.HTML()
         self.counts = w.HTML()

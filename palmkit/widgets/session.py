@@ -26,7 +26,7 @@ from palmkit.embeddings import Embeddings, embed
 from palmkit.experiments.rows import load_tensors
 from palmkit.experiments.run import class_lambdas
 from palmkit.experiments.variations import principal_axes
-from palmkit.methods import get_method
+from palmkit.methods import get_method, list_methods
 from palmkit.methods.base import Method, normalize
 from palmkit.models import AudioTextModel, load_model
 from palmkit.models.encoders import tokenize
@@ -196,6 +196,11 @@ def _generate(dataset, on_progress) -> None:
 @functools.cache
 def _mini() -> AudioTextModel:
     return load_model("mini")
+
+
+def bench_methods() -> dict[str, type[Method]]:
+    """The methods that the benches train, by name: those on embeddings, so not ASPL."""
+    return {name: cls for name, cls in list_methods().items() if not cls.tunes_audio}
 
 
 def train(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets as w
 from matplotlib.figure import Figure
 
-from palmkit.methods import get_method, list_methods
+from palmkit.methods import get_method
 from palmkit.widgets import session
 from palmkit.widgets.base import Panel, row
 from palmkit.widgets.html import dot, number, picture, quiet, table
@@ -41,7 +41,7 @@ class FewShotBench(Panel):
 
     def build_settings(self) -> dict:
         do = self.describe
-        methods = [(cls.label, name) for name, cls in list_methods().items() if cls.learns]
+        methods = [(cls.label, name) for name, cls in session.bench_methods().items() if cls.learns]
         name = w.Dropdown(options=methods, value="palm")
         lr = w.SelectionSlider(options=RATES, value=0.05)  # a logarithmic slider has no 0.05
         return {

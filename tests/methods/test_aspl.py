@@ -18,6 +18,7 @@ from palmkit import METHODS, embed, evaluate, fit, load_pengi, predict
 from palmkit.audio import AudioError
 from palmkit.cli import main
 from palmkit.data import Dataset
+from palmkit.experiments.estimate import estimate_cost
 from palmkit.experiments.run import EmbedSettings, UnembeddedClips, run_trial
 from palmkit.experiments.timing import Clock
 from palmkit.experiments.trials import RIVAL_NAMES, Trial
@@ -27,7 +28,9 @@ from palmkit.models.random import random_pengi
 from palmkit.models.stages import ChannelAffine, TunedAudio
 from palmkit.protocols.prompt_files import PromptError, load_prompt, save_prompt
 from palmkit.protocols.streams import embed_stream
+from palmkit.published import paper_datasets
 from palmkit.results.prediction import load_predictor
+from palmkit.widgets.session import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ["bell", "dog", "rain"]
@@ -466,6 +469,25 @@ def test_the_estimate_counts_steps_and_test_clips(small, monkeypatch):
     few_epochs, many = seconds(1, 0), seconds(101, 0)
     step = clock.known[next(iter(clock.known))][1]
     assert many - few_epochs == pytest.approx(300 * step) and step > 0
+
+
+def test_an_estimate_leaves_its_clips_to_the_trials(small, monkeypatch):
+    """Of a dataset that is not at hand, too: they are not embedded beforehand."""
+    monkeypatch.setattr(Clock, "clip", lambda self: 1.0)
+    about = (small, "nothing", ["VocalSound"], "first", [0])
+    found = {
+        methods: estimate_cost(*about[:3], methods, *about[3:], epochs=1).table.iloc[0]
+        for methods in (("palm",), ("palm-aspl",), ("palm", "palm-aspl"))
+    }
+    tested = paper_datasets()["VocalSound"].test_clips[0]
+    alone, tuned, both = (found[methods] for methods in found)
+    assert not tuned["at_hand"] and tuned["clips"] == 0 < alone["clips"] == both["clips"]
+    assert tested < tuned["train_s"] and alone["train_s"] < tested
+
+
+def test_the_explorer_does_not_train_it():
+    with pytest.raises(ValueError, match=r"^PALM \+ ASPL learns inside the audio encoder: use"):
+        train(None, "palm-aspl")
 
 
 def test_copies(small, inputs):
