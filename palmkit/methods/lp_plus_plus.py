@@ -57,6 +57,7 @@ class LPPlusPlus(SupportMethod):
             W, b = W - step * g.T @ S, b - step * g.sum(0)
             alpha = alpha - step_alpha * (gradient() * similar).sum(0)
             if on_epoch:
+                self.keep(W=W, b=b, alpha=alpha)  # who is called may classify with them
                 on_epoch(epoch + 1, losses[-2])
         self.keep(W=W, b=b, alpha=alpha)
         return losses[::2]

@@ -196,6 +196,7 @@ class Map(ScatterPanel):
         super().fill()
         self.text_embeddings = None
         self.places = None
+        self.known = {}  # places that were computed, by projection and kind of text
         names = self.task.class_names
         classes = [("all", ALL), *((name, n) for n, name in enumerate(names))]
         self.choose(self.class_choice, classes)
@@ -212,11 +213,14 @@ class Map(ScatterPanel):
 
     def project(self, on_progress):
         kind = self.kind.value
-        on_progress(0, 0, f"computing {kind}")
-        texts = self.text_embeddings[self.texts.value]
-        places = session.project(torch.cat([self.task.features, texts]), kind)
-        on_progress()  # raises if it was stopped, and the map stays as it was
-        self.places = places
+        place = (kind, self.texts.value)
+        if place not in self.known:
+            on_progress(0, 0, f"computing {kind}")
+            features = torch.cat([self.task.features, self.text_embeddings[self.texts.value]])
+            places = session.project(features, kind)
+            on_progress()  # raises if it was stopped, and the map stays as it was
+            self.known[place] = places
+        self.places = self.known[place]
         self.show()
 
     def show(self):

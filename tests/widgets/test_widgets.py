@@ -418,6 +418,8 @@ def test_no_control_is_dead(bench):
         use(bench, label)
         bench.wait(60)
         assert others(bench, control) != before, f"{label} does nothing"
+        if label == "Method":
+            control.value = "palm"  # others may have no learning rate and no epochs
         assert "⚠" not in bench.status.value, (label, words(bench.status))
 
 
@@ -660,6 +662,7 @@ def test_points_play_their_clips(bench, monkeypatch):
 # Every method
 
 
+@pytest.mark.slow
 @one("few_shot_bench")
 def test_every_method_that_learns_is_trained_in_the_bench(bench):
     """With curves if it has epochs, and with a level if it has none."""
@@ -671,7 +674,6 @@ def test_every_method_that_learns_is_trained_in_the_bench(bench):
         choice.value = name
         sliders = [bench.controls[label].disabled for label in ("Learning rate", "Epochs")]
         assert sliders == [cls.own_fit] * 2, name
-        assert ("transductive" in bench.summary.value) == ("all test clips" in bench.summary.value)
         assert ("all test clips" in bench.summary.value) == cls.transductive
         bench.controls["Train"].click()
         bench.wait(400)
