@@ -13,7 +13,7 @@ import pandas as pd
 from palmkit.experiments.rows import load_tensors
 from palmkit.results.confidence import calibration_error, confidence_frame
 from palmkit.results.loading import load_rows
-from palmkit.results.method_style import learns, method_color, method_label
+from palmkit.results.method_style import is_transductive, learns, method_color, method_label
 from palmkit.results.statistics import SHARE, seed_interval
 
 COLUMNS = (
@@ -69,15 +69,15 @@ def label_entrants(table: pd.DataFrame) -> pd.DataFrame:
     """A table of trials with `entrant`, `kind` and `tuned_on`, and methods that learn nothing once
     for every seed and number of shots.
 
-    entrant: the method, PALM with another training apart. kind: one of REGIMES. tuned_on: the
-    dataset of kind "transfer", else "".
+    entrant: the method, PALM with another training apart. kind: one of REGIMES; "transductive" for
+    methods that see the whole test batch. tuned_on: the dataset of kind "transfer", else "".
     """
     regime = table["regime"].str.partition(":")
     is_paper = (table["lr"] == PAPER["lr"]) & (table["epochs"] == PAPER["epochs"])
     is_other = (table["method"] == "palm") & ~is_paper
     table = table.assign(
         entrant=table["method"].where(~is_other, table["method"] + SLOWER),
-        kind=regime[0],
+        kind=regime[0].mask(is_transductive(table["method"]), "transductive"),
         tuned_on=regime[2],
         chosen=table["chosen"].astype(object).fillna(""),
     )
@@ -179,7 +179,7 @@ def plot_curves(curves: pd.DataFrame, groups: dict[str, list[str]], always, axes
                 style = dict(linewidth=1, linestyle="--")
             ax.plot(curve.index, curve["mean"], "o", markersize=3, color=color, **style,
                     label=entrant_label(entrant))  # fmt: skip
-            ax.fill_between(curve.index, curve["low"], curve["high"], color=color, alpha=0.12)
+            ax.vlines(curve.index, curve["low"], curve["high"], color=color, linewidth=0.7)
         ax.set_xscale("log", base=2)
         shots = [*curves.index.unique("shots")]
         ax.set_xticks(shots, shots)

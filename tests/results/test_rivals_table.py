@@ -55,6 +55,14 @@ def test_palm_with_another_training_is_an_entrant_of_its_own():
     assert rivals.mean_table(table).index[0] == "palm" + rivals.SLOWER
 
 
+def test_transductive_methods_are_of_a_kind_of_their_own():
+    table = made([line(), line(method="transclip", regime="published")])
+    assert dict(zip(table["method"], table["kind"], strict=True)) == {
+        "palm": "published",
+        "transclip": "transductive",
+    }
+
+
 def test_the_best_comes_first_and_a_low_calibration_error_is_good():
     table = made([line(), line(method="gda", accuracy=0.9, ece=0.3)])
     assert [*rivals.mean_table(table).index] == ["gda", "palm"]
