@@ -248,7 +248,8 @@ def _describe_table(table) -> None:
 
 def _describe_leaderboard(board) -> None:
     board.add_argument("run", help="name of the run, or its folder")
-    board.add_argument("--format", default="markdown", choices=("markdown", "latex", "csv", "html"))
+    formats = ("markdown", "latex", "csv", "html")
+    board.add_argument("--format", choices=formats, help="default: by the ending of --to FILE")
     shares = [metric for metric in METRICS if metric != "loss"]  # more is better
     board.add_argument("--metric", default="accuracy", choices=shares)
     board.add_argument(
@@ -634,12 +635,13 @@ def _print_table(run, format="markdown", metric="accuracy") -> None:
 
 def _leaderboard(arguments) -> None:
     from palmkit.plugins import load_plugins
-    from palmkit.results.leaderboard import format_leaderboards, run_leaderboards
+    from palmkit.results.leaderboard import format_leaderboards, format_of, run_leaderboards
     from palmkit.storage import atomic_write
 
     load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
     boards, note = run_leaderboards(arguments.run, arguments.reference, arguments.metric)
-    text = format_leaderboards(boards, arguments.format, note)
+    format = arguments.format or format_of(arguments.to)
+    text = format_leaderboards(boards, format, note)
     if note:
         log.info("Note: %s", note)
     if not arguments.to:

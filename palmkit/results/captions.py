@@ -41,8 +41,8 @@ CAPTIONS = {
     "mixtures": "Guesses of mixtures of two sounds, by their ratio.",
     "rare_classes": "Recall of classes with few clips and of the others, with and without "
     "resampling.",
-    "rivals_shots": "Accuracy of each method by clips a class, with intervals over seeds; from the file "
-    "that the notebook names, not of this run.",
+    "rivals_shots": "Accuracy of each method by clips a class, with intervals over seeds; from the "
+    "file that the notebook names, not of this run.",
     "rivals_costs": "Accuracy with 16 clips a class by the time of a fit; from the file that the "
     "notebook names, not of this run.",
     "efficiency_steps": "Time of a training step; measured on the machine that the notebook names, "

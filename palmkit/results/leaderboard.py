@@ -8,8 +8,10 @@ have boards of their own.
 from __future__ import annotations
 
 import html
+import re
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -43,6 +45,7 @@ from palmkit.results.versions import drop_repeats, mark_versions, versioned_data
 VARIANT = ("options", "lr", "epochs", "batch_size", "momentum", "method_digest")
 REFERENCES = ("solved-palm", "palm")  # with which others are compared, if the user names none
 FORMATS = ("markdown", "latex", "csv", "html")
+ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html"}
 CAPTION = (
     "Mean: over folds, then over datasets. 95%: Student's interval over seeds. Rank: mean over "
     "datasets, 1 is best. Wins: share of the pairs of a dataset, a seed and another entrant in "
@@ -164,15 +167,32 @@ def _split_boards(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Rows in groups of equal settings, apart from those of VARIANT."""
     plain = rows.drop(columns=[name for name in VARIANT if name in rows])
     plain["options"] = rows["options"].map(task_options)
-    return [(label, rows.loc[group.index]) for label, group in split_settings(plain)]
+    boards = [(label, rows.loc[group.index]) for label, group in split_settings(plain)]
+    return sorted(((_short(label), group) for label, group in boards), key=_in_order)
+
+
+def _short(label: str) -> str:
+    """A board's label without the options of a task that has none."""
+    return ", ".join(piece for piece in label.split(", ") if piece != "options={}")
+
+
+def _in_order(board: tuple[str, pd.DataFrame]) -> list:
+    """Labels in the order of their numbers: 2 shots come before 16."""
+    pieces = re.split(r"(\d+)", board[0])
+    return [(piece.isdigit(), int(piece) if piece.isdigit() else piece) for piece in pieces]
 
 
 def entrant_scores(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """[dataset and seed, entrants] mean over folds, where every entrant has all folds.
 
     An entrant that learns nothing has one seed, which counts for every seed. Datasets and seeds
-    that an entrant lacks are left out, with a warning. Raises ValueError if none is left.
+    that an entrant lacks are left out, with a warning. Datasets of such an entrant alone count as
+    not run: it is on every board, and a board of regime transfer has fewer. Raises ValueError if
+    none is left.
     """
+    learned = learns(rows["method"])
+    if learned.any():
+        rows = rows[rows["dataset"].isin(rows.loc[learned, "dataset"])]
     cells = rows.groupby(["dataset", "seed", "entrant"])[metric].agg(["mean", "count"])
     folds = rows.groupby("dataset")["fold"].nunique(dropna=False)
     complete = cells["count"] == cells.index.get_level_values("dataset").map(folds)
@@ -290,6 +310,19 @@ th:first-child {{ text-align: left }}
 {boards}
 </html>
 """
+
+
+def format_of(file) -> str:
+    """The format that the ending of a file's name stands for; Markdown for None.
+
+    Raises ValueError for another ending.
+    """
+    if file is None:
+        return "markdown"
+    ending = Path(file).suffix.lower()
+    if ending not in ENDINGS:
+        raise ValueError(f"--to {file}: use the ending {', '.join(ENDINGS)}, or give --format")
+    return ENDINGS[ending]
 
 
 def _as_page(boards: list[Leaderboard], note: str) -> str:

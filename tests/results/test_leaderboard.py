@@ -185,3 +185,27 @@ class TestOutput:
         result_rows.write_row(tmp_path / "run", rows({"palm": 0}).iloc[0].to_dict())
         assert main(["leaderboard", str(tmp_path / "run"), "--reference", "x"]) == 1
         assert "no method 'x': choose of palm" in capsys.readouterr().err
+
+
+def test_a_dataset_that_only_zero_shot_has_is_left_out_without_a_warning(recwarn):
+    """As the one that options are tuned on: its zero-shot rows are on every board."""
+    both = pd.concat([rows(datasets=DATASETS[:2]), zero_shot()], ignore_index=True)
+    (board,) = leaderboards(both, "palm")
+    assert set(board.table["datasets"]) == {2} and "Zero-shot" in board.table.index
+    assert not [one for one in recwarn if "left out" in str(one.message)]
+
+
+def test_boards_come_in_the_order_of_their_shots():
+    parts = [rows(shots=shots) for shots in (16, 2, 1, 8)]
+    boards = leaderboards(pd.concat(parts, ignore_index=True), "palm")
+    assert [board.label for board in boards] == [f"shots={n}" for n in (1, 2, 8, 16)]
+
+
+def test_the_ending_of_a_file_says_its_format(tmp_path, monkeypatch, capsys):
+    for _, row in rows().iterrows():
+        result_rows.write_row(tmp_path / "run", row.to_dict())
+    for name, start in (("a.html", "<!doctype html>"), ("a.csv", "entrant,"), ("a.md", "| method")):
+        assert main(["leaderboard", str(tmp_path / "run"), "--to", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_text().startswith(start)
+    assert main(["leaderboard", str(tmp_path / "run"), "--to", str(tmp_path / "a.pdf")]) != 0
+    assert "use the ending .md, .tex, .csv, .html, or give --format" in capsys.readouterr().err
