@@ -155,8 +155,11 @@ def predict(method, features) -> torch.Tensor:
     return torch.cat([check_logits(method, method(batch), len(batch)).cpu() for batch in batches])
 
 
-def check_logits(method, logits, n: int) -> torch.Tensor:
-    """Logits of n clips as they are. Raises ValueError if they are no numbers [n, classes]."""
+def check_logits(method, logits, n: int, origin="forward") -> torch.Tensor:
+    """Logits of n clips as they are. Raises ValueError if they are no numbers [n, classes].
+
+    origin: the function of the method that returned them.
+    """
     shape = [n, len(method.class_names)]
     is_tensor = isinstance(logits, torch.Tensor) and logits.is_floating_point()
     if not is_tensor or [*logits.shape] != shape:
@@ -164,7 +167,7 @@ def check_logits(method, logits, n: int) -> torch.Tensor:
         if isinstance(logits, torch.Tensor):
             given = f"{logits.dtype} {[*logits.shape]}"
         raise ValueError(
-            f"forward of {type(method).__name__} returned {given}: return logits, "
+            f"{origin} of {type(method).__name__} returned {given}: return logits, "
             f"a floating-point tensor {shape} [clips, classes]"
         )
     return logits

@@ -5,16 +5,24 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
 
-from palmkit.datasets.resolve import choose_folds, find_dataset
+from palmkit.datasets.resolve import choose_folds, find_dataset, list_folds
 from palmkit.experiments.executor import count_jobs
 from palmkit.experiments.rows import read_finished
-from palmkit.experiments.run import count_passes, prepare
+from palmkit.experiments.run import Job, count_passes, prepare, tuning_work
 from palmkit.experiments.timing import Clock, duration
-from palmkit.experiments.trials import Trial, check_datasets, dataset_grid, find_method
+from palmkit.experiments.trials import (
+    TRANSFER,
+    Trial,
+    check_datasets,
+    dataset_grid,
+    find_method,
+    without_related,
+)
 from palmkit.published import DatasetFacts, paper_datasets
 from palmkit.storage import cache_root, run_folder
 from palmkit.tables import DatasetError
@@ -87,13 +95,16 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
 
     A few steps of each kind are run to measure their time and memory, so this takes minutes on a
     slow machine. Clips in the cache are not counted. In the released protocol a clip is counted
-    once per epoch and seed, also where the cache has some of them.
+    once per epoch and seed, also where the cache has some of them. In regime "transfer", the
+    dataset that is tuned on has a line of its own, if it and a dataset of the grid are at hand.
     """
+    regime = settings.get("regime", "published")
+    datasets = without_related([*datasets], regime, paper_datasets())
     clock = Clock(model)
     jobs = count_jobs(model)
     absent = find_absent(datasets)
     clip_s = clock.clip()
-    lines = []
+    lines, left = [], []
     disk = 0
     for dataset in datasets:
         numbers = _choose_folds(dataset, folds, absent)
@@ -101,7 +112,8 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
         if dataset in absent:
             works, clips = _as_published(paper_datasets()[dataset], trials)
         else:
-            works, clips = _at_hand(trials, model, run)
+            works, clips, todo = _at_hand(trials, model, run)
+            left += todo
         seconds = [
             clock.trial(work.trial, work.class_names, work.n_train, work.n_test) for work in works
         ]
@@ -118,6 +130,22 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
             }
         )
         disk += _disk_bytes(works, clips, model)
+    if any(job.trial.tuned_on for job in left):
+        clips, seconds = tuning_work(left, model, clock)
+        tuned_on = regime.removeprefix(TRANSFER)
+        lines.append(
+            {
+                "dataset": f"tune on {Path(tuned_on).name}",
+                "at_hand": True,
+                "folds": len(list_folds(tuned_on)),
+                "trials": 0,
+                "done": 0,
+                "clips": clips,
+                "embed_s": clips * clip_s,
+                "train_s": seconds / jobs,
+            }
+        )
+        disk += _disk_bytes([], clips, model)
     return CostEstimate(pd.DataFrame(lines), jobs, disk, _peak_memory(model, jobs))
 
 
@@ -158,13 +186,13 @@ def _choose_folds(dataset, folds, absent) -> list[int | None]:
     return known[:1] if folds == "first" else [fold for fold in folds if fold in known]
 
 
-def _at_hand(trials: list[Trial], model, run) -> tuple[list[Work], int]:
-    """The trials to run, and how many clips they need."""
+def _at_hand(trials: list[Trial], model, run) -> tuple[list[Work], int, list[Job]]:
+    """The trials to run, how many clips they need, and the trials as jobs."""
     jobs = [job for job in prepare(trials, model, run) if read_finished(job.path, job.key) is None]
     works = [
         Work(job.trial, job.dataset.class_names, job.n_train, len(job.dataset.test)) for job in jobs
     ]
-    return works, count_passes(jobs, model)
+    return works, count_passes(jobs, model), jobs
 
 
 def _as_published(facts: DatasetFacts, trials: list[Trial]) -> tuple[list[Work], int]:

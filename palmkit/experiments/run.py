@@ -36,7 +36,13 @@ from palmkit.experiments.rows import (
 from palmkit.experiments.selection import choose_options, combinations
 from palmkit.experiments.timing import Clock, duration
 from palmkit.experiments.trials import TRANSFER, Trial, find_method, stochastic_label
-from palmkit.experiments.tuning import check_unseen, clip_digests, load_tuning_tasks, tune
+from palmkit.experiments.tuning import (
+    check_unseen,
+    clip_digests,
+    load_tuning_tasks,
+    tune,
+    tuning_draws,
+)
 from palmkit.experiments.variations import (
     ProjectedModel,
     method_options,
@@ -290,8 +296,11 @@ def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
     if not jobs:
         return
     seconds = [costs[job.path] for job in jobs]
-    clips = count_passes(jobs, model, cache)
-    longest = max([*seconds, sum(seconds) / processes])
+    # A dataset to tune on that cannot be read fails its trials later.
+    tuning = attempt(tuning_work, jobs, model, clock, cache)
+    more, tuning_s = (0, 0.0) if isinstance(tuning, Failure) else tuning
+    clips = count_passes(jobs, model, cache) + more
+    longest = max([*seconds, (sum(seconds) + tuning_s) / processes])
     log.info(
         "To do: %d trials, %d at a time: %s, after at most %s for embedding %d clips",
         len(jobs),
@@ -443,7 +452,7 @@ def _embed_dataset(jobs: list[Job], model, cache, label: str) -> dict[Path, Embe
 
 def _tune_all(jobs: list[Job], costs: dict, model, cache) -> dict[Path, dict | Failure]:
     """The tuned options of each job, by its path. They are found once for all jobs that share them:
-    those of a method with its options, shots and crop.
+    those of a method with its options, shots, crop and training.
     """
 
     @functools.cache
@@ -451,14 +460,8 @@ def _tune_all(jobs: list[Job], costs: dict, model, cache) -> dict[Path, dict | F
         arguments = settings.arguments(model)
         return attempt(lambda: load_tuning_tasks(model, dataset, shots, cache, **arguments))
 
-    shared: dict[tuple, list[Job]] = {}
-    for job in jobs:
-        trial, settings = job.trial, _support_settings(job.trial)
-        options = json.dumps(method_options(trial.options), sort_keys=True)
-        key = (trial.method, options, trial.tuned_on, trial.shots, settings)
-        shared.setdefault(key, []).append(job)
     found, groups, calls, seconds = {}, [], [], []
-    for group in shared.values():
+    for group in _tuned_together(jobs):
         trial = group[0].trial
         tasks = load(trial.tuned_on, trial.shots, _support_settings(trial))
         if isinstance(tasks, Failure):
@@ -471,6 +474,38 @@ def _tune_all(jobs: list[Job], costs: dict, model, cache) -> dict[Path, dict | F
     for n, options in in_parallel(tune, calls, seconds, count_jobs(model)):
         found |= dict.fromkeys(groups[n], options)
     return found
+
+
+def _tuned_together(jobs: list[Job]) -> list[list[Job]]:
+    """The jobs whose options are tuned, in groups that share them."""
+    shared: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        trial = job.trial
+        if trial.tuned_on:
+            options = json.dumps(method_options(trial.options), sort_keys=True)
+            settings = {name: one for name, one in trial.fit_settings().items() if name != "seed"}
+            key = (trial.method, options, trial.tuned_on, trial.shots, _support_settings(trial))
+            shared.setdefault((*key, *settings.items()), []).append(job)
+    return [*shared.values()]
+
+
+def tuning_work(jobs: list[Job], model, clock: Clock, cache="default") -> tuple[int, float]:
+    """What tuning options for the jobs takes: clips to encode, and seconds on one core."""
+    clips: dict[tuple, set[str]] = {}
+    seconds = 0.0
+    for group in _tuned_together(jobs):
+        trial = group[0].trial
+        count = len(combinations(find_method(trial.method), method_options(trial.options)))
+        wanted = clips.setdefault(_support_settings(trial), set())
+        for data, draws in tuning_draws(trial.tuned_on, trial.shots):
+            wanted.update(path for frame in (data.test, *draws) for path in frame["path"])
+            about = [(data.class_names, len(drawn), len(data.test)) for drawn in draws]
+            seconds += count * sum(clock.trial(trial, *one) for one in about)
+    missing = [
+        count_missing(model, paths, cache, **settings.arguments(model))
+        for settings, paths in clips.items()
+    ]
+    return sum(missing), seconds
 
 
 # Streams: embeddings of every epoch, for trials of the released protocol.

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
-from palmkit.training import fit, predict
+from palmkit.training import check_logits, fit, predict
 
 
-def has_choices(method: type) -> bool:
-    """Whether a method names options that can be chosen inside the support set."""
-    return bool(getattr(method, "choices", None)) and hasattr(method, "leave_out_logits")
+def check_choices(method: type, regime: str) -> None:
+    """Raise ValueError, saying why, if a method has no options that a regime can choose."""
+    choices, name = method.choices, method.name
+    if not choices:
+        raise ValueError(
+            f"regime={regime}: {name} has no options to choose from; use regime=published"
+        )
+    lists = isinstance(choices, dict) and all(
+        isinstance(values, tuple | list) and values for values in choices.values()
+    )
+    if not lists:
+        raise ValueError(
+            f"choices of {name}: {choices!r}; use a dict of options, each with a tuple of values"
+        )
+    options = inspect.signature(method).parameters
+    free = any(one.kind is one.VAR_KEYWORD for one in options.values())
+    if unknown := [] if free else sorted(set(choices) - set(options)):
+        raise ValueError(f"choices of {name}: its __init__ has no option {', '.join(unknown)}")
+    if regime == "support" and not hasattr(method, "leave_out_logits"):
+        raise ValueError(
+            f"regime=support: {name} has choices, but no leave_out_logits(features, labels), which "
+            "gives the logits [clips, classes] of each clip without its fold"
+        )
 
 
 def combinations(method: type, given: dict) -> list[dict]:
@@ -44,6 +65,7 @@ def choose_options(method: type, model, class_names, seed, given: dict, features
         learner = method(model, class_names, seed=seed, **given, **options)
         with torch.no_grad():
             logits = learner.leave_out_logits(features, labels, **settings)
+        check_logits(learner, logits, len(labels), "leave_out_logits")
         return _accuracy_and_loss(logits, labels)
 
     return _best(combinations(method, given), left_out)

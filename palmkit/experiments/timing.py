@@ -8,6 +8,7 @@ import time
 import torch
 
 from palmkit.experiments.executor import count_jobs, threads
+from palmkit.experiments.selection import combinations
 from palmkit.experiments.trials import Trial, find_method
 from palmkit.experiments.variations import method_options
 from palmkit.training import fit, predict
@@ -21,6 +22,7 @@ class Clock:
     def __init__(self, model):
         self.model = model
         self.known: dict[tuple, tuple[float, float, float]] = {}
+        self.chosen: dict[tuple, float] = {}  # seconds to choose options, of each kind
         self.broken: dict[tuple, Exception] = {}  # kinds that cannot be run, and why
 
     def trial(self, trial: Trial, class_names, n_train: int, n_test: int) -> float:
@@ -42,15 +44,40 @@ class Clock:
                 raise
         prepare, step, test = self.known[kind]
         steps = 1 if own_fit else trial.epochs * -(-n_train // trial.batch_size)
-        return prepare + step * steps + test * n_test
+        choosing = self.choice(trial, class_names, n_train) if trial.regime == "support" else 0.0
+        return choosing + prepare + step * steps + test * n_test
+
+    def choice(self, trial: Trial, class_names, n_train: int) -> float:
+        """Seconds to choose a trial's options inside its support set: those of leaving out each
+        shot once, for each combination of options.
+        """
+        cls, options = find_method(trial.method), method_options(trial.options)
+        labels = torch.arange(n_train) % len(class_names)
+        if labels.bincount().max() < 2:
+            return 0.0
+        kind = (trial.method, json.dumps(options, sort_keys=True), tuple(class_names), n_train)
+        if kind not in self.chosen:
+            with threads(self.cores):
+                method = cls(self.model, class_names, seed=0, **options)
+                features = torch.randn(n_train, self.model.dim)
+                start = time.perf_counter()
+                with torch.no_grad():
+                    method.leave_out_logits(features, labels, **cls.choice_settings)
+                once = time.perf_counter() - start
+            self.chosen[kind] = once * len(combinations(cls, options))
+        return self.chosen[kind]
+
+    @property
+    def cores(self) -> int:
+        """Threads of a trial."""
+        return 1 if count_jobs(self.model) > 1 else torch.get_num_threads()
 
     def measure(self, trial: Trial, class_names, batch: int) -> tuple[float, float, float]:
         """Seconds to build a method, of one step, and of one test clip.
 
         batch: clips of a step. For a method with a fit of its own, the whole fit is one step.
         """
-        cores = 1 if count_jobs(self.model) > 1 else torch.get_num_threads()
-        with threads(cores):
+        with threads(self.cores):
             start = time.perf_counter()
             options = method_options(trial.options)
             method = find_method(trial.method)(self.model, class_names, seed=0, **options)

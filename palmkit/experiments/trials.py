@@ -392,13 +392,9 @@ class Trial:
     def _check_regime(self, method: type) -> None:
         if self.regime == "published" or not method.learns:
             return
-        from palmkit.experiments.selection import has_choices
+        from palmkit.experiments.selection import check_choices
 
-        if not has_choices(method):
-            raise ValueError(
-                f"regime={self.regime}: {self.method} has no options to choose from; "
-                "use regime=published"
-            )
+        check_choices(method, self.regime)
         if self.protocol == "released":
             raise ValueError(
                 f"regime={self.regime}: only in the frozen protocol, where clips have one embedding"
@@ -552,15 +548,16 @@ def is_related(dataset: str, other: str) -> bool:
     return len(names) == 1 or any(names <= {*family} for family in FAMILIES)
 
 
-def without_related(datasets: list[str], regime: str) -> list[str]:
+def without_related(datasets: list[str], regime: str, also=()) -> list[str]:
     """The datasets without the one that options are tuned on, and without its relatives.
 
-    A message names what is left out. Raises ValueError if nothing is left.
+    A message names what is left out. also: names that `check_datasets` takes. Raises ValueError if
+    nothing is left.
     """
     if not regime.startswith(TRANSFER):
         return datasets
     tuned_on = regime.removeprefix(TRANSFER)
-    check_datasets([tuned_on])
+    check_datasets([tuned_on], also)
     kept = [dataset for dataset in datasets if not is_related(dataset, tuned_on)]
     if not kept:
         raise ValueError(f"regime={regime}: name a dataset that options are not tuned on")

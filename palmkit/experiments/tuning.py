@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import pandas as pd
 
 from palmkit.audio import file_digest
 from palmkit.data import Dataset, draw_shots
@@ -29,9 +32,7 @@ class TuningTask:
 def load_tuning_tasks(model, dataset: str, shots: int, cache, **embedding) -> list[TuningTask]:
     """The tasks of every fold with SEEDS. embedding: arguments of `embed`."""
     tasks = []
-    for fold in list_folds(dataset):
-        data = load_dataset(dataset, fold)
-        draws = [draw_shots(data.train, shots, seed) for seed in SEEDS]
+    for data, draws in tuning_draws(dataset, shots):
         label = f"embed {data.name} to tune on"
         clips = unique_clips([data.test, *draws])
         embedded = embed(model, clips, cache=cache, label=label, **embedding)
@@ -39,6 +40,13 @@ def load_tuning_tasks(model, dataset: str, shots: int, cache, **embedding) -> li
         for seed, drawn in zip(SEEDS, draws, strict=True):
             tasks.append(TuningTask(data.class_names, seed, embedded.select(drawn), test))
     return tasks
+
+
+def tuning_draws(dataset: str, shots: int) -> Iterator[tuple[Dataset, list[pd.DataFrame]]]:
+    """Every fold of the dataset that is tuned on, with its draw for each of SEEDS."""
+    for fold in list_folds(dataset):
+        data = load_dataset(dataset, fold)
+        yield data, [draw_shots(data.train, shots, seed) for seed in SEEDS]
 
 
 def tune(trial: Trial, model, tasks: list[TuningTask]) -> dict:

@@ -42,7 +42,7 @@ class Method(nn.Module):
     # methods have tables of their own.
     transductive: bool = False
     by_clip: tuple[str, ...] = ()  # parameters that have a row for each clip of the support set
-    choices: dict[str, tuple] = {}  # {option: values} that regime "support" chooses from
+    choices: dict[str, tuple] = {}  # {option: values} that regimes choose from
     choice_settings: dict = {}  # arguments of `leave_out_logits` when options are chosen
     in_paper: bool = False  # whether it is a row of the paper's table
     published: dict[str, str] = {}  # the published code's names of parameters: {theirs: ours}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from palmkit.experiments import rows
-from palmkit.experiments.selection import choose_options, combinations, has_choices
+from palmkit.experiments.selection import check_choices, choose_options, combinations
 from palmkit.experiments.trials import Trial
 from palmkit.methods import METHODS
 
@@ -21,7 +21,10 @@ class Learner:
     outcomes: dict = {}
     seen: list = []
 
+    name = "learner"
+
     def __init__(self, model, class_names, seed=0, width=1, depth=0):
+        self.class_names = class_names
         self.key = (width, depth)
 
     def leave_out_logits(self, features, labels):
@@ -72,10 +75,9 @@ def test_logits_that_are_not_finite_never_win():
 
 def test_the_first_combination_has_the_published_values():
     assert combinations(Learner, {})[0] == {"width": 1, "depth": 0}
-    assert has_choices(Learner) and not has_choices(object)
 
 
-CHOOSING = [name for name, cls in METHODS.items() if has_choices(cls)]
+CHOOSING = [name for name, cls in METHODS.items() if cls.choices]
 
 
 @pytest.mark.parametrize("name", CHOOSING)
@@ -98,6 +100,40 @@ def test_a_method_without_choices_is_refused():
     with pytest.raises(ValueError, match="palm has no options to choose from"):
         Trial("palm", "x", regime="support")
     assert Trial("zeroshot", "x", regime="support").regime == "published"  # it learns nothing
+
+
+@pytest.mark.parametrize("name", CHOOSING)
+def test_the_choices_of_the_kit_are_right(name):
+    for regime in ("support", "transfer:y"):
+        check_choices(METHODS[name], regime)
+
+
+@pytest.mark.parametrize(
+    "choices, problem",
+    [
+        (["width"], "use a dict of options, each with a tuple of values"),
+        ({"width": ()}, "use a dict of options, each with a tuple of values"),
+        ({"width": 3}, "use a dict of options, each with a tuple of values"),
+        ({"height": (1, 2)}, "its __init__ has no option height"),
+    ],
+)
+def test_choices_that_cannot_be_made_are_refused(choices, problem, monkeypatch):
+    monkeypatch.setattr(Learner, "choices", choices)
+    with pytest.raises(ValueError, match=f"choices of learner: .*{problem}"):
+        check_choices(Learner, "support")
+
+
+def test_choices_without_left_out_logits_can_be_tuned_only(monkeypatch):
+    monkeypatch.delattr(Learner, "leave_out_logits")
+    check_choices(Learner, "transfer:y")
+    with pytest.raises(ValueError, match="learner has choices, but no leave_out_logits"):
+        check_choices(Learner, "support")
+
+
+def test_left_out_logits_of_another_shape_are_refused(monkeypatch):
+    monkeypatch.setattr(Learner, "leave_out_logits", lambda *_: torch.zeros(3))
+    with pytest.raises(ValueError, match=r"leave_out_logits of Learner returned .* \[3\]"):
+        choose()
 
 
 def test_the_released_protocol_is_refused():

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import shutil
+import time
 
 import pandas as pd
 import pytest
@@ -10,9 +11,11 @@ import torch
 from notebook_cells import make_tiny_dataset
 from safetensors.torch import load_file
 
-from palmkit.experiments import load_method, load_tensors, rows, tuning
+from palmkit.experiments import load_method, load_tensors, rows, run, tuning
+from palmkit.experiments.estimate import estimate_cost
 from palmkit.experiments.run import run_trials
 from palmkit.experiments.selection import combinations, tune_options
+from palmkit.experiments.timing import Clock
 from palmkit.experiments.trials import Trial, make_grid
 from palmkit.experiments.tuning import TuningTask
 from palmkit.methods import METHODS
@@ -227,3 +230,51 @@ def test_compact_logits_keep_ties_and_extremes():
     row, tensors = rows.make_compact({}, {"logits": logits, "labels": torch.zeros(3)})
     assert row == {"compact": True} and tensors["logits"].isfinite().all()
     assert tensors["logits"].argmax(1).tolist() == logits.argmax(1).tolist()
+
+
+# What tuning costs, and what shares it.
+
+
+@pytest.fixture
+def known_clock(monkeypatch):
+    """A fit takes 1 s, and a clip 0.1 s to embed; nothing is measured."""
+    monkeypatch.setattr(Clock, "measure", lambda *_: (0.0, 1.0, 0.0))
+    monkeypatch.setattr(Clock, "clip", lambda _: 0.1)
+    monkeypatch.setenv("PALMKIT_JOBS", "1")
+
+
+def test_the_estimate_has_the_tuning(data, tiny_pengi, tmp_path, known_clock, monkeypatch):
+    """The dataset that is tuned on is left out, as in the run, and its fits are counted."""
+    monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path / "cache"))
+    tuned, other = data
+    grid = dict(datasets=[tuned, other], methods=["gda"], folds=[1], seeds=[0], shots=2)
+    told = estimate_cost(tiny_pengi, tmp_path / "run", **grid, regime=f"transfer:{tuned}")
+    table = told.table.set_index("dataset")
+    assert [*table.index] == [other, f"tune on {TUNED}"]
+    assert table["train_s"].to_list() == [1.0, 6 * 2 * 3 * 1.0]  # values of alpha, folds, seeds
+    assert table["clips"].to_list() == [12, 16]  # 8 at test and 4 drawn; all of two folds
+    run_trials(transfer_trials(tuned, other), tiny_pengi, tmp_path / "run")
+    again = estimate_cost(tiny_pengi, tmp_path / "run", **grid, regime=f"transfer:{tuned}")
+    assert again.table["dataset"].to_list() == [other] and again.table["train_s"].sum() == 0
+
+
+def test_the_estimate_has_the_choice_inside_the_support_set(tiny_pengi, monkeypatch):
+    def slow(self, features, labels, **settings):
+        time.sleep(0.05)
+        return torch.zeros(len(labels), 2)
+
+    monkeypatch.setattr(METHODS["gda"], "leave_out_logits", slow)
+    clock, about = Clock(tiny_pengi), (["dog", "rain"], 4, 4)
+    published = clock.trial(Trial("gda", "x", shots=2), *about)
+    support = Trial("gda", "x", shots=2, regime="support")
+    assert clock.trial(support, *about) - published > 6 * 0.05 * 0.9  # for each alpha
+    assert clock.trial(support, ["dog", "rain"], 2, 4) < 0.3  # one shot leaves nothing to choose
+
+
+def test_trials_with_other_training_do_not_share_options(data, tiny_pengi, tmp_path, monkeypatch):
+    """A method from outside may be tuned by SGD, so its learning rate counts."""
+    seen = []
+    monkeypatch.setattr(run, "tune", lambda trial, model, tasks: seen.append(trial.lr) or {})
+    trials = [one for lr in (0.01, 0.1) for one in transfer_trials(*data, lr=lr)]
+    run_trials(trials, tiny_pengi, tmp_path / "run")
+    assert sorted(seen) == [0.01, 0.1]
