@@ -8,6 +8,8 @@ import torch
 
 from palmkit.methods.support import Support, SupportMethod, check_number, parameter
 
+ROUNDING = 1e-24  # mean squared distance of unit embeddings from their class means, in float64
+
 
 class GDA(SupportMethod):
     """Logits s x T' + alpha (x W' + b), Gaussian classes with one covariance Sigma:
@@ -20,7 +22,8 @@ class GDA(SupportMethod):
     Sigma: covariance of the embeddings about their class means.
     Source: Wang et al. 2024 (arXiv 2402.04087), where alpha is searched from 1e-4 to 1e2 on
     validation data. There is no published default: alpha = 1 is this kit's, set without any data.
-    With one shot Sigma is 0, so P is 0, and the method is zero-shot.
+    With one shot, or one clip of each class several times, Sigma is 0, so P is 0, and the method is
+    zero-shot.
     Kept: W [c, dim], b [c].
     """
 
@@ -41,6 +44,7 @@ class GDA(SupportMethod):
         mu = support.means.clone()
         mu[~support.is_present] = mu[support.is_present].mean(0)
         centred = support.features - mu[support.labels]
+        centred = centred * (centred.square().sum() > ROUNDING * n)
         scatter = centred.T @ centred  # (n - 1) Sigma
         trace = scatter.trace() / max(n - 1, 1)
         eye = torch.eye(dim, dtype=scatter.dtype, device=scatter.device)

@@ -216,9 +216,11 @@ def entrant_scores(rows: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame
 
 
 def _list_missing(wide: pd.DataFrame, most: int = 3) -> str:
+    seeds = wide.index.get_level_values("seed").unique()
+    every = pd.MultiIndex.from_product([wide.index.get_level_values("dataset").unique(), seeds])
     missing = [
         f"{entrant} has no complete trials on {dataset}, seed {seed}"
-        for (dataset, seed), line in wide.iterrows()
+        for (dataset, seed), line in wide.reindex(every).iterrows()
         for entrant in line.index[line.isna()]
     ]
     more = f" and {len(missing) - most} more" if len(missing) > most else ""

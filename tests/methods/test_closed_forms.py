@@ -138,6 +138,15 @@ def test_gda_of_one_shot_is_zero_shot():
     same(got - got[:, :1], SCALE * (X @ T.T - X @ T[:1].T))
 
 
+@pytest.mark.parametrize("times", [2, 3, 5, 7])
+def test_gda_of_one_clip_several_times_is_zero_shot(times):
+    """Copies of a file: the rounding of class means is no covariance."""
+    features, labels = table([1, 1, 1, 1])
+    method = METHODS["gda"](TextModel(), NAMES)
+    fit(method, features.repeat(times, 1), labels.repeat(times))
+    assert not method.W.any()
+
+
 @pytest.mark.parametrize("lam", [None, 0.05])
 def test_ss_text_minimises_its_objective(support, lam):
     """scipy's minimum of: pull of the clips, and half the squared distance to the texts."""

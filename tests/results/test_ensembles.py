@@ -54,3 +54,36 @@ def test_what_makes_no_ensemble_is_refused(run):
         ensemble_rows(rows, run, ["gda", "palm"])
     with pytest.raises(ValueError, match="has 2 rows of dataset=data, .*: choose one setting"):
         ensemble_rows(pd.concat([rows, rows[rows["method"] == "gda"]]), run, METHODS)
+
+
+def test_a_diverged_method_has_no_score(run, monkeypatch):
+    """As in its row: NaN is no guess of the first class."""
+    logits = {"logits": torch.full((2, 3), float("nan")), "labels": torch.tensor([0, 0])}
+    monkeypatch.setattr("palmkit.results.ensembles.load_tensors", lambda row, run: logits)
+    table = ensemble_rows(load_rows(run), run, METHODS)
+    assert table[["accuracy", "f1", "precision", "recall", "loss"]].isna().all(axis=None)
+
+
+def test_a_method_that_is_named_twice_counts_once(run):
+    rows = load_rows(run)
+    once, twice = (ensemble_rows(rows, run, names) for names in (METHODS, [*METHODS, "gda"]))
+    pd.testing.assert_frame_equal(once, twice)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("protocol", "released"), ("crop", "start"), ("weights", "0" * 64), ("fold_digest", "0" * 64)],
+)
+def test_rows_of_different_settings_are_refused(run, name, value):
+    rows = load_rows(run, details=True)
+    rows.loc[rows["method"] == "gda", name] = value
+    with pytest.raises(ValueError, match=f"the rows of dataset=data, .* differ in {name}"):
+        ensemble_rows(rows, run, METHODS)
+
+
+def test_rows_of_different_tasks_are_refused(run):
+    rows = load_rows(run)
+    is_gda = rows["method"] == "gda"
+    rows.loc[is_gda, "options"] = [{"corruption": ["noise", 10]}] * is_gda.sum()
+    with pytest.raises(ValueError, match="differ in task: choose one"):
+        ensemble_rows(rows, run, METHODS)

@@ -148,6 +148,15 @@ class TestWhatIsLeftOut:
             (board,) = leaderboards(part)
         assert set(board.table["seeds"]) == {2}
 
+    def test_a_seed_that_a_dataset_lacks_is_named(self):
+        more = pd.concat([rows(datasets=("Rain",)), rows(datasets=("Wind",), seeds=(0,))])
+        with pytest.warns(UserWarning, match="2 of 4 .* no complete trials on Wind, seed 1"):
+            (board,) = leaderboards(more)
+        assert set(board.table["seeds"]) == {1} and set(board.table["datasets"]) == {2}
+        apart = pd.concat([rows(datasets=("Rain",), seeds=(1,)), more[more["dataset"] == "Wind"]])
+        with pytest.raises(ValueError, match="no complete trials on Rain, seed 0"):
+            leaderboards(apart)
+
     def test_nothing_in_common_is_an_error(self):
         apart = pd.concat([rows({"palm": 0}, ("Rain",)), rows({"coop": 0}, ("Wind",))])
         with pytest.raises(ValueError, match="no dataset and seed has every entrant"):
