@@ -20,7 +20,6 @@ from pathlib import Path
 from palmkit import load_dataset, load_model
 from palmkit.datasets.resolve import list_folds
 from palmkit.experiments import make_grid, run_trials
-from palmkit.experiments.selection import has_choices
 from palmkit.experiments.trials import METHOD_NAMES
 from palmkit.methods import TUNED, get_method
 from palmkit.results.rivals import rivals_table
@@ -56,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
 def list_trials(methods: list[str], dataset: str, given: argparse.Namespace) -> list:
     """The trials of one dataset. With one shot nothing can be chosen inside the support set."""
     folds = "all" if dataset == given.esc10 else given.folds
-    choosing = [name for name in methods if has_choices(get_method(name))]
+    choosing = [name for name in methods if get_method(name).choices]
     wrong = {"options": {"names": wrong_names(dataset)}}
     trials = []
 

@@ -9,7 +9,6 @@ from rival_data import DIM, NAMES, SCALE, TextModel, table, unit
 from scipy import special, stats
 
 from palmkit import METHODS, fit, predict
-from palmkit.experiments.selection import has_choices
 from palmkit.experiments.trials import TRANSDUCTIVE_NAMES, Trial
 from palmkit.methods import Method
 from palmkit.training import TEST_BATCH
@@ -245,7 +244,7 @@ def test_one_clip_is_no_test_set(name):
 
 
 def test_nothing_is_chosen_or_left_out_inside_the_support_set(name):
-    assert not has_choices(METHODS[name])
+    assert not METHODS[name].choices
     with pytest.raises(ValueError, match="has no options to choose from"):
         Trial(name, "x", regime="support")
     with pytest.raises(ValueError, match=f"{name} is transductive"):
