@@ -458,11 +458,11 @@ def test_units_of_the_released_protocol_go_on(
         [],
     )
 
-    def die(unit, *arguments):
+    def die(unit, *arguments, **options):
         calls.append(unit.method)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(unit, *arguments)
+        return real(unit, *arguments, **options)
 
     monkeypatch.setattr(units, "run_trial", die)
     with pytest.raises(KeyboardInterrupt):
