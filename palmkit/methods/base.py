@@ -142,10 +142,19 @@ class Method(nn.Module):
         return {theirs.get(name, name): value for name, value in self.named_parameters()}
 
 
+def is_finite(value) -> bool:
+    """Whether it is a number, no bool, that a float can hold."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
 def check_scale(scale):
     """A logit scale as it is: None or a number over 0. Raises ValueError."""
-    is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
-    if scale is not None and not (is_number and 0 < scale < math.inf):
+    if scale is not None and not (is_finite(scale) and scale > 0):
         raise ValueError(f"scale={scale!r}: use a number over 0, or None for the model's")
     return scale
 

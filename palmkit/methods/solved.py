@@ -10,14 +10,13 @@ one clip of every class.
 from __future__ import annotations
 
 import math
-import numbers
 import warnings
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from palmkit.methods.base import normalize
+from palmkit.methods.base import is_finite, normalize
 from palmkit.methods.palm import PALM
 
 TEMPERATURES = torch.logspace(0, math.log10(64), 25, dtype=torch.float64)
@@ -134,8 +133,7 @@ class SolvedPALM(PALM):
 def check_numbers(name: str, values, length: int | None = None) -> tuple[float, ...]:
     """Finite numbers of 0 or more as a tuple. Raises ValueError."""
     values = tuple(values) if isinstance(values, list | tuple) else (values,)
-    right = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values)
-    right = right and all(0 <= v < math.inf for v in values) and len(values) > 0
+    right = all(is_finite(value) and value >= 0 for value in values) and len(values) > 0
     if not right or length not in (None, len(values)):
         many = "one or more" if length is None else length
         raise ValueError(f"{name}={values!r}: use {many} numbers of 0 or more")

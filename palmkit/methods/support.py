@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from palmkit.methods.base import Method, normalize
+from palmkit.methods.base import Method, is_finite, normalize
 from palmkit.training import as_tensors, check_finite, shuffled
 
 
@@ -252,9 +252,7 @@ def check_number(name: str, value, least=0.0, most=math.inf, above=False, option
     """
     if value is None and optional:
         return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    is_number = is_number and math.isfinite(value) and least <= value <= most
-    if is_number and not (above and value == least):
+    if is_finite(value) and least <= value <= most and not (above and value == least):
         return
     allowed = f"a number {'over' if above else 'from'} {least:g}{'' if above else ' on'}"
     if most < math.inf:

@@ -348,6 +348,8 @@ def test_what_cannot_be_solved_is_an_error():
         {"ridges": ()},
         {"ridges": (0.0, 1.0)},
         {"ridges": (-1.0,)},
+        {"ridges": (10**400,)},
+        {"scale": 10**400},
         {"ridges": "3"},
         {"centre": 1},
         {"norm_term": None},
