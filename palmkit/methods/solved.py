@@ -307,8 +307,9 @@ def prior_theta(left_out, target, discount=True) -> torch.Tensor:
     """
     prior = torch.zeros(len(left_out), dtype=torch.float64)
     prior[-1] = 1
-    square, full = left_out[0].square().sum(), target.square().sum()
-    product = (left_out[0] * target).sum()
+    # On the CPU, as the prior: a number of a GPU cannot be subtracted from it in place.
+    square, full = left_out[0].square().sum().cpu(), target.square().sum().cpu()
+    product = (left_out[0] * target).sum().cpu()
     if square > ROUNDING * full and product > 0:
         prior[0] = product / square
         prior[-1] -= discount * product.square() / (square * full)

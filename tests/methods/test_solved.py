@@ -467,3 +467,14 @@ def test_hundreds_of_classes():
     expected = (test.double() @ method.solution.weights.T).softmax(1)
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
     assert (got.argmax(1) == labels).double().mean() > 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_cuda_has_the_solution_of_the_cpu(labels):
+    """Every tensor of `solve` is on the clips' device, or a number."""
+    model = Space()
+    text = model.encode_text(class_names(int(labels.max()) + 1))
+    about = (draw_clips(model, labels), labels, text)
+    here, there = solved.solve(*about), solved.solve(*(one.cuda() for one in about))
+    torch.testing.assert_close(there.weights.cpu(), here.weights, rtol=0, atol=1e-9)
+    torch.testing.assert_close(there.theta, here.theta, rtol=0, atol=1e-9)
