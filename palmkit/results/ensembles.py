@@ -7,6 +7,7 @@ import torch
 
 from palmkit.experiments.rows import load_tensors
 from palmkit.experiments.variations import task_options
+from palmkit.results.method_style import learns
 from palmkit.training import score
 
 SAME = ("protocol", "crop", "crop_seed", "weights", "fold_digest")  # of the rows of a cell
@@ -17,7 +18,8 @@ def ensemble_rows(rows: pd.DataFrame, run, methods: list[str]) -> pd.DataFrame:
     """Scores of the mean of the methods' probabilities, a line for each cell that has them all.
 
     rows: of `load_rows`, one row of each of the methods in a cell. Columns: CELL, method
-    ("palm + gda"), accuracy, f1, precision, recall, loss; NaN if a method diverged.
+    ("palm + gda"), accuracy, f1, precision, recall, loss; NaN if a method diverged. A method that
+    learns nothing, which has one row, is in every cell of its dataset and fold.
     Raises ValueError for fewer than two methods, several rows of a method in a cell, rows of a cell
     with another protocol, crop, model or task, and if no cell has all methods.
     """
@@ -26,7 +28,9 @@ def ensemble_rows(rows: pd.DataFrame, run, methods: list[str]) -> pd.DataFrame:
         raise ValueError(f"an ensemble needs two methods or more, not {methods}")
     lines = []
     wanted = rows[rows["method"].isin(methods)]
-    for cell, part in wanted.groupby(CELL, dropna=False):
+    learned = learns(wanted["method"])
+    for cell, part in wanted[learned].groupby(CELL, dropna=False):
+        part = pd.concat([part, _of_fold(wanted[~learned], part)])
         counts = part["method"].value_counts()
         place = ", ".join(f"{name}={value}" for name, value in zip(CELL, cell, strict=True))
         if (counts > 1).any():
@@ -41,6 +45,14 @@ def ensemble_rows(rows: pd.DataFrame, run, methods: list[str]) -> pd.DataFrame:
     if not lines:
         raise ValueError(f"no dataset, fold and seed has rows of all of {', '.join(methods)}")
     return pd.DataFrame(lines)
+
+
+def _of_fold(rows: pd.DataFrame, part: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the dataset and the fold that all rows of `part` have."""
+    fold = (
+        rows["fold"].isna() if part["fold"].isna().all() else rows["fold"] == part["fold"].iloc[0]
+    )
+    return rows[(rows["dataset"] == part["dataset"].iloc[0]) & fold]
 
 
 def _varied(rows: pd.DataFrame) -> list[str]:

@@ -46,6 +46,15 @@ def test_a_probability_of_zero_has_a_finite_loss(run, monkeypatch):
     assert (table["accuracy"] == 0.5).all() and table["loss"].max() < 1e4
 
 
+def test_a_method_that_learns_nothing_is_in_every_cell(tmp_path, tiny_pengi):
+    data = make_tiny_dataset(tmp_path / "data", clips=4)
+    trials = make_grid(["zeroshot", "gda"], [data], "all", [0, 1], shots=2)
+    rows = run_trials(trials, tiny_pengi, tmp_path / "run", compact=True)
+    table = ensemble_rows(load_rows(tmp_path / "run"), tmp_path / "run", ["zeroshot", "gda"])
+    assert len(table) == 4 and len(rows) == 6
+    assert {*zip(table["fold"], table["seed"], strict=True)} == {(1, 0), (1, 1), (2, 0), (2, 1)}
+
+
 def test_what_makes_no_ensemble_is_refused(run):
     rows = load_rows(run)
     with pytest.raises(ValueError, match="needs two methods or more"):
