@@ -19,12 +19,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 # nbval takes the kernel of this environment, not another one registered as "python3".
-HALVES = {
-    "tests": [*PYTEST, "tests"],
-    "notebooks": [*PYTEST, "notebooks", "--nbval", "--nbval-current-env"],
-}
+NBVAL = ["--nbval", "--nbval-current-env"]
+LATE = "1[3-9]_*.ipynb"  # pages that the half of the tests runs, too, so that both take as long
 # Folders of tests/ that take about half of the time of the fast tests; the others are the rest.
 FIRST = ("kit", "methods", "models", "project", "protocols", "widgets")
+
+
+def all_halves() -> dict[str, list[str]]:
+    """The commands of both halves of all tests. Every page is in one of them."""
+    late = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(f"notebooks/{LATE}"))]
+    halves = {
+        "tests": [*PYTEST, "tests", *late, *NBVAL],
+        "notebooks": [*PYTEST, "notebooks", *NBVAL, f"--ignore-glob=notebooks/{LATE}"],
+    }
+    return {half: command for half, command in halves.items() if (ROOT / half).is_dir()}
 
 
 def fast_halves() -> dict[str, list[str]]:
@@ -75,7 +83,7 @@ def main() -> int:
     if sys.argv[1:] == ["--fast"]:
         halves = fast_halves()
     else:
-        halves = {half: command for half, command in HALVES.items() if (ROOT / half).is_dir()}
+        halves = all_halves()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         status = run(halves, Path(folder))

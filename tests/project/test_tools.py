@@ -1,5 +1,6 @@
 """The maintainer's scripts start, and find what they need without a test's settings."""
 
+import fnmatch
 import importlib
 import os
 import runpy
@@ -55,6 +56,15 @@ def test_the_straightforward_computation_takes_mini_pengi(cls, monkeypatch):
     features = torch.randn(3, method.model.dim, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(learner(method)(features), method(features), atol=1e-4, rtol=0)
+
+
+def test_every_page_is_in_one_half():
+    halves = runpy.run_path(str(ROOT / "tools" / "run_tests.py"))["all_halves"]()
+    pages = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
+    (ignored,) = [one.partition("=")[2] for one in halves["notebooks"] if "ignore" in one]
+    late = [page for page in halves["tests"] if page.endswith(".ipynb")]
+    assert late and late == [page for page in pages if fnmatch.fnmatch(page, ignored)]
+    assert "notebooks" in halves["notebooks"] and "tests" in halves["tests"]
 
 
 def test_every_fast_test_is_in_one_half():
