@@ -80,10 +80,7 @@ def run(halves: dict[str, list[str]], folder: Path) -> dict[str, int]:
 
 
 def main() -> int:
-    if sys.argv[1:] == ["--fast"]:
-        halves = fast_halves()
-    else:
-        halves = all_halves()
+    halves = fast_halves() if sys.argv[1:] == ["--fast"] else all_halves()
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         status = run(halves, Path(folder))
