@@ -22,7 +22,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 NBVAL = ["--nbval", "--nbval-current-env"]
 LATE = "1[3-9]_*.ipynb"  # pages that the half of the tests runs, too, so that both take as long
 # Folders of tests/ that take about half of the time of the fast tests; the others are the rest.
-FIRST = ("kit", "methods", "models", "project", "protocols", "widgets")
+FIRST = ("kit", "methods", "models", "project", "protocols", "synthetic", "widgets")
 
 
 def all_halves() -> dict[str, list[str]]:

@@ -83,6 +83,7 @@ def test_the_published_grid_as_it_was_released(tmp_path, monkeypatch, known_cloc
     assert told.disk > frozen.disk + 3 * (64 + 5 * 800) * 4 * 7 * 44_100
 
 
+@pytest.mark.slow
 def test_plan_is_what_the_run_then_does(home, known_clock, mini):
     settings = SETTINGS | dict(methods=["zeroshot", "palm"], seeds=[0, 1], shots=2, epochs=1)
     datasets = ["Beijing-Opera", "SESA", "CREMA-D"]
@@ -142,6 +143,7 @@ def test_the_grid_of_one_dataset():
     ]
 
 
+@pytest.mark.slow
 def test_command_tells_and_runs_what_is_there(home, known_clock, capsys):
     shutil.rmtree(home / "data" / "Beijing-Opera")
     arguments = [

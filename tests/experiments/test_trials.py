@@ -136,6 +136,7 @@ def test_an_interrupted_grid_goes_on(dataset, run, tiny_pengi, monkeypatch):
     assert count_written(run, grid, tiny_pengi) == 0
 
 
+@pytest.mark.slow
 def test_other_settings_data_or_weights_run_anew(dataset, run, tiny_pengi, monkeypatch):
     def new(**settings):
         settings = {"shots": 2, "epochs": 2, **settings}
@@ -483,6 +484,7 @@ def run_palm(dataset, model, run, **settings):
     return row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["frozen", "released"])
 def test_the_same_weights_with_other_text_heads_are_another_model(
     dataset, run, tiny_pengi, compact, protocol
@@ -646,6 +648,7 @@ def test_a_log_of_the_run(dataset, compact, tmp_path, monkeypatch, capsys):
     assert json.loads(row.read_text())["command"].startswith("palmkit run --checkpoint")
 
 
+@pytest.mark.slow
 def test_quick_and_the_whole_grid(dataset, compact, tmp_path, monkeypatch):
     """What a profile says, where nothing else is said."""
     monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))

@@ -237,6 +237,7 @@ def test_all_axes_change_no_cosine(tiny_pengi):
 # Rows.
 
 
+@pytest.mark.slow
 def test_every_option_has_its_own_key(run_row, tmp_path):
     changed = [
         {}, {"init": "text"}, {"init": "audio"}, {"fixed_lambda": 0.5}, {"shared_lambda": True},

@@ -85,6 +85,7 @@ def double(compact):
     return load_pengi(compact.checkpoint, "cpu", config=HEADS | {"precision": "float64"})
 
 
+@pytest.mark.slow
 def test_a_model_in_double_precision(double, compact):
     """Features come out in float32; all else is float64 and close to single precision."""
     single = load_pengi(compact.checkpoint, "cpu", config=HEADS)

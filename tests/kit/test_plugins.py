@@ -124,6 +124,7 @@ def _train(method_class, seed):
     return os.getpid(), method_class.__name__, method.centroids.sum().item()
 
 
+@pytest.mark.slow
 def test_in_worker_processes(write):
     """Classes travel there as well, pickled by reference.
 

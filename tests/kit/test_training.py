@@ -252,6 +252,7 @@ def test_loss_is_the_one_before_the_update(learned):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_same_seed_repeats_exactly_and_another_differs(name, tiny_pengi):
     def run(seed):
@@ -324,6 +325,7 @@ def test_nothing_to_do(tiny_pengi):
     assert fit(ZeroShot(tiny_pengi, NAMES), FEATURES, LABELS) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNED)
 def test_defaults_are_the_paper_s(name, tiny_pengi):
     """Left alone, training is that of the paper: 50 epochs, batches of 16, lr 0.05, momentum

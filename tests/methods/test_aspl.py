@@ -196,6 +196,7 @@ def test_where_the_stages_are(double, clips):
         assert moved > 1e-3, stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["palm-aspl", "palm-aspl-star"])
 def test_gradients_are_finite_differences(name, double, clips):
     """Of every gain and every bias, in double precision; off the starting point."""
@@ -301,6 +302,7 @@ def test_a_step_by_hand(double, clips):
             torch.testing.assert_close(got.data, start.data - step * start.grad, msg=key)
 
 
+@pytest.mark.slow
 def test_it_learns_and_repeats(name, small, inputs):
     runs = []
     for _ in range(2):
@@ -417,6 +419,7 @@ def test_labels_of_test_clips_change_the_score_only(name, small, clips, inputs, 
     assert rows[0]["trainable"] == sum(p.numel() for p in METHODS[name](small, NAMES).parameters())
 
 
+@pytest.mark.slow
 def test_a_run(home, capsys):
     """On the command line, with test clips that are cropped and damaged as for every method; then
     predictions of the row.
@@ -441,6 +444,7 @@ def test_a_run(home, capsys):
     assert json.loads(path.read_text())["trainable"] == 2 * (256 + 1) + 2 * (64 + 32)
 
 
+@pytest.mark.slow
 def test_a_damaged_test_set(home):
     """The corruption reaches the test clips of ASPL too."""
     logits = []

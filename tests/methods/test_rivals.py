@@ -202,6 +202,7 @@ def test_parameters_alone_are_the_state(name):
 # Options.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_EMBEDDINGS)
 def test_scale(name):
     """None is the model's; a number replaces it, and is checked."""
@@ -265,6 +266,7 @@ def test_options_are_options_of_a_trial(name):
         Trial(name, "x", options={"lambda_": 1})
 
 
+@pytest.mark.slow
 def test_every_option_changes_the_result(name):
     """No option is taken and then forgotten."""
     other = {
@@ -336,6 +338,7 @@ def seeded(seed):
     return torch.Generator().manual_seed(seed)
 
 
+@pytest.mark.slow
 def test_a_run_of_all(home, capsys):
     """On the command line: rows, a table with their labels, and the methods of rows again."""
     from palmkit.models import load_model

@@ -312,6 +312,7 @@ def test_each_missing_tensor_is_named(state):
     assert unnamed == {}
 
 
+@pytest.mark.slow
 def test_each_misshapen_tensor_is_named(state):
     """One more along each axis; an axis more, in front; an axis less."""
     unnamed = {}

@@ -61,6 +61,7 @@ def test_its_rate_length_and_key(model, clips, tmp_path):
 ON_EMBEDDINGS = [name for name, cls in METHODS.items() if not cls.tunes_audio]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ON_EMBEDDINGS)
 def test_every_method(name, clips, tmp_path):
     model = BidirectionalModel()

@@ -23,11 +23,13 @@ def run(folder, monkeypatch):
     return small_series(folder, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", LIGHT)
 def test_with_one_dataset_fold_and_seed(run, number):
     assert run(number, folds=[2])["folds"] == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "methods", [["zeroshot", "palm"], ["coop", "mine-of-notebooks"]], ids="+".join
 )

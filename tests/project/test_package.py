@@ -76,6 +76,7 @@ def write_dataset(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_wheel_has_all_that_it_needs_and_no_more(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.split("/")[0] for name in names if "dist-info" not in name} == {

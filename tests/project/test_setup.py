@@ -144,6 +144,7 @@ def test_environment_yml_repeats_no_version():
     assert {"-r requirements.lock", "-e .[all,test]"} < set(entries)
 
 
+@pytest.mark.slow
 def test_the_skips_of_a_run_are_listed_at_its_end(tmp_path):
     reason = "nothing to see here"
     (tmp_path / "test_it.py").write_text(f"import pytest\ndef test_it(): pytest.skip({reason!r})\n")

@@ -230,6 +230,7 @@ def test_depth_and_dropout_at_their_rates(tiny_pengi):
     assert not any(module.training for module in quiet.encoder.modules())
 
 
+@pytest.mark.slow
 def test_each_part_does_something_and_only_its_own(tiny_pengi, clips):
     """One part at a time: embeddings, and whether the statistics of bn0 change."""
     table = embed(tiny_pengi, clips, cache=None).features
@@ -366,6 +367,7 @@ def dataset(tmp_path, clips):
 GRID = dict(seeds=[0], shots=2, epochs=2, batch_size=4)
 
 
+@pytest.mark.slow
 def test_methods_of_a_seed_share_one_stream(
     dataset, tmp_path, tiny_pengi, cache, monkeypatch, quick, caplog
 ):
@@ -500,6 +502,7 @@ def test_rows_of_other_rates_are_separate(dataset, tmp_path, tiny_pengi, cache, 
     assert sum("'dropout': 0.1" in label for label in groups) == 1
 
 
+@pytest.mark.slow
 def test_command_line(dataset, compact, tmp_path, monkeypatch, capsys, quick):
     monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
     grid = [

@@ -52,6 +52,7 @@ def try_fetch(place, name: str, patch) -> float:
     return sum(waits)
 
 
+@pytest.mark.slow
 @fuzz(
     "wrong answers to a download",
     few=150,

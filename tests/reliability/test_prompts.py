@@ -91,6 +91,7 @@ def check_load(path, method) -> None:
     assert all(value.isfinite().all() for value in method.prompt_learner_state().values())
 
 
+@pytest.mark.slow
 @fuzz(
     "prompts with wrong values",
     few=150,
@@ -119,6 +120,7 @@ def test_wrong_values(prompt, tiny_pengi, name, part, place, how, whole):
     check_load(path, METHODS[name](tiny_pengi, NAMES, seed=2))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damaged_bytes(prompt, tiny_pengi):
     """Bytes flipped, cut out or put in. What was saved comes back, or an error."""

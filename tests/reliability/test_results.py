@@ -126,6 +126,7 @@ def test_csv(place, name):
     assert [float(line["mean"]) for line in lines] == [0.25, 0.75]
 
 
+@pytest.mark.slow
 @fuzz("special signs in a report", few=8, many=400, name=NAMES, note=NAMES, label=NAMES)
 def test_report(place, name, note, label):
     run = place()
@@ -189,6 +190,7 @@ def expected_means(rows) -> set[float]:
     return {round(float(np.mean(one)), 9) for one in seeds.values()}
 
 
+@pytest.mark.slow
 @fuzz("odd sets of trials in a table", few=15, many=1000, cells=SETS)
 def test_sets(place, cells):
     run, rows = place(), rows_of(cells)
@@ -204,6 +206,7 @@ def test_sets(place, cells):
     assert all(float(x["low"]) <= float(x["mean"]) <= float(x["high"]) for x in lines if x["low"])
 
 
+@pytest.mark.slow
 @fuzz("odd sets of trials in a report", few=10, many=300, cells=SETS)
 def test_sets_in_a_report(place, cells):
     run, rows = place(), rows_of(cells)
@@ -231,6 +234,7 @@ def test_sets_in_an_export(place, cells):
 # Files beside the rows.
 
 
+@pytest.mark.slow
 @fuzz(
     "damaged figures and notebooks of a run",
     few=8,

@@ -102,6 +102,7 @@ def check_run(folder: Path) -> None:
     report.write_report(folder).read_text()
 
 
+@pytest.mark.slow
 @fuzz(
     "rows edited by hand",
     few=6,

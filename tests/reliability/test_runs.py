@@ -47,6 +47,7 @@ def make_method(home, error: str, name="fails"):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", ["KeyError('no key')", "MemoryError()", "RuntimeError('two\\nlines')", "OSError(5)"]
 )

@@ -56,6 +56,7 @@ def list_test_clips(folder):
     return palmkit.load_dataset(folder / "tiny", 1).test["path"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_predicts_what_its_trial_did(folder, kind, model):
     path = find_row(folder, kind)

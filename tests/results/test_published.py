@@ -350,6 +350,7 @@ class TestCompareWithPaper:
 class TestNotComparable:
     """These rows have the paper's own accuracies, and none of them may be called reproduced."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "more, reason",
         [

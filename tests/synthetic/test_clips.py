@@ -147,6 +147,7 @@ def test_what_is_drawn_for_a_recording_is_kept_under_names_that_no_source_uses()
         assert RECORDING.isdisjoint(draw.parameters), concept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", [TRAIN, TASK], ids=lambda domain: domain.name)
 def test_parameters_lie_within_the_domains_bands(domain):
     seen = 0
@@ -295,6 +296,7 @@ OTHER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [*SAME, *OTHER])
 def test_the_recipe_changes_with_what_a_clip_is(change, tmp_path):
     paths = [tmp_path / "one.py", tmp_path / "two.py"]

@@ -69,6 +69,7 @@ def test_another_recipe_is_refused(tmp_path, small):
         corpus.Corpus(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_a_task_loads_as_a_published_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "CLIPS_PER_CLASS", 4)
     folder = tasks.build_task("VocalSounds", tmp_path, processes=1)
@@ -142,6 +143,7 @@ def test_a_task_is_made_in_a_locale_without_utf8(tmp_path):
     assert len([*tmp_path.glob("é/mini-tasks/*/GermanEmotions/audios/*.flac")]) == 4
 
 
+@pytest.mark.slow
 def test_a_task_without_folds_is_one_split(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "CLIPS_PER_CLASS", 2)
     folder = tasks.build_task("SoundEvents", tmp_path, processes=1)

@@ -689,6 +689,7 @@ def test_every_method_that_learns_is_trained_in_the_bench(bench):
         assert f"accuracy {run.accuracies[-1]:.3f}" in bench.curves.value
 
 
+@pytest.mark.slow
 @one("listen")
 def test_every_method_answers(bench):
     """Each is added, shown, and asked for a test clip and for a recording of one's own."""
