@@ -365,6 +365,7 @@ def test_a_file_that_is_cut_off_every_time(online, data):
     assert is_whole(data / "ESC50")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ESC50", "NS-Instruments", "pengi"])
 @pytest.mark.parametrize("answered", [0, 1, 2, 5])
 def test_the_server_goes_half_way(answered, name, online, data, monkeypatch):
@@ -468,6 +469,7 @@ STAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", ["ESC50", "NS-Instruments"])

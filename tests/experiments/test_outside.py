@@ -64,6 +64,7 @@ def test_a_method_and_a_model_from_outside(home, capsys):
     assert error.startswith("palmkit: ") and "toy" in error
 
 
+@pytest.mark.slow
 def test_another_source_is_another_row(home):
     for stem, factor in (("outside_b", 10), ("outside_c", 20)):
         path = write_method(home, stem, factor, name=f"centroids-{stem[-1]}")

@@ -58,6 +58,7 @@ def run(home, capsys, *flags):
     return status, capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_method(home, capsys, fault):
     right, wrong, expected = FAULTS[fault]
@@ -67,6 +68,7 @@ def test_a_faulty_method(home, capsys, fault):
     assert status == 1 and expected in error and error.startswith("palmkit: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("returned", ["None", "[torch.tensor(1.0), 0.5]"])
 def test_losses_are_numbers(home, capsys, returned):
     path = home / f"losses_{len(returned)}.py"
@@ -86,6 +88,7 @@ def test_logits_that_are_not_finite_have_no_score(home, capsys):
     assert "not finite" in row["diverged"] and row["accuracy"] == {"float": "nan"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lambdas", ["[0.1, 0.2]", "torch.tensor(0.5)", "'text'"])
 def test_an_attribute_that_is_called_lambdas(home, capsys, lambdas):
     path = home / f"lambdas_{len(lambdas)}.py"

@@ -589,6 +589,7 @@ def test_commit_of_a_checkout(tmp_path):
     rows.git_commit.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "cut", "changed"])
 def test_a_row_without_its_tensors_is_made_again(dataset, run, tiny_pengi, damage):
     row = run_palm(dataset, tiny_pengi, run)

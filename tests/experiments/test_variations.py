@@ -306,6 +306,7 @@ def test_intervals_are_over_seeds_of_means_over_folds():
     assert intervals(rows, ["shots", "fold"]).loc[(1, 1), "mean"] == pytest.approx(0.6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, options", [
     ("palm", {"fixed_lambda": 0.3}), ("palm", {"shared_lambda": True, "classes": ["bell", "dog"]}),
     ("coop", {"context_length": 4}),

@@ -117,6 +117,7 @@ def copy_dataset(home, name: str):
     return shutil.copytree(home / "tiny", home / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_a_corrupt_clip_of_one_dataset_leaves_the_other(home, capsys, first):
     bad = copy_dataset(home, "broken")

@@ -288,6 +288,7 @@ class TestCompareWithPaper:
         assert table[AVERAGE, "palm"] == pytest.approx(difference_margin(std, 3, std, 3))
         assert table[AVERAGE, "palm"] == pytest.approx(0.0215, abs=5e-5)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "shift, palm, cocoop",
         [
