@@ -117,36 +117,32 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
         seconds = [
             clock.trial(work.trial, work.class_names, work.n_train, work.n_test) for work in works
         ]
-        lines.append(
-            {
-                "dataset": str(dataset),
-                "at_hand": dataset not in absent,
-                "folds": len({trial.fold for trial in trials}),
-                "trials": len(trials),
-                "done": len(trials) - len(works),
-                "clips": clips,
-                "embed_s": clips * clip_s,
-                "train_s": sum(seconds) / jobs,
-            }
-        )
+        line = {
+            "dataset": str(dataset),
+            "at_hand": dataset not in absent,
+            "folds": len({trial.fold for trial in trials}),
+            "trials": len(trials),
+            "done": len(trials) - len(works),
+        }
+        lines.append(line | _cost(clips, clip_s, sum(seconds) / jobs))
         disk += _disk_bytes(works, clips, model)
     if any(job.trial.tuned_on for job in left):
         clips, seconds = tuning_work(left, model, clock)
-        tuned_on = regime.removeprefix(TRANSFER)
-        lines.append(
-            {
-                "dataset": f"tune on {Path(tuned_on).name}",
-                "at_hand": True,
-                "folds": len(list_folds(tuned_on)),
-                "trials": 0,
-                "done": 0,
-                "clips": clips,
-                "embed_s": clips * clip_s,
-                "train_s": seconds / jobs,
-            }
-        )
+        lines.append(_tuning_line(regime) | _cost(clips, clip_s, seconds / jobs))
         disk += _disk_bytes([], clips, model)
     return CostEstimate(pd.DataFrame(lines), jobs, disk, _peak_memory(model, jobs))
+
+
+def _tuning_line(regime: str) -> dict:
+    """The line of the dataset that is tuned on, without its cost. No trial of it is reported."""
+    tuned_on = regime.removeprefix(TRANSFER)
+    name, folds = Path(tuned_on).name, len(list_folds(tuned_on))
+    return {"dataset": f"tune on {name}", "at_hand": True, "folds": folds, "trials": 0, "done": 0}
+
+
+def _cost(clips: int, clip_s: float, train_s: float) -> dict:
+    """A line's columns of cost: clips to embed, and seconds to embed them and to train."""
+    return {"clips": clips, "embed_s": clips * clip_s, "train_s": train_s}
 
 
 def _disk_bytes(works: list[Work], clips: int, model) -> int:

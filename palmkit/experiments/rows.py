@@ -328,6 +328,7 @@ def _load_tensors(path: Path, row) -> dict[str, torch.Tensor]:
         tensors = load(data)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}): run_trials makes it again") from error
-    if tensors["logits"].dtype == torch.float16:
-        tensors["logits"] = tensors["logits"].float()
+    logits = tensors.get("logits")
+    if logits is not None and logits.dtype == torch.float16:
+        tensors["logits"] = logits.float()
     return tensors

@@ -181,6 +181,11 @@ def prepare(trials: list[Trial], model, run) -> list[Job]:
         return modify_draw(draw_shots(dataset.train, *clips.draw), **json.loads(clips.options))
 
     known_clips = functools.cache(clip_digests)
+
+    @functools.cache
+    def check_once(clips: ClipSet, tuned_on: str) -> None:
+        check_unseen(load(clips)[0], tuned_on, known_clips(tuned_on))
+
     jobs = []
     for trial in trials:
         _check_model(trial, model)
@@ -197,7 +202,7 @@ def prepare(trials: list[Trial], model, run) -> list[Job]:
         }
         tuned_on = ""
         if trial.tuned_on:
-            check_unseen(dataset, trial.tuned_on, known_clips(trial.tuned_on))
+            check_once(clips, trial.tuned_on)
             tuned_on = version(trial.tuned_on)
         key = trial_key(trial, fold_digest, model_digest, digests["method_digest"], tuned_on)
         jobs.append(Job(trial, dataset, drawn, digests, key, row_path(run, trial, key)))
@@ -295,20 +300,7 @@ def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
     jobs = without_failed(jobs, costs)
     if not jobs:
         return
-    seconds = [costs[job.path] for job in jobs]
-    # A dataset to tune on that cannot be read fails its trials later.
-    tuning = attempt(tuning_work, jobs, model, clock, cache)
-    more, tuning_s = (0, 0.0) if isinstance(tuning, Failure) else tuning
-    clips = count_passes(jobs, model, cache) + more
-    longest = max([*seconds, (sum(seconds) + tuning_s) / processes])
-    log.info(
-        "To do: %d trials, %d at a time: %s, after at most %s for embedding %d clips",
-        len(jobs),
-        processes,
-        duration(longest),
-        duration(clips * clock.clip()),
-        clips,
-    )
+    _announce(jobs, [costs[job.path] for job in jobs], processes, clock, cache)
     embedded = [job for job in jobs if not (job.uses_stream or job.tunes_audio)]
     sources = _embed_all(embedded, model, cache)
     sources |= {job.path: _audio_source(job, model) for job in jobs if job.tunes_audio}
@@ -322,6 +314,23 @@ def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
     seconds = [costs[job.path] for job in jobs]
     for n, done in _run_calls(jobs, calls, seconds, processes):
         record(jobs[n], done)
+
+
+def _announce(jobs: list[Job], seconds: list[float], processes: int, clock: Clock, cache) -> None:
+    """Log what there is to do and how long it takes. seconds: of each job."""
+    # A dataset to tune on that cannot be read fails its trials later.
+    tuning = attempt(tuning_work, jobs, clock.model, clock, cache)
+    more, tuning_s = (0, 0.0) if isinstance(tuning, Failure) else tuning
+    clips = count_passes(jobs, clock.model, cache) + more
+    longest = max([*seconds, (sum(seconds) + tuning_s) / processes])
+    log.info(
+        "To do: %d trials, %d at a time: %s, after at most %s for embedding %d clips",
+        len(jobs),
+        processes,
+        duration(longest),
+        duration(clips * clock.clip()),
+        clips,
+    )
 
 
 def _run_calls(jobs: list[Job], calls: list[tuple], seconds: list[float], processes: int):
@@ -674,11 +683,7 @@ def run_trial(
         test = test.embed(method.audio_model())
     logits = predict(method, test.features)
     times.append(time.perf_counter())
-    scores = score(logits, test.labels)
-    if not diverged and not logits.isfinite().all():
-        diverged = "logits are not finite; mend the method, or lower lr"
-    if diverged:  # divergence is a result too: the row records it, and its scores are NaN
-        scores = dict.fromkeys(scores, float("nan"))
+    scores, diverged = _score(logits, test.labels, diverged)
     row = {
         **_describe(trial, model, dataset, method),
         **({} if initial is None else {"lambdas_initial": initial}),
@@ -697,6 +702,16 @@ def run_trial(
     if initial is not None:
         row["lambdas"] = class_lambdas(method)
     return row, _tensors(method, logits, test, support)
+
+
+def _score(logits, labels, diverged: str) -> tuple[dict, str]:
+    """The scores, and why the trial diverged, or "". Divergence is a result too: the row records
+    it, and its scores are NaN.
+    """
+    scores = score(logits, labels)
+    if not diverged and not logits.isfinite().all():
+        diverged = "logits are not finite; mend the method, or lower lr"
+    return (dict.fromkeys(scores, float("nan")) if diverged else scores), diverged
 
 
 def _choose(trial: Trial, model, dataset: Dataset, support, options: dict) -> dict:

@@ -83,10 +83,12 @@ class LambdaBench(ScatterPanel):
         self.slider = self.control(slider, "λ", "250px", do=self.slide)
         self.plane = self.control(w.Dropdown(options=[*self.planes]), "Plane", do=self.show)
         self.reset = self.control(w.Button(icon="undo"), "Reset to learned", do=self.set_back)
-        alike = [
+        with_lambdas = [
             (cls.label, name) for name, cls in session.bench_methods().items() if _has_lambdas(cls)
         ]
-        self.method = self.control(w.Dropdown(options=alike, value="palm"), "Method", do=self.refit)
+        self.method = self.control(
+            w.Dropdown(options=with_lambdas, value="palm"), "Method", do=self.refit
+        )
         self.score = w.HTML()
         self.counts = w.HTML()
         self.plane_note = w.HTML()
