@@ -14,7 +14,7 @@ from palmkit.experiments.rows import load_tensors
 from palmkit.results.confidence import calibration_error, confidence_frame
 from palmkit.results.loading import load_rows
 from palmkit.results.method_style import is_transductive, learns, method_color, method_label
-from palmkit.results.statistics import SHARE, seed_interval
+from palmkit.results.statistics import DIFFERENCE, SHARE, seed_interval
 
 COLUMNS = (
     *("dataset", "fold", "seed", "method", "regime", "names", "shots", "lr", "epochs"),
@@ -106,16 +106,19 @@ def seed_scores(table: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     Raises ValueError if an entrant lacks a dataset that another one has: means over other datasets
     cannot be compared.
     """
-    cells = table.groupby(["entrant", "shots", "seed", "dataset"])[metric].mean().unstack("dataset")
-    if cells.isna().any(axis=None):
-        entrant, shots, seed = cells.index[cells.isna().any(axis=1)][0]
+    over_folds = table.groupby(["entrant", "shots", "seed", "dataset"])[metric].mean()
+    cells = over_folds.unstack("dataset")
+    incomplete = cells.isna().any(axis=1)
+    if incomplete.any():
+        entrant, shots, seed = cells.index[incomplete][0]
         raise ValueError(f"{entrant} lacks a dataset at {shots} shots, seed {seed}")
     return cells.mean(axis=1).unstack("seed")
 
 
 def mean_table(table: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
     """[entrants, shots] means over seeds, and `all`: the mean over shots. The best comes first."""
-    means = seed_scores(table, metric).mean(axis=1).unstack("shots")
+    over_seeds = seed_scores(table, metric).mean(axis=1)
+    means = over_seeds.unstack("shots")
     means["all"] = means.mean(axis=1, skipna=False)
     return means.sort_values("all", ascending=metric != "accuracy")
 
@@ -145,11 +148,12 @@ def regime_changes(table: pd.DataFrame, beside: tuple[str, ...] = ()) -> pd.Data
     part = table[~table["dataset"].isin(tuned_on)]
     chosen = set(part.loc[part["kind"] == "transfer", "entrant"])
     part = part[part["entrant"].isin(chosen | set(beside))]
-    scores = {kind: seed_scores(part[part["kind"] == kind]) for kind in REGIMES}
-    lines = {"published": scores["published"].mean(axis=1)}
+    published = seed_scores(part[part["kind"] == "published"])
+    lines = {"published": published.mean(axis=1)}
     for kind in REGIMES[1:]:
-        change = (scores[kind] - scores["published"]).dropna(how="all")
-        limits = [seed_interval(values, bounds=(-1, 1)) for values in change.to_numpy()]
+        scores = seed_scores(part[part["kind"] == kind])
+        change = (scores - published).dropna(how="all")
+        limits = [seed_interval(values, bounds=DIFFERENCE) for values in change.to_numpy()]
         found = pd.DataFrame(limits, change.index, columns=[kind, f"{kind}_low", f"{kind}_high"])
         lines |= {name: found[name] for name in found}
     return pd.DataFrame(lines)
@@ -204,12 +208,14 @@ def plot_costs(costs: pd.DataFrame, ax) -> None:
 
 def _label_points(costs: pd.DataFrame, ax, gap: float = 0.035) -> None:
     """Names beside the points. A name moves up where another one is near."""
+    lowest = costs["accuracy"].min()
     span = np.ptp(costs["accuracy"]) or 1
     placed: list[tuple[float, float]] = []
     for entrant, line in costs.sort_values("accuracy").iterrows():
-        x, y = np.log10(line["seconds"]), (line["accuracy"] - costs["accuracy"].min()) / span
+        x = np.log10(line["seconds"])
+        y = (line["accuracy"] - lowest) / span
         while any(abs(x - a) < 0.6 and abs(y - b) < gap for a, b in placed):
             y += gap / 4
         placed.append((x, y))
-        place = (line["seconds"] * 1.15, costs["accuracy"].min() + y * span)
-        ax.annotate(entrant_label(entrant), place, fontsize=7, va="center")
+        beside = (line["seconds"] * 1.15, lowest + y * span)
+        ax.annotate(entrant_label(entrant), beside, fontsize=7, va="center")
