@@ -15,6 +15,10 @@ import torch
 from palmkit.resampling import SOXR, resample, resample_part, resampled_length, uses_soxr
 from palmkit.sound_files import AudioError, Sound, describe_sound, open_file, open_sound
 
+# What becomes of a clip that is shorter than the model's clips. "repeat": it is tiled and cut, as
+# in the published code. "repeatpad": it is tiled as often as it fits as a whole, and zeros follow,
+# as CLAP's models have it. "pad": zeros follow.
+PADDINGS = ("repeat", "repeatpad", "pad")
 LONG_SECONDS = 60  # of all channels together; of a longer clip, only the crop is kept in memory
 
 
@@ -30,7 +34,7 @@ def decode(data: bytes, path, sample_rate: int) -> torch.Tensor:
 
 
 def read_crop(
-    file, path, sample_rate: int, samples: int, crop="random", rng=None
+    file, path, sample_rate: int, samples: int, crop="random", rng=None, padding="repeat"
 ) -> tuple[torch.Tensor, int]:
     """`crop_clip` of `decode`, to the last bit, without keeping all of a long file in memory.
 
@@ -44,7 +48,7 @@ def read_crop(
             whole = sound.read()
         if whole is not None:
             waveform = resample(torch.from_numpy(whole), sound.rate, sample_rate).reshape(-1)
-            return crop_clip(waveform, samples, crop, rng, path)
+            return crop_clip(waveform, samples, crop, rng, path, padding)
         n = resampled_length(sound.frames, sound.rate, sample_rate)
         start = choose_start(n * sound.channels, samples, crop, rng, path)
         parts = []
@@ -70,19 +74,36 @@ def count_samples(seconds: float, sample_rate: int) -> int:
 
 
 def crop_clip(
-    waveform: torch.Tensor, samples: int, crop="random", rng=None, path="the clip"
+    waveform: torch.Tensor, samples: int, crop="random", rng=None, path="the clip", padding="repeat"
 ) -> tuple[torch.Tensor, int]:
-    """Bring [n] to [samples]: tiled if shorter, cropped if longer. Returns (clip, crop's start).
+    """Bring [n] to [samples]: padded if shorter, cropped if longer. Returns (clip, crop's start).
 
     crop: "random" (start drawn by `rng.randrange(n - samples)`, the published draw, at training and
     at test), "start", "center" or a start in samples. `rng` is a `random.Random`; without one
     Python's global generator is used, as in the published code. `path` is only for messages.
+    padding: one of PADDINGS, for a shorter clip.
     """
     start = choose_start(waveform.numel(), samples, crop, rng, path)
     if waveform.numel() <= samples:
-        repeats = -(-samples // waveform.numel())
-        return waveform.repeat(repeats)[:samples], 0
+        return pad_clip(waveform, samples, padding), 0
     return waveform[start : start + samples].clone(), start
+
+
+def pad_clip(waveform: torch.Tensor, samples: int, padding="repeat") -> torch.Tensor:
+    """Bring [n], which is not longer, to [samples]. padding: one of PADDINGS."""
+    whole, rest = divmod(samples, waveform.numel())
+    if padding == "repeat":
+        return waveform.repeat(whole + bool(rest))[:samples]
+    if padding not in PADDINGS:
+        raise ValueError(f"padding={padding!r}: use {', '.join(PADDINGS)}")
+    if padding == "repeatpad":
+        waveform = waveform.repeat(whole)
+    return torch.nn.functional.pad(waveform, (0, samples - waveform.numel()))
+
+
+def model_padding(model) -> str:
+    """What a model does with shorter clips: one of PADDINGS; "repeat" if it does not say."""
+    return getattr(model, "padding", "repeat")
 
 
 def choose_start(length: int, samples: int, crop="random", rng=None, path="the clip") -> int:

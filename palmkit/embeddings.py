@@ -136,7 +136,10 @@ def _read_clip(model, number: int, path: str, key: str, crop, crop_seed, transfo
         if not key.startswith(sha):
             raise audio.AudioError(f"{path}: was changed while it was read; start again")
         rng = random.Random(f"{crop_seed}:{sha}")
-        waveform, offset = audio.read_crop(file, path, model.sample_rate, samples, crop, rng)
+        padding = audio.model_padding(model)
+        waveform, offset = audio.read_crop(
+            file, path, model.sample_rate, samples, crop, rng, padding
+        )
     if transform is not None:
         waveform = transform(waveform, sha)
     return Clip(number, waveform, offset)
@@ -196,6 +199,7 @@ def provenance(model, crop, crop_seed) -> dict:
     """All that changes an embedding, except the audio file itself."""
     # With `audio_digest`, as Pengi has, models that differ only in text share cached embeddings.
     digest = getattr(model, "audio_digest", model.digest)
+    padding = audio.model_padding(model)
     return {
         "version": EMBEDDING_VERSION,
         "model": digest(),
@@ -204,6 +208,7 @@ def provenance(model, crop, crop_seed) -> dict:
         "crop": crop,
         "crop_seed": crop_seed if crop == "random" else None,
         "precision": f"float32, matmul {torch.get_float32_matmul_precision()}",
+        **({} if padding == "repeat" else {"padding": padding}),  # older keys have none
     }
 
 

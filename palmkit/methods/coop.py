@@ -162,7 +162,8 @@ def embed_prompt(model) -> torch.Tensor:
 
     Raises ValueError if nothing stands there.
     """
-    before = model.prompt.partition("{}")[0]
+    # Without the space at its end, which some tokenizers take as the start of the next word.
+    before = model.prompt.partition("{}")[0].rstrip()
     ids, mask = model.tokenize([before])
     words = ids[:, 1 : int(mask.sum()) - 1]  # without <start> and <end>
     if not words.numel():
@@ -173,9 +174,14 @@ def embed_prompt(model) -> torch.Tensor:
 def tokenize_suffixes(model, class_names, context_length: int):
     """Ids [c, 1 + context_length + s] of "X X .. X name.", one X for each context vector, and how
     many of the last s tokens are not padding, [c]: the class name, the full stop and <end>."""
-    ids, mask = model.tokenize([f"{'X ' * context_length}{name}." for name in class_names])
+    context = ["X"] * context_length
+    ids, mask = model.tokenize([" ".join([*context, f"{name}."]) for name in class_names])
     placeholders = ids[:, 1 : 1 + context_length]
-    if context_length and not (placeholders == ids[0, 1]).all():
+    # Alone, they are as many tokens and the same ones. The first may be unlike the others: some
+    # tokenizers tell the start of a text from a space.
+    alone, alone_mask = model.tokenize([" ".join(context)])
+    is_one_each = int(alone_mask.sum()) == 2 + context_length
+    if not is_one_each or not (placeholders == alone[:, 1 : 1 + context_length]).all():
         raise ValueError(f"the tokenizer of {model.name} must have one token for the word X")
     lengths = mask.sum(1) - 1 - context_length
     ids = ids[:, : 1 + context_length + int(lengths.max())]

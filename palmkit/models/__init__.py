@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "base": ["AudioTextModel", "PromptableText", "StochasticText"],
         "checkpoint": ["CheckpointError"],
+        "clap": ["Clap", "load_clap"],
         "pengi": ["Pengi", "load_pengi"],
         "registry": ["MODELS", "list_models", "load_model"],
     },

@@ -12,7 +12,8 @@ class AudioTextModel(Protocol):
     """A frozen model with a joint space of audio and text. Zero-shot and PALM need only this.
 
     A model may also have `audio_digest()`, a hash without the text encoder: cached audio embeddings
-    then stay valid when only the text encoder changes.
+    then stay valid when only the text encoder changes. It may have `padding`, one of
+    `palmkit.audio.PADDINGS`: what becomes of shorter clips.
     """
 
     name: str

@@ -19,7 +19,14 @@ import soundfile
 import torch
 from sklearn.manifold import TSNE
 
-from palmkit.audio import AudioError, count_samples, open_file, read_crop, resampled_length
+from palmkit.audio import (
+    AudioError,
+    count_samples,
+    model_padding,
+    open_file,
+    read_crop,
+    resampled_length,
+)
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
@@ -319,7 +326,7 @@ def uploaded_recording(task: Task, name: str, data: bytes) -> Recording:
 
 def _read_sound(model, file, path, crop) -> ClipSound:
     rate, samples = model.sample_rate, count_samples(model.clip_seconds, model.sample_rate)
-    waveform, _ = read_crop(file, path, rate, samples, crop)
+    waveform, _ = read_crop(file, path, rate, samples, crop, padding=model_padding(model))
     with open_sound(file, path) as sound:
         length = resampled_length(sound.frames, sound.rate, rate) * sound.channels or samples
     name, size = Path(str(path)).name, file.seek(0, os.SEEK_END)
