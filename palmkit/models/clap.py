@@ -40,8 +40,9 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(@(?P<revision>.*))?")
 # Buffers that follow from the sizes. Files of some versions of the library have them.
 DERIVED = re.compile(r"\.(position_ids|token_type_ids|relative_position_index)$")
-# Fields of a text config that change no embedding here, or that only one major version has.
-WITHOUT_EFFECT = ("bos_token_id", "eos_token_id", "position_embedding_type", "use_cache")
+# Fields of a config that change no embedding, or that one major version has elsewhere than the
+# other. `check_fit` holds position_embedding_type, and the text's digest names pad_token_id.
+LEFT_OUT = ("bos_token_id", "eos_token_id", "pad_token_id", "position_embedding_type", "use_cache")
 
 
 class Clap:
@@ -202,9 +203,10 @@ class Clap:
 
     def _digest(self, parts: tuple[str, ...]) -> str:
         sha = hashlib.sha256(POLICY.encode())
+        text = self.network.config.text_config
         about = {
             "audio": [list_fields(self.network.config.audio_config), extractor_fields(self)],
-            "text": [list_fields(self.network.config.text_config), tokenizer_fields(self)],
+            "text": [list_fields(text), text.pad_token_id, tokenizer_fields(self)],
             "logit_scale": [],
         }
         for part in parts:
@@ -246,7 +248,7 @@ def list_fields(config) -> dict:
     """The fields of a config that are of CLAP, without those that every config has."""
     from transformers import PretrainedConfig
 
-    generic = {*PretrainedConfig().to_dict(), *WITHOUT_EFFECT} - {"pad_token_id"}
+    generic = {*PretrainedConfig().to_dict(), *LEFT_OUT}
     return {key: value for key, value in config.to_dict().items() if key not in generic}
 
 
