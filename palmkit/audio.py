@@ -12,13 +12,10 @@ import random
 
 import torch
 
+from palmkit.padding import pad_clip
 from palmkit.resampling import SOXR, resample, resample_part, resampled_length, uses_soxr
 from palmkit.sound_files import AudioError, Sound, describe_sound, open_file, open_sound
 
-# What becomes of a clip that is shorter than the model's clips. "repeat": it is tiled and cut, as
-# in the published code. "repeatpad": it is tiled as often as it fits as a whole, and zeros follow,
-# as CLAP's models have it. "pad": zeros follow.
-PADDINGS = ("repeat", "repeatpad", "pad")
 LONG_SECONDS = 60  # of all channels together; of a longer clip, only the crop is kept in memory
 
 
@@ -81,29 +78,12 @@ def crop_clip(
     crop: "random" (start drawn by `rng.randrange(n - samples)`, the published draw, at training and
     at test), "start", "center" or a start in samples. `rng` is a `random.Random`; without one
     Python's global generator is used, as in the published code. `path` is only for messages.
-    padding: one of PADDINGS, for a shorter clip.
+    padding: one of palmkit.padding.PADDINGS, for a shorter clip.
     """
     start = choose_start(waveform.numel(), samples, crop, rng, path)
     if waveform.numel() <= samples:
         return pad_clip(waveform, samples, padding), 0
     return waveform[start : start + samples].clone(), start
-
-
-def pad_clip(waveform: torch.Tensor, samples: int, padding="repeat") -> torch.Tensor:
-    """Bring [n], which is not longer, to [samples]. padding: one of PADDINGS."""
-    whole, rest = divmod(samples, waveform.numel())
-    if padding == "repeat":
-        return waveform.repeat(whole + bool(rest))[:samples]
-    if padding not in PADDINGS:
-        raise ValueError(f"padding={padding!r}: use {', '.join(PADDINGS)}")
-    if padding == "repeatpad":
-        waveform = waveform.repeat(whole)
-    return torch.nn.functional.pad(waveform, (0, samples - waveform.numel()))
-
-
-def model_padding(model) -> str:
-    """What a model does with shorter clips: one of PADDINGS; "repeat" if it does not say."""
-    return getattr(model, "padding", "repeat")
 
 
 def choose_start(length: int, samples: int, crop="random", rng=None, path="the clip") -> int:

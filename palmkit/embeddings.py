@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from palmkit import audio
+from palmkit.padding import model_padding, padding_key
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
 
@@ -136,7 +137,7 @@ def _read_clip(model, number: int, path: str, key: str, crop, crop_seed, transfo
         if not key.startswith(sha):
             raise audio.AudioError(f"{path}: was changed while it was read; start again")
         rng = random.Random(f"{crop_seed}:{sha}")
-        padding = audio.model_padding(model)
+        padding = model_padding(model)
         waveform, offset = audio.read_crop(
             file, path, model.sample_rate, samples, crop, rng, padding
         )
@@ -199,7 +200,6 @@ def provenance(model, crop, crop_seed) -> dict:
     """All that changes an embedding, except the audio file itself."""
     # With `audio_digest`, as Pengi has, models that differ only in text share cached embeddings.
     digest = getattr(model, "audio_digest", model.digest)
-    padding = audio.model_padding(model)
     return {
         "version": EMBEDDING_VERSION,
         "model": digest(),
@@ -208,7 +208,7 @@ def provenance(model, crop, crop_seed) -> dict:
         "crop": crop,
         "crop_seed": crop_seed if crop == "random" else None,
         "precision": f"float32, matmul {torch.get_float32_matmul_precision()}",
-        **({} if padding == "repeat" else {"padding": padding}),  # older keys have none
+        **padding_key(model),
     }
 
 

@@ -13,7 +13,7 @@ class AudioTextModel(Protocol):
 
     A model may also have `audio_digest()`, a hash without the text encoder: cached audio embeddings
     then stay valid when only the text encoder changes. It may have `padding`, one of
-    `palmkit.audio.PADDINGS`: what becomes of shorter clips.
+    `palmkit.padding.PADDINGS`: what becomes of shorter clips.
     """
 
     name: str

@@ -25,17 +25,20 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from palmkit.audio import PADDINGS
 from palmkit.checksums import verify_folder
 from palmkit.extras import extra
 from palmkit.models.base import choose_device
 from palmkit.models.checkpoint import CheckpointError
+from palmkit.padding import PADDINGS
 
 PROMPT = "This is a sound of {}."  # of the library's examples and of LAION-CLAP's evaluation
 MAX_TOKENS = 2048  # of the text encoder at once: about 1 GB with gradients at RoBERTa's base size
 CLIPS = {"cpu": 4}  # clips of the audio encoder at once; see `Clap.encode_audio`
 MOST_CLIPS = 32  # the same on other devices
 POLICY = "CLAP of palmkit 1"  # raise it if something here changes an embedding
+PREFIX = "clap:"  # of a name of `load_model`
+# The makers of CLAP on the Hugging Face hub: their names are taken without the prefix.
+LAION = re.compile(r"laion/[\w.-]+(@.*)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(@(?P<revision>.*))?")
 # Buffers that follow from the sizes. Files of some versions of the library have them.
@@ -300,6 +303,12 @@ def check_fit(model: Clap) -> None:
         raise CheckpointError(f"{model.name}: {'; '.join(problems)}")
 
 
+def is_clap(name: str) -> bool:
+    """Whether a name of `load_model` is one for `load_clap`."""
+    is_file = Path(name).expanduser().exists()
+    return name.startswith(PREFIX) or bool(LAION.fullmatch(name) and not is_file)
+
+
 def load_clap(name, device="auto") -> Clap:
     """A CLAP model from a folder as `save_pretrained` of ClapModel and ClapProcessor writes it, or
     from the Hugging Face hub.
@@ -310,8 +319,9 @@ def load_clap(name, device="auto") -> Clap:
     Raises FileNotFoundError if there is no such folder and no revision, CheckpointError for what
     cannot be read or does not fit, ModuleNotFoundError if `palmkit[clap]` is not installed.
     """
+    name = str(name).removeprefix(PREFIX)
     folder = Path(name).expanduser()
-    found = HUB_NAME.fullmatch(str(name))
+    found = HUB_NAME.fullmatch(name)
     if folder.is_dir():
         source, settings, title = folder, {"local_files_only": True}, folder.resolve().name
         check_folder(folder)
@@ -321,7 +331,7 @@ def load_clap(name, device="auto") -> Clap:
         settings = {"revision": found["revision"]}
         note = f"{title} of the Hugging Face hub, commit {found['revision']}"
     else:
-        hint = f"there is no folder {str(name)!r}"
+        hint = f"there is no folder {name!r}"
         if found:
             hint += (
                 f". For a model of the Hugging Face hub, name the commit: {found['name']}@COMMIT, "

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 
 from palmkit.models.base import AudioTextModel, check_model, find_missing
-from palmkit.models.clap import load_clap
+from palmkit.models.clap import is_clap, load_clap
 from palmkit.models.pengi import load_mini, load_original, load_pengi
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
 
 MODELS = {"mini": load_mini, "pengi": load_original}  # name: loader(device=...)
-CLAP = "clap:"  # before a folder or a hub name
-# The makers of CLAP on the Hugging Face hub: their names are taken without "clap:".
-LAION = re.compile(r"laion/[\w.-]+(@.*)?")
 
 
 def list_models() -> dict:
@@ -54,11 +50,10 @@ def load_model(name_or_path, device="auto") -> AudioTextModel:
         if name not in MODELS:
             check_model(model)
         return model
-    exists = Path(name).expanduser().exists()
-    if name.startswith(CLAP) or (LAION.fullmatch(name) and not exists):
-        return load_clap(name.removeprefix(CLAP), device)
+    if is_clap(name):
+        return load_clap(name, device)
     close = difflib.get_close_matches(name, loaders, 1)
-    if close and not exists:
+    if close and not Path(name).expanduser().exists():
         raise FileNotFoundError(
             f"there is no model and no checkpoint {name!r}; did you mean {close[0]!r}?"
         )

@@ -19,14 +19,7 @@ import soundfile
 import torch
 from sklearn.manifold import TSNE
 
-from palmkit.audio import (
-    AudioError,
-    count_samples,
-    model_padding,
-    open_file,
-    read_crop,
-    resampled_length,
-)
+from palmkit.audio import AudioError, count_samples, open_file, read_crop, resampled_length
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
@@ -38,6 +31,7 @@ from palmkit.methods.base import Method, normalize
 from palmkit.models import AudioTextModel, load_model
 from palmkit.models.encoders import tokenize
 from palmkit.models.pengi import Pengi
+from palmkit.padding import model_padding
 from palmkit.results.confidence import confidence_frame, probabilities
 from palmkit.results.method_style import is_transductive, learns, method_categories
 from palmkit.results.tables import load_rows, split_settings

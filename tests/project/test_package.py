@@ -19,6 +19,7 @@ OPTIONAL = {
     "widgets": ("ipywidgets", "anywidget"),
     "synthetic": ("pretty_midi", "espeakng_loader"),
     "fetch": ("pooch", "requests"),
+    "clap": ("transformers",),
 }
 HEAVY = ("torch", "pandas", "sklearn", "scipy", "open_clip", "timm", "matplotlib")
 
@@ -179,6 +180,7 @@ NEEDS = {
     "widgets": "from palmkit.widgets import listen",
     "synthetic": "from palmkit import load_dataset; load_dataset('Instruments', fold=1)",
     "fetch": "import palmkit; palmkit.fetch",
+    "clap": "from palmkit import load_model; load_model('laion/clap@' + 40 * '0')",
 }
 
 
