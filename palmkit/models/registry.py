@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from palmkit.models.base import AudioTextModel, check_model, find_missing
+from palmkit.models.base import AudioTextModel, find_missing
+from palmkit.models.check import check_model
 from palmkit.models.clap import is_clap, load_clap
 from palmkit.models.pengi import load_mini, load_original, load_pengi
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules

@@ -20,7 +20,8 @@ from palmkit.audio import crop_clip
 from palmkit.experiments.run import run_trials
 from palmkit.experiments.trials import make_grid
 from palmkit.models import AudioTextModel, CheckpointError, PromptableText, clap
-from palmkit.models.base import check_model, find_missing
+from palmkit.models.base import find_missing
+from palmkit.models.check import check_model
 
 pytest.importorskip("transformers", reason="transformers is not installed: palmkit[clap]")
 

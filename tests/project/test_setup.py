@@ -17,14 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = CONFIG["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# `browser` is not locked. Nor is `clap`, which is tested with two major versions of its library.
-# An extra that names others brings nothing by itself.
+# `browser` is not locked, and an extra that names others brings nothing by itself.
 LOCKED_EXTRAS = sorted(
     {
         requirement
         for name, requirements in EXTRAS.items()
         for requirement in requirements
-        if name not in ("browser", "clap") and not requirement.startswith("palmkit[")
+        if name != "browser" and not requirement.startswith("palmkit[")
     }
 )
 LOCK_LINES = [
