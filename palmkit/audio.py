@@ -12,7 +12,8 @@ import random
 
 import torch
 
-from palmkit.padding import pad_clip
+from palmkit.channels import combine_channels, model_channels
+from palmkit.padding import model_padding, pad_clip
 from palmkit.resampling import SOXR, resample, resample_part, resampled_length, uses_soxr
 from palmkit.sound_files import AudioError, Sound, describe_sound, open_file, open_sound
 
@@ -31,29 +32,33 @@ def decode(data: bytes, path, sample_rate: int) -> torch.Tensor:
 
 
 def read_crop(
-    file, path, sample_rate: int, samples: int, crop="random", rng=None, padding="repeat"
+    file, path, rate: int, samples: int, crop="random", rng=None, padding="repeat", channels="join"
 ) -> tuple[torch.Tensor, int]:
     """`crop_clip` of `decode`, to the last bit, without keeping all of a long file in memory.
 
-    file: its bytes, or an open binary file. `path` is only for messages. Raises AudioError.
+    file: its bytes, or an open binary file. `path` is only for messages. rate: of the result, in
+    Hz. padding, channels: of palmkit.padding.PADDINGS and palmkit.channels.CHANNELS. Raises
+    AudioError.
     """
     # A clip that is not longer than the crop is needed as a whole: it is repeated.
-    seconds = max(LONG_SECONDS, samples // sample_rate + 1)
+    seconds = max(LONG_SECONDS, samples // rate + 1)
     with open_sound(file, path) as sound:
         whole = sound.read(most=seconds * sound.rate // sound.channels)
-        if whole is None and uses_soxr(sound.rate, sample_rate):
+        if whole is None and uses_soxr(sound.rate, rate):
             whole = sound.read()
         if whole is not None:
-            waveform = resample(torch.from_numpy(whole), sound.rate, sample_rate).reshape(-1)
+            waveform = resample(torch.from_numpy(whole), sound.rate, rate)
+            waveform = combine_channels(waveform, channels)
             return crop_clip(waveform, samples, crop, rng, path, padding)
-        n = resampled_length(sound.frames, sound.rate, sample_rate)
-        start = choose_start(n * sound.channels, samples, crop, rng, path)
+        n = resampled_length(sound.frames, sound.rate, rate)
+        shift = n if channels == "join" else 0  # where the next channel starts
+        start = choose_start(n + shift * (sound.channels - 1), samples, crop, rng, path)
         parts = []
         for channel in range(sound.channels):
-            first, last = (max(at - channel * n, 0) for at in (start, start + samples))
+            first, last = (max(at - channel * shift, 0) for at in (start, start + samples))
             if first < min(last, n):
-                parts.append(_read_part(sound, channel, first, min(last, n), sample_rate))
-        return torch.cat(parts), start
+                parts.append(_read_part(sound, channel, first, min(last, n), rate))
+        return torch.cat(parts) if shift else torch.stack(parts).mean(0), start
 
 
 def _read_part(sound: Sound, channel: int, first: int, last: int, sample_rate: int) -> torch.Tensor:
@@ -106,16 +111,28 @@ def choose_start(length: int, samples: int, crop="random", rng=None, path="the c
     return {"start": 0, "center": spare // 2}.get(crop, crop)
 
 
-def read_clip(path, crop="random", rng=None, sample_rate=44_100, seconds=7.0) -> torch.Tensor:
+def read_clip(
+    path, crop="random", rng=None, sample_rate=44_100, seconds=7.0, **policy
+) -> torch.Tensor:
     """Read one clip as the published loader does: [seconds x sample_rate] float32 samples.
 
-    crop, rng: as in `crop_clip`. The defaults are PENGI's rate and length, the paper's only model;
-    for another model pass `model.sample_rate` and `model.clip_seconds`.
+    crop, rng: as in `crop_clip`. policy: padding and channels of `read_crop`. The defaults are
+    PENGI's, the paper's only model; for another: `read_clip(path, **clip_settings(model))`.
     Raises AudioError for a missing, empty, corrupt or NaN file.
     """
     samples = count_samples(seconds, sample_rate)
     with open_file(path) as file:
-        return read_crop(file, path, sample_rate, samples, crop, rng)[0]
+        return read_crop(file, path, sample_rate, samples, crop, rng, **policy)[0]
+
+
+def clip_settings(model) -> dict:
+    """What `read_clip` needs to know of a model: rate, length, padding and channels."""
+    return {
+        "sample_rate": model.sample_rate,
+        "seconds": model.clip_seconds,
+        "padding": model_padding(model),
+        "channels": model_channels(model),
+    }
 
 
 def read_bytes(path) -> bytes:

@@ -500,7 +500,8 @@ def _run(arguments) -> None:
     if arguments.dry_run:
         return
     with _run_log(choices.name):
-        _, failed = _try_trials(choices, arguments.retry_failed, arguments.compact)
+        model, choices = _load_model(choices)
+        failed = _try_trials(choices, model, arguments.retry_failed, arguments.compact)
         _write_report(choices)  # before the table, whose reader may be gone
         if failed is None or failed.done:
             _print_table(choices.name)
@@ -529,6 +530,7 @@ def _needs_estimate(arguments, choices: Choices) -> bool:
 def _estimate(choices: Choices) -> Choices:
     """Log what there is to do and its cost. Returns the choices without absent datasets."""
     from palmkit.experiments.estimate import check_disk, estimate_cost, fetch_note
+    from palmkit.experiments.model_defaults import with_model_defaults
     from palmkit.models import load_model
     from palmkit.models.random import random_pengi
 
@@ -541,6 +543,7 @@ def _estimate(choices: Choices) -> Choices:
             raise
         problem, model = error, random_pengi(device)
         log.info("PENGI's checkpoint is not at hand: the estimate uses random weights of its size.")
+    choices = with_model_defaults(choices, model)
     log.info("Running a few steps of each kind to measure their time ...")
     estimate = estimate_cost(model, choices.name, **choices.grid())
     log.info("%s", estimate)
@@ -555,17 +558,25 @@ def _estimate(choices: Choices) -> Choices:
     return choices.replace(datasets=datasets)
 
 
-def _try_trials(choices: Choices, retry_failed: bool, compact: bool) -> tuple:
-    """Run the trials; the model, and the TrialsFailed that tells of failed ones, or None."""
+def _load_model(choices: Choices) -> tuple:
+    """The model with the user's note, and the choices with the model's defaults."""
+    from palmkit.experiments.model_defaults import with_model_defaults
+    from palmkit.models import load_model
+    from palmkit.models.about import add_note
+
+    model = load_model(choices.values["checkpoint"], choices.values["device"])
+    add_note(model, choices.values["note"])
+    return model, with_model_defaults(choices, model)
+
+
+def _try_trials(choices: Choices, model, retry_failed: bool, compact: bool):
+    """Run the trials; the TrialsFailed that tells of failed ones, or None."""
     from palmkit.experiments.failures import TrialsFailed
     from palmkit.experiments.run import run_trials
     from palmkit.experiments.trials import make_grid
-    from palmkit.models import load_model
 
-    # The model first: datasets may have to be generated.
-    model = load_model(choices.values["checkpoint"], choices.values["device"])
+    # After the model was loaded: datasets may have to be generated.
     trials = make_grid(**choices.grid())
-    model.note = choices.values["note"] or model.note
     rows = run_folder(choices.name) / "rows"
     log.info("%d trials on %s, rows in %s", len(trials), model.device, rows)
     if model.note:
@@ -573,13 +584,19 @@ def _try_trials(choices: Choices, retry_failed: bool, compact: bool) -> tuple:
     try:
         run_trials(trials, model, choices.name, retry_failed=retry_failed, compact=compact)
     except TrialsFailed as failed:
-        return model, failed
-    return model, None
+        return failed
+    return None
 
 
 def _notebooks(arguments) -> None:
     from palmkit.experiments.executor import count_jobs
-    from palmkit.notebooks import choose_parameters, copy_series, list_notebooks, run_series
+    from palmkit.notebooks import (
+        choose_parameters,
+        copy_series,
+        fitting_numbers,
+        list_notebooks,
+        run_series,
+    )
 
     if arguments.copy_to:
         return print(copy_series(arguments.copy_to, arguments.notebooks))
@@ -603,7 +620,8 @@ def _notebooks(arguments) -> None:
     if arguments.dry_run:
         return
     with _run_log(choices.name):
-        model, failed = _try_trials(choices, arguments.retry_failed, arguments.compact)
+        model, choices = _load_model(choices)
+        failed = _try_trials(choices, model, arguments.retry_failed, arguments.compact)
         if failed:
             _write_report(choices)
             raise failed
@@ -611,9 +629,8 @@ def _notebooks(arguments) -> None:
         # Kernels of small models wait while they start; a large one fills a GPU by itself.
         jobs += jobs > 1
         parameters = choices.parameters() | extra | {"run": choices.name}
-        page = run_series(
-            choices.name, parameters, arguments.notebooks, jobs, arguments.only, given
-        )
+        numbers = fitting_numbers(books, model)
+        page = run_series(choices.name, parameters, arguments.notebooks, jobs, numbers, given)
     print(f"Open {page}")
 
 

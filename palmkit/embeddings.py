@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from palmkit import audio
+from palmkit.channels import channels_key, model_channels
 from palmkit.padding import model_padding, padding_key
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
@@ -137,10 +138,9 @@ def _read_clip(model, number: int, path: str, key: str, crop, crop_seed, transfo
         if not key.startswith(sha):
             raise audio.AudioError(f"{path}: was changed while it was read; start again")
         rng = random.Random(f"{crop_seed}:{sha}")
-        padding = model_padding(model)
-        waveform, offset = audio.read_crop(
-            file, path, model.sample_rate, samples, crop, rng, padding
-        )
+        policy = {"padding": model_padding(model), "channels": model_channels(model)}
+        rate = model.sample_rate
+        waveform, offset = audio.read_crop(file, path, rate, samples, crop, rng, **policy)
     if transform is not None:
         waveform = transform(waveform, sha)
     return Clip(number, waveform, offset)
@@ -209,6 +209,7 @@ def provenance(model, crop, crop_seed) -> dict:
         "crop_seed": crop_seed if crop == "random" else None,
         "precision": f"float32, matmul {torch.get_float32_matmul_precision()}",
         **padding_key(model),
+        **channels_key(model),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import joblib
 from palmkit import audio
 from palmkit.datasets.resolve import SKIP_BAD
 from palmkit.extras import extra
+from palmkit.models.about import has_pengi_design
 from palmkit.results.report import DONE, FAILED, OPEN, write_report
 from palmkit.storage import atomic_write, notebooks_folder, progress_bar, run_folder
 
@@ -22,6 +24,9 @@ with extra("notebooks"):
     from nbconvert import HTMLExporter
     from papermill.exceptions import PapermillExecutionError
 
+log = logging.getLogger(__name__)
+
+PENGI_ONLY = "pengi-only"
 # Leaves out what would need the network: pages have no formulas and no diagrams.
 NO_URLS = dict.fromkeys(
     ("mathjax_url", "require_js_url", "jquery_url", "mermaid_js_url", "mermaid_layout_elk_js_url"),
@@ -49,6 +54,26 @@ def list_notebooks(folder=None, numbers: list[int] | None = None) -> list[Path]:
             f"there are {min(books)} to {max(books)}"
         )
     return [book for number, book in books.items() if not numbers or number in numbers]
+
+
+def fitting_numbers(books: list[Path], model) -> list[int]:
+    """The numbers of the notebooks that can run with a model. A message names the others.
+
+    A notebook whose parameters cell has the tag PENGI_ONLY is about PENGI's own encoders.
+    """
+    fits = {book: has_pengi_design(model) or not _needs_pengi(book) for book in books}
+    if left_out := [book.name for book, fit in fits.items() if not fit]:
+        log.warning(
+            "%s: left out, for it is about PENGI's encoders, and %s is another model",
+            ", ".join(left_out),
+            model.name,
+        )
+    return [int(book.name[:2]) for book, fit in fits.items() if fit]
+
+
+def _needs_pengi(book: Path) -> bool:
+    cells = nbformat.read(book, as_version=4).cells
+    return any(PENGI_ONLY in cell.metadata.get("tags", []) for cell in cells)
 
 
 def choose_parameters(books: list[Path], parameters: dict, given=()) -> dict[Path, dict]:

@@ -55,6 +55,7 @@ def failed_row(trial: Trial, dataset, model, reason: str) -> dict:
         "stochastic": stochastic_label(trial),
         "dataset": dataset.name,
         "note": model.note,
+        "model": model.name,
         "class_names": dataset.class_names,
         "n_test": len(dataset.test),
         "failed": reason,

@@ -110,6 +110,8 @@ KINDS: dict[str, Kind] = {
     "parts": TEXT,
     "failed": Kind("a text that is not empty", lambda v: is_text(v) and bool(v.strip())),
     **dict.fromkeys(("key", "note", "model_note", "written", "weights", "device"), TEXT),
+    **dict.fromkeys(("model", "rate_source"), TEXT),
+    "about": Kind("an object with texts", is_dict_of(is_text)),
     **dict.fromkeys(("dataset_digest", "fold_digest", "method_digest", "tensors"), TEXT),
     **dict.fromkeys(("checkpoint_sha256", "protocol", "stochastic", "diverged"), TEXT),
     **dict.fromkeys(("command", "commit", "palmkit"), TEXT),

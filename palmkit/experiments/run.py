@@ -23,6 +23,7 @@ from palmkit.embeddings import Embeddings, embed, unique_clips
 from palmkit.experiments.cached import count_missing
 from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
 from palmkit.experiments.failures import TrialsFailed, failed_row, forget_mended
+from palmkit.experiments.model_defaults import rate_source, warn_of_rates
 from palmkit.experiments.rows import (
     count_old_rows,
     make_compact,
@@ -53,6 +54,7 @@ from palmkit.experiments.variations import (
 )
 from palmkit.methods.aspl import read_inputs
 from palmkit.methods.base import normalize
+from palmkit.models.about import describe, not_pengi_note
 from palmkit.models.pengi import Pengi, round_features
 from palmkit.plugins import plugin_digest
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
@@ -274,6 +276,7 @@ def _stream_passes(job: Job) -> int:
 def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
     rows_folder = run_folder(run) / "rows"
     rows_folder.mkdir(parents=True, exist_ok=True)
+    warn_of_rates([job.trial for job in jobs], model)
     origin = provenance() | {"checkpoint_sha256": getattr(model, "checkpoint_sha256", "")}
 
     shown: set[str] = set()
@@ -749,7 +752,10 @@ def _describe(trial: Trial, model, dataset: Dataset, method) -> dict:
         "dataset": dataset.name,
         **({"regime": f"{TRANSFER}{Path(trial.tuned_on).name}"} if trial.tuned_on else {}),
         "note": model.note,
-        "model_note": config.get("note", model.note),
+        "model": model.name,
+        "model_note": not_pengi_note(model),
+        "about": describe(model),
+        "rate_source": rate_source(trial, model),
         "class_names": dataset.class_names,
         "trainable": sum(parameter.numel() for parameter in method.parameters()),
         **_describe_left_out(dataset),

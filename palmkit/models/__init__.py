@@ -6,6 +6,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "about": ["add_note", "describe", "has_pengi_design"],
         "base": ["AudioTextModel", "PromptableText", "StochasticText"],
         "checkpoint": ["CheckpointError"],
         "clap": ["Clap", "load_clap"],

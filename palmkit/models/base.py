@@ -12,8 +12,11 @@ class AudioTextModel(Protocol):
     """A frozen model with a joint space of audio and text. Zero-shot and PALM need only this.
 
     A model may also have `audio_digest()`, a hash without the text encoder: cached audio embeddings
-    then stay valid when only the text encoder changes. It may have `padding`, one of
-    `palmkit.padding.PADDINGS`: what becomes of shorter clips.
+    then stay valid when only the text encoder changes. It may have:
+        padding: one of `palmkit.padding.PADDINGS`, what becomes of shorter clips ("repeat");
+        channels: one of `palmkit.channels.CHANNELS`, what becomes of stereo files ("mix");
+        defaults: settings of SGD that were chosen for it, and
+        about: its licence, revision and training data; both as in `palmkit.models.about`.
     """
 
     name: str

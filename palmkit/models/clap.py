@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -25,11 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from palmkit.checksums import verify_folder
+from palmkit.checksums import sha256_of, verify_folder
 from palmkit.extras import extra
 from palmkit.models.base import choose_device
 from palmkit.models.checkpoint import CheckpointError
 from palmkit.padding import PADDINGS
+
+log = logging.getLogger(__name__)
 
 PROMPT = "This is a sound of {}."  # of the library's examples and of LAION-CLAP's evaluation
 MAX_TOKENS = 2048  # of the text encoder at once: about 1 GB with gradients at RoBERTa's base size
@@ -41,6 +44,11 @@ PREFIX = "clap:"  # of a name of `load_model`
 LAION = re.compile(r"laion/[\w.-]+(@.*)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(@(?P<revision>.*))?")
+# As its makers say: the page of the model, and arXiv 2211.06687.
+LAION_FACTS = {
+    "licence": "Apache-2.0",
+    "training data": "LAION-Audio-630K with AudioCaps, Clotho and AudioSet; its page says more",
+}
 # Buffers that follow from the sizes. Files of some versions of the library have them.
 DERIVED = re.compile(r"\.(position_ids|token_type_ids|relative_position_index)$")
 # Fields of a config that change no embedding, or that one major version has elsewhere than the
@@ -313,34 +321,80 @@ def load_clap(name, device="auto") -> Clap:
     """A CLAP model from a folder as `save_pretrained` of ClapModel and ClapProcessor writes it, or
     from the Hugging Face hub.
 
-    name: a folder, or "laion/clap-htsat-unfused@REVISION". The revision is a commit (40 digits):
-        a branch or a tag may be another model tomorrow.
+    name: a folder, "laion/clap-htsat-unfused@COMMIT", or the same without a commit. The hub is
+        then asked which commit it is now, and a message says it.
     device: "auto" is CUDA if there is one.
-    Raises FileNotFoundError if there is no such folder and no revision, CheckpointError for what
-    cannot be read or does not fit, ModuleNotFoundError if `palmkit[clap]` is not installed.
+    Raises FileNotFoundError if there is no such folder, or if the hub cannot be asked;
+    CheckpointError for what cannot be read or does not fit; ModuleNotFoundError if `palmkit[clap]`
+    is not installed.
     """
     name = str(name).removeprefix(PREFIX)
     folder = Path(name).expanduser()
     found = HUB_NAME.fullmatch(name)
     if folder.is_dir():
-        source, settings, title = folder, {"local_files_only": True}, folder.resolve().name
         check_folder(folder)
-        note = f"CLAP from the folder {title}"
-    elif found and COMMIT.fullmatch(found["revision"] or ""):
-        source, title = found["name"], found["name"]
-        settings = {"revision": found["revision"]}
-        note = f"{title} of the Hugging Face hub, commit {found['revision']}"
+        source, settings, title = folder, {"local_files_only": True}, folder.resolve().name
+        note, about = f"CLAP from the folder {title}", describe_folder(folder)
+    elif found:
+        source = title = found["name"]
+        commit = find_commit(title, found["revision"])
+        settings = {"revision": commit}
+        note = f"{title} of the Hugging Face hub, commit {commit}"
+        about = {"revision": commit} | (LAION_FACTS if LAION.fullmatch(title) else {})
     else:
-        hint = f"there is no folder {name!r}"
-        if found:
-            hint += (
-                f". For a model of the Hugging Face hub, name the commit: {found['name']}@COMMIT, "
-                "40 digits of 0-9 and a-f, which the model's page lists under its files' history"
-            )
-        raise FileNotFoundError(hint)
+        raise FileNotFoundError(f"there is no folder {name!r}")
     network, processor = read_pretrained(source, title, settings)
     note += ", not PENGI: the published numbers are of another model"
-    return Clap(network, processor, choose_device(device), title, note)
+    model = Clap(network, processor, choose_device(device), title, note)
+    model.about = about
+    return model
+
+
+def find_commit(repository: str, revision: str | None) -> str:
+    """The commit (40 digits) of a model on the hub, of a branch, or of a commit that is named.
+
+    Raises FileNotFoundError if the hub must be asked and does not answer.
+    """
+    if COMMIT.fullmatch(revision or ""):
+        return revision
+    try:
+        commit = ask_hub(repository, revision)
+    except (OSError, ValueError) as error:  # no network, no such model, no such branch
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(
+            f"there is no folder {repository!r}, and the Hugging Face hub does not say which "
+            f"commit it is now ({reason}). Without a network name a folder, or a commit that was "
+            f"fetched before: {repository}@COMMIT, 40 digits of 0-9 and a-f"
+        ) from error
+    log.warning(
+        "%s is now commit %s. To get the same model later: %s@%s",
+        repository,
+        commit,
+        repository,
+        commit,
+    )
+    return commit
+
+
+def ask_hub(repository: str, revision: str | None) -> str:
+    """The commit of a branch; None is the main one. Raises OSError, ValueError."""
+    with extra("clap"):
+        from huggingface_hub import HfApi
+    return HfApi().model_info(repository, revision=revision, timeout=30).sha
+
+
+def describe_folder(folder: Path) -> dict[str, str]:
+    """What a folder says of its model: the licence in the model card, and the files' sha256."""
+    files = sorted(folder.glob("*.safetensors"))
+    digests = [f"{file.name} {sha256_of(file)}" for file in files]
+    about = {"revision": "sha256 of " + ", ".join(digests)}
+    card = folder / "README.md"
+    if card.is_file():
+        with extra("clap"):
+            from huggingface_hub import ModelCard
+        with contextlib.suppress(ValueError):  # a card without these facts
+            about["licence"] = ModelCard.load(card).data.license
+    return about
 
 
 def check_folder(folder: Path) -> None:

@@ -45,6 +45,8 @@ class Pengi:
     logit_scale = LOGIT_SCALE
     checkpoint_sha256 = ""  # of the file that it was loaded from, as model cards name it
     prompt = PROMPT
+    padding, channels = "repeat", "join"  # of short clips, and of stereo files, as published
+    defaults = {"epochs": 50, "batch_size": 16, "lr": 0.05, "momentum": 0.9}  # as published
 
     def __init__(
         self,

@@ -35,9 +35,9 @@ def compare(
 ) -> pd.DataFrame:
     """Ours beside the released logs: ours, paper, difference, seeds and folds of ours.
 
-    A dataset that is not in the paper has no number of the paper. The paper's AVERAGE is over its
-    eleven datasets, so it is given only if ours is over the same. swapped_folds=False leaves
-    TUT2017's folds 2 to 4 out, on both sides.
+    A dataset that is not in the paper has no number of the paper, and no result of a model that is
+    not PENGI has one. The paper's AVERAGE is over its eleven datasets, so it is given only if ours
+    is over the same. swapped_folds=False leaves TUT2017's folds 2 to 4 out, on both sides.
     """
     return _join(*_sides(rows, swapped_folds), metric)[[*COMPARED, "seeds", "folds"]]
 
@@ -57,8 +57,27 @@ def _join(rows: pd.DataFrame, logs: pd.DataFrame, metric: str) -> pd.DataFrame:
     columns = {"mean_paper": "paper", "std_paper": "paper_std", "mean": "ours", "std": "ours_std"}
     joined = ours.merge(paper, on=["dataset", "method"], how="left", suffixes=("", "_paper"))
     joined = joined.rename(columns=columns)
+    other = joined.apply(lambda line: is_other_model(_cell_rows(rows, line)), axis=1)
+    joined.loc[other, ["paper", "paper_std"]] = np.nan
     joined["difference"] = joined["ours"] - joined["paper"]
     return joined
+
+
+def _cell_rows(rows: pd.DataFrame, line: pd.Series) -> pd.DataFrame:
+    """The rows behind a line of a table: of a dataset and method, or of all datasets."""
+    rows = rows[rows["method"] == line["method"]]
+    return rows if line["dataset"] == AVERAGE else rows[dataset_labels(rows) == line["dataset"]]
+
+
+def is_other_model(rows: pd.DataFrame) -> bool:
+    """Whether a row is of a model that is not PENGI, as its `model_note` says."""
+    return bool((_model_notes(rows) != "").any())
+
+
+def _model_notes(rows: pd.DataFrame) -> pd.Series:
+    """What each row says of its model; "" for PENGI. Rows of before 0.2 have a note only."""
+    column = "model_note" if "model_note" in rows else "note"
+    return rows[column].fillna("") if column in rows else pd.Series("", rows.index)
 
 
 def compare_with_paper(rows: pd.DataFrame, swapped_folds: bool = True) -> pd.DataFrame:
@@ -151,8 +170,7 @@ def why_not_comparable(rows: pd.DataFrame, logs: pd.DataFrame) -> str:
     if "version" in rows and (rows["version"] != "").any():
         return f"there are rows of several versions of {dataset}"
     # A note of the model counts; `note` may be the user's own.
-    column = "model_note" if "model_note" in rows else "note"
-    if column in rows and (notes := [note for note in rows[column].fillna("").unique() if note]):
+    if notes := [note for note in _model_notes(rows).unique() if note]:
         return "; ".join(notes)
     if logs.empty:
         return f"the logs have no {method} on {dataset}"

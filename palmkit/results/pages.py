@@ -8,6 +8,7 @@ import pandas as pd
 
 from palmkit.experiments.config import CHOICES, choose, is_default
 from palmkit.extras import extra
+from palmkit.models.about import has_pengi_design
 from palmkit.results.formats import DIGITS, NOTHING, format_difference, format_score
 
 CHANGE_NOTHING = ("device", "note")  # parameters that change no finding
@@ -43,11 +44,12 @@ def findings_note(changed: list[str]):
     )
 
 
-def claim_table(claims: dict[str, tuple], digits: int = DIGITS) -> pd.DataFrame:
+def claim_table(claims: dict[str, tuple], digits: int = DIGITS, model=None) -> pd.DataFrame:
     """Claims beside what was found, as text: paper, ours, difference (ours minus paper), n.
 
     claims: {claim: (paper, ours, n)}. paper, ours: a score, a count, a text, or None where there is
-    none. n: over what the numbers are, a count or a text.
+    none. n: over what the numbers are, a count or a text. model: whose numbers they are. The
+    paper's are PENGI's, so they do not stand beside those of a model of another design.
     """
     lines = {}
     for claim, (paper, ours, n) in claims.items():
@@ -56,7 +58,10 @@ def claim_table(claims: dict[str, tuple], digits: int = DIGITS) -> pd.DataFrame:
         cells = [_cell(paper, digits), _cell(ours, digits), difference, str(n)]
         lines[claim] = cells
     columns = ["paper", "ours", "difference", "n"]
-    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("claim")
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("claim")
+    if model is None or has_pengi_design(model):
+        return table
+    return table[["ours", "n"]]
 
 
 def _cell(value, digits: int) -> str:

@@ -462,6 +462,9 @@ def _provenance(rows: pd.DataFrame) -> dict[str, str]:
         "command": _distinct(rows.get("command", [])),
         "versions": _distinct(versions),
         "ran on": _distinct(rows.get("device", []), ", "),
+        "model": _distinct(rows.get("model", [])),
+        **_about_models(rows),
+        "learning rate": _tell_rates(rows),
         "weights (sha256)": _distinct(_short(rows.get("weights", [])), ", "),
         "checkpoint (sha256)": _distinct(_short(rows.get("checkpoint_sha256", [])), ", "),
         "datasets (sha256)": _distinct(_dataset_digests(rows), ", "),
@@ -469,6 +472,21 @@ def _provenance(rows: pd.DataFrame) -> dict[str, str]:
         "time": f"{duration(sum(seconds))} in trials; clips are embedded before",
     }
     return {name: text for name, text in found.items() if text}
+
+
+def _about_models(rows: pd.DataFrame) -> dict[str, str]:
+    """What the models say of themselves: licence, revision, training data."""
+    about = [row for row in rows.get("about", []) if isinstance(row, dict)]
+    names = dict.fromkeys(name for row in about for name in row)
+    return {f"{name} of the model": _distinct(row.get(name) for row in about) for name in names}
+
+
+def _tell_rates(rows: pd.DataFrame) -> str:
+    """Where rates come from, if some are PENGI's on a model that states none."""
+    if "rate_source" not in rows or not (rows["rate_source"] == "published").any():
+        return ""
+    rates = _distinct(rows.loc[rows["rate_source"] == "published", "lr"], ", ")
+    return f"{rates} is the one published for PENGI; the model states none"
 
 
 def _sum(seconds: dict) -> float:

@@ -20,6 +20,7 @@ import torch
 from sklearn.manifold import TSNE
 
 from palmkit.audio import AudioError, count_samples, open_file, read_crop, resampled_length
+from palmkit.channels import model_channels
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
@@ -320,9 +321,11 @@ def uploaded_recording(task: Task, name: str, data: bytes) -> Recording:
 
 def _read_sound(model, file, path, crop) -> ClipSound:
     rate, samples = model.sample_rate, count_samples(model.clip_seconds, model.sample_rate)
-    waveform, _ = read_crop(file, path, rate, samples, crop, padding=model_padding(model))
+    policy = {"padding": model_padding(model), "channels": model_channels(model)}
+    waveform, _ = read_crop(file, path, rate, samples, crop, **policy)
     with open_sound(file, path) as sound:
-        length = resampled_length(sound.frames, sound.rate, rate) * sound.channels or samples
+        times = sound.channels if policy["channels"] == "join" else 1
+        length = resampled_length(sound.frames, sound.rate, rate) * times or samples
     name, size = Path(str(path)).name, file.seek(0, os.SEEK_END)
     if length <= samples and size <= LARGE and Path(name).suffix.lower() in PLAYABLE:
         file.seek(0)

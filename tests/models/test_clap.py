@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from palmkit import METHODS, embed, evaluate, fit, load_model, read_clip
 from palmkit.audio import crop_clip
+from palmkit.checksums import sha256_of
 from palmkit.experiments.run import run_trials
 from palmkit.experiments.trials import make_grid
 from palmkit.models import AudioTextModel, CheckpointError, PromptableText, clap
+from palmkit.models.about import UNKNOWN, describe
 from palmkit.models.base import find_missing
 from palmkit.models.check import check_model
 
@@ -422,10 +424,46 @@ def test_a_folder_that_is_wrong_says_what(folder, tmp_path, message):
 
 @pytest.mark.parametrize("name", ["laion/clap-htsat-unfused", "laion/clap-htsat-unfused@main"])
 @pytest.mark.parametrize("prefix", ["", "clap:"])
-def test_a_hub_name_needs_a_commit(name, prefix, tmp_path, monkeypatch):
+def test_without_a_network_a_hub_name_needs_a_commit(name, prefix, tmp_path, monkeypatch):
+    def no_network(*arguments):
+        raise ConnectionError("no route")
+
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="laion/clap-htsat-unfused@COMMIT, 40 digits"):
+    monkeypatch.setattr("palmkit.models.clap.ask_hub", no_network)
+    with pytest.raises(FileNotFoundError, match="no route.*laion/clap-htsat-unfused@COMMIT, 40"):
         load_model(prefix + name, "cpu")
+
+
+def test_of_a_hub_name_alone_the_present_commit_is_taken_and_said(monkeypatch, caplog):
+    asked, loaded, commit = [], [], "89abcdef" * 5
+
+    def answer(*question):
+        asked.append(question)
+        return commit
+
+    def load(*arguments):
+        loaded.append(arguments)
+        raise CheckpointError("enough")
+
+    monkeypatch.setattr("palmkit.models.clap.ask_hub", answer)
+    monkeypatch.setattr("palmkit.models.clap.read_pretrained", load)
+    for name in ("laion/x", "clap:me/x@main"):
+        with pytest.raises(CheckpointError, match="enough"):
+            load_model(name, "cpu")
+    assert asked == [("laion/x", None), ("me/x", "main")]
+    assert [arguments[2] for arguments in loaded] == [{"revision": commit}] * 2
+    assert f"laion/x@{commit}" in caplog.text
+
+
+def test_what_is_known_of_a_model(folder, tmp_path):
+    about = describe(load_model(f"clap:{folder}", "cpu"))
+    file = folder / "model.safetensors"
+    assert about["revision"] == f"sha256 of {file.name} {sha256_of(file)}"
+    assert about["licence"] == about["training data"] == UNKNOWN
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "README.md").write_text("---\nlicense: cc0-1.0\n---\nA model.\n")
+    assert describe(load_model(f"clap:{copy}", "cpu"))["licence"] == "cc0-1.0"
 
 
 def test_a_folder_that_is_not_there(tmp_path):

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("palmkit", "palmkit_synthetic")
 # From the bottom up; a module imports from floors below its own, or from its own folder.
 FLOORS = (
-    ("palmkit.storage", "palmkit.extras", "palmkit.names", "palmkit.clip_paths", "palmkit.padding"),
+    ("palmkit.storage", "palmkit.extras", "palmkit.names", "palmkit.clip_paths"),
+    ("palmkit.padding", "palmkit.channels"),
     ("palmkit.sound_headers", "palmkit.resampling", "palmkit.csv_files", "palmkit.locks"),
     ("palmkit.sound_files",),
     ("palmkit.store", "palmkit.tables", "palmkit.checksums", "palmkit.audio", "palmkit.plugins"),
@@ -43,7 +44,7 @@ KIT = {
     *("palmkit.models", "palmkit.methods", "palmkit.training", "palmkit.plugins"),
     *("palmkit.checksums", "palmkit.extras", "palmkit.names"),
     *("palmkit.sound_files", "palmkit.sound_headers", "palmkit.resampling"),
-    *("palmkit.clip_paths", "palmkit.csv_files", "palmkit.padding"),
+    *("palmkit.clip_paths", "palmkit.csv_files", "palmkit.padding", "palmkit.channels"),
 }
 # What one reads in a sitting, in this order: model, cache, methods, training, data.
 READ = (
