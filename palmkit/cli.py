@@ -153,7 +153,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         add("predict", _predict, "predict the classes of clips by what a run learned", [plugins])
     )
     _describe_check(
-        add("check", _check, "check datasets: tables, counts, leakage, every audio file")
+        add("check", _check, "check datasets: tables, counts, leakage, every audio file", [plugins])
     )
     _describe_import(
         add("import", _import, "make a dataset from a folder of class folders, or from a CSV",
@@ -294,6 +294,11 @@ def _describe_check(check) -> None:
     check.add_argument("--shots", type=int, default=16,
                        help="clips per class for training (default: %(default)s)")  # fmt: skip
     check.add_argument("--tables-only", action="store_true", help="do not open the audio files")
+    check.add_argument(
+        "--checkpoint",
+        metavar="NAME|FILE",
+        help="the model that the clips are for (default: PENGI's rate, length and tokens)",
+    )
     for name in READING:
         _add_flag(check, name)
 
@@ -703,9 +708,16 @@ def _check(arguments) -> None:
     from palmkit.datasets.check import check_dataset
     from palmkit.results.tables import to_markdown
 
-    bad, reading = [], _reading(arguments)
+    bad, reading, model = [], _reading(arguments), None
+    if arguments.checkpoint:
+        from palmkit.models import load_model
+        from palmkit.plugins import load_plugins
+
+        load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
+        model = load_model(arguments.checkpoint)
     for dataset in arguments.datasets:
-        check = check_dataset(dataset, arguments.shots, not arguments.tables_only, **reading)
+        decode = not arguments.tables_only
+        check = check_dataset(dataset, arguments.shots, decode, model=model, **reading)
         folds = check.folds.astype(object).fillna("").set_index("fold")
         print(f"# {check.name}\n\n{to_markdown(folds, markup=True)}\n")
         if not arguments.tables_only:

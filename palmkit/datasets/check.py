@@ -106,8 +106,9 @@ def check_dataset(
     dataset,
     shots: int = 16,
     decode: bool = True,
-    clip_seconds: float = Pengi.clip_seconds,
-    sample_rate: int = Pengi.sample_rate,
+    clip_seconds: float | None = None,
+    sample_rate: int | None = None,
+    model=None,
     **reading,
 ) -> Check:
     """Check a dataset: layout, tables, classes, counts, folds, leakage, and every audio file.
@@ -115,12 +116,15 @@ def check_dataset(
     dataset: a folder or name, as `load_dataset` takes it.
     shots: clips per class that training will draw.
     decode: False skips the audio files.
-    clip_seconds, sample_rate: of the model (default: PENGI's); longer clips are cropped, clips of
-        other rates resampled.
+    model: the AudioTextModel that the clips are for; None is PENGI. Longer clips than its own are
+        cropped, clips of other rates resampled, and its text encoder must take the class names.
+    clip_seconds, sample_rate: instead of the model's.
     reading: how to read a CSV, as in `find_dataset`: path_column, ..., root, underscores.
 
     A fault becomes a finding with advice. Only an unknown dataset raises DatasetError.
     """
+    clip_seconds = clip_seconds or getattr(model, "clip_seconds", Pengi.clip_seconds)
+    sample_rate = sample_rate or getattr(model, "sample_rate", Pengi.sample_rate)
     root, found = find_dataset(dataset, **reading), _Findings()
     name = Path(os.path.abspath(root)).name
     facts = paper_datasets().get(name)
@@ -142,6 +146,10 @@ def check_dataset(
     _check_parts(root, folds, found)
     names = count_tokens({name for fold in folds for name in fold.class_names})
     _check_names(names, facts, found)
+    if model is None:
+        _check_length(names, found)
+    else:
+        _check_prompts(names, model, found)
     clips = clips.reindex(columns=CLIP_COLUMNS)
     return Check(name, found.table(), _count(folds, facts), clips, names)
 
@@ -422,7 +430,7 @@ def count_tokens(class_names) -> pd.DataFrame:
 
 
 def _check_names(names: pd.DataFrame, facts, found: _Findings) -> None:
-    """Underscores in class names, but for published ones, and names of too many tokens."""
+    """Underscores in class names, but for published ones, and names that list several classes."""
     published = facts.class_names if facts else ()
     has_underscore = names["class_name"].str.contains("_", regex=False)
     low = names[has_underscore & ~names["class_name"].isin(published)]
@@ -437,12 +445,30 @@ def _check_names(names: pd.DataFrame, facts, found: _Findings) -> None:
     if several := list_multi_label(list(names["class_name"])):
         what = f"class names list others, as multi-label data do: {_some(several)}"
         found.warning("class names", what, "Keep one class for each clip")
+
+
+def _check_length(names: pd.DataFrame, found: _Findings) -> None:
+    """Names of more tokens than PENGI's text encoder takes."""
     most = CONTEXT_TOKENS - 2
     if len(long := names[names["tokens"] > most]):
         shown = _some(f"{one.class_name[:40]} ({one.tokens})" for one in long.itertuples())
         what = f"{len(long)} class names have more than {most} tokens: {shown}"
         advice = "Shorten them for PENGI, whose text encoder takes no more"
         found.warning("class names", what, advice)
+
+
+def _check_prompts(names: pd.DataFrame, model, found: _Findings) -> None:
+    """Class names that a model's text encoder does not take in its own prompt."""
+    refused = {}
+    for name in names["class_name"]:
+        try:
+            model.encode_text([model.prompt.format(name)])
+        except ValueError as error:
+            refused[name] = str(error).splitlines()[0]
+    if refused:
+        reason = next(iter(refused.values()))
+        what = f"{model.name} does not take {len(refused)} class names: {_some(refused)} ({reason})"
+        found.warning("class names", what, "Shorten them, or take another model")
 
 
 def _count(folds: list[_Fold], facts) -> pd.DataFrame:

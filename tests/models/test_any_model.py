@@ -10,9 +10,10 @@ import soundfile
 import torch
 from toy_models import BidirectionalModel, WordModel
 
-from palmkit import embed, load_model
+from palmkit import check_dataset, embed, load_model
 from palmkit.audio import clip_settings, read_clip, read_crop
 from palmkit.channels import channels_key, combine_channels
+from palmkit.datasets.import_folder import import_dataset
 from palmkit.embeddings import provenance
 from palmkit.experiments.config import choose
 from palmkit.experiments.model_defaults import rate_source, warn_of_rates, with_model_defaults
@@ -175,6 +176,29 @@ def test_a_page_shows_the_papers_claims_beside_pengis_design_only(tiny_pengi):
     assert [*claim_table(claims)] == ["paper", "ours", "difference", "n"]
     assert [*claim_table(claims, model=tiny_pengi)] == ["paper", "ours", "difference", "n"]
     assert [*claim_table(claims, model=WordModel())] == ["ours", "n"]
+
+
+def test_a_dataset_is_checked_for_a_model(tmp_path):
+    """Its length and rate, and the class names that its text encoder does not take."""
+
+    class ShortText(WordModel):
+        def encode_text(self, prompts):
+            if any(len(prompt) > 30 for prompt in prompts):
+                raise ValueError("it takes 30 letters")
+            return super().encode_text(prompts)
+
+    root = tmp_path / "two"
+    for name in ("dog", "a very long name of a very rare sound"):
+        for n in range(6):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng(n + 10 * len(name)).uniform(-0.5, 0.5, 6 * 8_000)
+            soundfile.write(root / name / f"{n}.wav", noise, 8_000)
+    folder = import_dataset(root, folds=1)
+    findings = check_dataset(folder, shots=2, model=ShortText()).findings["what"].str.cat(sep=" | ")
+    assert "does not take 1 class names: a very long name" in findings
+    assert "it takes 30 letters" in findings and "longer than 4 s" in findings
+    pengi = check_dataset(folder, shots=2).findings["what"].str.cat(sep=" | ")
+    assert "does not take" not in pengi and "longer than" not in pengi
 
 
 def test_notebooks_about_pengis_encoders_are_left_out(tmp_path, caplog, tiny_pengi):
