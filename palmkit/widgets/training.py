@@ -6,10 +6,12 @@ import ipywidgets as w
 from matplotlib.figure import Figure
 
 from palmkit.methods import get_method
+from palmkit.models.about import default_settings
 from palmkit.widgets import session
 from palmkit.widgets.base import Panel, row
 from palmkit.widgets.html import dot, number, picture, quiet, table
 
+PENGI_RATE = 0.05  # as published
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 LINES = {"-": "", "--": "kept, dashed", ":": "kept, dotted", "-.": "kept, dash-dotted"}
 # Left and width of each panel. Class names stand to the left of the last one.
@@ -43,7 +45,7 @@ class FewShotBench(Panel):
         do = self.describe
         methods = [(cls.label, name) for name, cls in session.bench_methods().items() if cls.learns]
         name = w.Dropdown(options=methods, value="palm")
-        lr = w.SelectionSlider(options=RATES, value=0.05)  # a logarithmic slider has no 0.05
+        lr = w.SelectionSlider(options=RATES, value=PENGI_RATE)  # a logarithmic slider has no 0.05
         return {
             "name": self.control(name, "Method", do=do),
             "shots": self.control(w.IntSlider(16, 1, 16), "Shots", "210px", do=do),
@@ -58,6 +60,9 @@ class FewShotBench(Panel):
         shots = self.settings["shots"]
         shots.max = self.task.max_shots()
         shots.value = min(16, shots.max)
+        stated = default_settings(self.task.model).get("lr", PENGI_RATE)
+        self.settings["lr"].options = sorted({*RATES, stated})
+        self.settings["lr"].value = stated
         self.describe()
 
     def chosen(self) -> dict:
@@ -72,6 +77,9 @@ class FewShotBench(Panel):
             self.settings[name].disabled = method.own_fit
         how = "by a fit of its own" if method.own_fit else f"{steps} steps at {chosen['lr']:g}"
         text = f"{method.label}: {clips} clips of draw {chosen['seed']}, {how}"
+        states_rate = "lr" in default_settings(self.task.model)
+        if not (states_rate or method.own_fit) and chosen["lr"] == PENGI_RATE:
+            text += f", which is PENGI's rate; {self.task.model.name} states none"
         if method.transductive:
             text += "; it sees all test clips at once, so it is not comparable with others"
         self.summary.value = quiet(text)

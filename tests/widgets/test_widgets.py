@@ -20,6 +20,7 @@ import pytest
 import soundfile
 import torch
 from matplotlib.figure import Figure
+from toy_models import WordModel
 
 from palmkit import METHODS, PALM, evaluate, fit, load_pengi, widgets
 from palmkit.experiments.run import run_trials
@@ -542,6 +543,19 @@ def test_bad_prompts_are_shown_in_the_widget(bench):
         and "accuracy" in words(bench.score)
         and "of 40" in words(bench.lines)
     )
+
+
+@pytest.mark.parametrize("stated", [None, 0.3])
+def test_the_bench_starts_with_the_models_own_learning_rate(stated, folder):
+    model = WordModel()
+    model.defaults = {"lr": stated} if stated else None
+    made = widgets.few_shot_bench(folder, model)
+    made.wait(60)
+    rate = made.controls["Learning rate"]
+    assert words(made.status) == "" and rate.value == (stated or 0.05)
+    assert ("PENGI's rate" in words(made.summary)) == (stated is None)
+    rate.value = 0.1
+    assert "PENGI's rate" not in words(made.summary)
 
 
 @one("few_shot_bench")
