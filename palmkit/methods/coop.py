@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from palmkit.methods.base import Method, normalize
 from palmkit.methods.draws import INITIAL_STD, draw_normal, draw_uniform
-from palmkit.models.base import PromptableText, find_missing
+from palmkit.models.base import PromptableText, count_special_tokens, find_missing
 
 CONTEXT_LENGTH = 16
 LONGEST_CONTEXT = 1000  # no text encoder takes so many tokens
@@ -19,7 +19,7 @@ COOP_INITS = ("published", "text")
 
 class CoOp(Method):
     """Context vectors at the text encoder's input, shared by all classes:
-    <start> V_1 .. V_16 class . <end>.
+    <start> V_1 .. V_16 class . <end>. Not every model has a <start>.
 
     Learned: V [context_length, text_width].
 
@@ -69,8 +69,9 @@ class CoOp(Method):
             context_length = len(words)
         self.init, self.context_length = init, context_length
         ids, lengths = tokenize_suffixes(model, self.class_names, context_length)
-        start, suffix = ids[:1, :1], ids[:, 1 + context_length :]
-        self.register_buffer("start", model.embed_tokens(start).clone())  # [1, 1, width]
+        front, _ = count_special_tokens(model)
+        start, suffix = ids[:1, :front], ids[:, front + context_length :]
+        self.register_buffer("start", model.embed_tokens(start).clone())  # [1, front, width]
         self.register_buffer("names", model.embed_tokens(suffix).clone())  # [c, s, width]
         self.register_buffer("lengths", lengths)  # [c]
         self.draw_parameters(context_length, torch.Generator().manual_seed(seed))
@@ -137,7 +138,7 @@ class CoCoOp(CoOp):
     def forward(self, audio_features):
         audio = normalize(audio_features.to(self.context.dtype))
         context = self.context + self.meta_net(audio)[:, None]  # [b, context_length, width]
-        tokens = self.names.shape[0] * self.names.shape[1] + 1 + len(self.context)
+        tokens = self.names.shape[0] * self.names.shape[1] + self.start.shape[1] + len(self.context)
         clips = max(1, self.max_tokens // tokens)
         if len(audio) <= clips:
             return self.clip_logits(audio, context)
@@ -165,24 +166,27 @@ def embed_prompt(model) -> torch.Tensor:
     # Without the space at its end, which some tokenizers take as the start of the next word.
     before = model.prompt.partition("{}")[0].rstrip()
     ids, mask = model.tokenize([before])
-    words = ids[:, 1 : int(mask.sum()) - 1]  # without <start> and <end>
+    front, behind = count_special_tokens(model)
+    words = ids[:, front : int(mask.sum()) - behind]
     if not words.numel():
         raise ValueError(f"init='text': nothing stands before {{}} in the prompt {model.prompt!r}")
     return model.embed_tokens(words)[0].clone()
 
 
 def tokenize_suffixes(model, class_names, context_length: int):
-    """Ids [c, 1 + context_length + s] of "X X .. X name.", one X for each context vector, and how
-    many of the last s tokens are not padding, [c]: the class name, the full stop and <end>."""
+    """Ids [c, front + context_length + s] of "X X .. X name.", one X for each context vector, and
+    how many of the last s tokens are not padding, [c]: the class name, the full stop and <end>."""
+    front, behind = count_special_tokens(model)
+    first = front + context_length  # of the class name's tokens
     context = ["X"] * context_length
     ids, mask = model.tokenize([" ".join([*context, f"{name}."]) for name in class_names])
-    placeholders = ids[:, 1 : 1 + context_length]
+    placeholders = ids[:, front:first]
     # Alone, they are as many tokens and the same ones. The first may be unlike the others: some
     # tokenizers tell the start of a text from a space.
     alone, alone_mask = model.tokenize([" ".join(context)])
-    is_one_each = int(alone_mask.sum()) == 2 + context_length
-    if not is_one_each or not (placeholders == alone[:, 1 : 1 + context_length]).all():
+    is_one_each = int(alone_mask.sum()) == first + behind
+    if not is_one_each or not (placeholders == alone[:, front:first]).all():
         raise ValueError(f"the tokenizer of {model.name} must have one token for the word X")
-    lengths = mask.sum(1) - 1 - context_length
-    ids = ids[:, : 1 + context_length + int(lengths.max())]
+    lengths = mask.sum(1) - first
+    ids = ids[:, : first + int(lengths.max())]
     return ids.to(model.device), lengths.to(model.device)

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "base": ["AudioTextModel", "PromptableText", "StochasticText"],
         "checkpoint": ["CheckpointError"],
         "clap": ["Clap", "load_clap"],
+        "msclap": ["MsClap", "load_msclap"],
         "pengi": ["Pengi", "load_pengi"],
         "registry": ["MODELS", "list_models", "load_model"],
     },

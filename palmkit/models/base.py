@@ -41,12 +41,16 @@ class AudioTextModel(Protocol):
 
 @runtime_checkable
 class PromptableText(Protocol):
-    """A model whose text encoder takes token embeddings. COOP and COCOOP learn in front of it."""
+    """A model whose text encoder takes token embeddings. COOP and COCOOP learn in front of it.
+
+    `special_tokens` says how many tokens `tokenize` puts in front of a text and behind it. A model
+    without it has one each, <start> and <end>.
+    """
 
     text_width: int  # width of a token embedding
 
     def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and mask, int64 [n, tokens]; the first token is <start>, mask 0 is padding."""
+        """Token ids and mask, int64 [n, tokens]; mask 0 is padding."""
 
     def embed_tokens(self, ids: torch.Tensor) -> torch.Tensor:
         """Ids [...] -> token embeddings [..., text_width]."""
@@ -82,6 +86,11 @@ def find_missing(model, protocol) -> list[str]:
     methods = [name for name, value in vars(protocol).items() if callable(value)]
     members = [*protocol.__annotations__, *methods]
     return [name for name in members if name[0] != "_" and not hasattr(model, name)]
+
+
+def count_special_tokens(model) -> tuple[int, int]:
+    """How many tokens `tokenize` puts in front of a text and behind it."""
+    return getattr(model, "special_tokens", (1, 1))
 
 
 def choose_device(device="auto") -> torch.device:

@@ -1,4 +1,4 @@
-"""PENGI's own checkpoint: the only place with its key names.
+"""PENGI's own checkpoint: the only place with its key names. MS-CLAP's audio encoder has the same.
 
 Sizes are read off the tensors. What tensors do not show comes from a config, whose default is
 PENGI's.
@@ -68,6 +68,7 @@ UNUSED = re.compile(
 )
 HTSAT = "audio_encoder.base.htsat."
 STFT = HTSAT + "spectrogram_extractor.stft."
+COMPUTED = ("window", "mel")  # tensors of HTS-AT here that the checkpoint has in another form
 STFT_KERNELS = (STFT + "conv_real.weight", STFT + "conv_imag.weight")
 MEL = HTSAT + "logmel_extractor.melW"
 TEXT = "caption_encoder."
@@ -80,8 +81,8 @@ class CheckpointError(ValueError):
     """A checkpoint that is not as expected; the message names the tensors."""
 
 
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of the two encoders, under their names in base.pth.
+def read_checkpoint(path: Path, others: tuple[str, ...] = (), title="PENGI") -> dict:
+    """The tensors of the two encoders, under their names in base.pth, and those named in `others`.
 
     They may lie in a dict `model` or `state_dict` (Lightning), and their names may have the
     prefixes of DDP, `torch.compile` and other wrappers. Code in the file is never run.
@@ -96,22 +97,22 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{path} is no whole PyTorch or safetensors checkpoint: {error}"
         ) from error
-    state = find_state(tensors)
-    if not state:
+    state = find_state(tensors, others)
+    if not set(state) - set(others):
         raise CheckpointError(
-            f"{path} holds no PENGI encoder: "
+            f"{path} holds no {title} encoder: "
             "no tensor is named audio_encoder.* or caption_encoder.*"
         )
     return state
 
 
-def find_state(content, depth: int = 3) -> dict[str, torch.Tensor]:
+def find_state(content, others=(), depth: int = 3) -> dict[str, torch.Tensor]:
     """The encoders' tensors in a dict, or in one of the dicts that containers keep them in."""
     if not isinstance(content, dict):
         return {}
     state, names = {}, {}
     for name, tensor in content.items():
-        key = plain_key(str(name))
+        key = plain_key(str(name), others)
         if key is None or not isinstance(tensor, torch.Tensor):
             continue
         if key in state:
@@ -119,32 +120,36 @@ def find_state(content, depth: int = 3) -> dict[str, torch.Tensor]:
         state[key], names[key] = tensor, name
     if state or depth == 0:
         return state
-    inside = (find_state(content.get(name), depth - 1) for name in CONTAINERS)
+    inside = (find_state(content.get(name), others, depth - 1) for name in CONTAINERS)
     return next(filter(None, inside), {})
 
 
-def plain_key(name: str) -> str | None:
-    """A tensor's name without the names that wrappers add; None if it is of no encoder."""
+def plain_key(name: str, others=()) -> str | None:
+    """A tensor's name without the names that wrappers add; None if it is of no encoder and not in
+    `others`.
+    """
     parts = [part for part in name.split(".") if part not in WRAPPERS]
+    if ".".join(parts) in others:
+        return ".".join(parts)
     starts = [n for n, part in enumerate(parts[:-1]) if part in ENCODERS]
     return ".".join(parts[starts[0] :]) if starts else None
 
 
-def read_config(checkpoint: Path) -> dict:
+def read_config(checkpoint: Path, defaults: dict = PENGI_CONFIG) -> dict:
     """The `config.json` beside a checkpoint, {} if there is none."""
     path = checkpoint.parent / "config.json"
     if not path.is_file():
         return {}
     try:
         config = json.loads(path.read_bytes())
-        merge_config(config)
+        merge_config(config, defaults)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}, beside {checkpoint.name}, is no config: {error}") from error
     return config
 
 
-def merge_config(config: dict) -> dict:
-    """PENGI's settings, overridden by those of `config`. Raises CheckpointError."""
+def merge_config(config: dict, defaults: dict = PENGI_CONFIG) -> dict:
+    """The defaults, overridden by what `config` has of them. Raises CheckpointError."""
     sections = [config]
     if isinstance(config, dict):
         sections += [config.get("audio", {}), config.get("text", {})]
@@ -153,11 +158,11 @@ def merge_config(config: dict) -> dict:
             f"a config is a dict with the dicts `audio` and `text`, not {config!r:.200}"
         )
     try:
-        check_values(config, PENGI_CONFIG)
+        check_values(config, defaults)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    merged = copy.deepcopy(PENGI_CONFIG)
-    for key, value in PENGI_CONFIG.items():
+    merged = copy.deepcopy(defaults)
+    for key, value in defaults.items():
         if isinstance(value, dict):
             merged[key].update({k: v for k, v in config.get(key, {}).items() if k in value})
         else:
@@ -182,8 +187,13 @@ def add_stft_kernels(state: dict, config: dict) -> dict:
 
 def read_sizes(state: dict) -> dict:
     """Sizes, depths and head counts. Each is read off all tensors that show it; they must agree."""
-    sizes = {"d_proj": find_size(state, "the joint width", (0, PROJECTIONS))}
-    return sizes | {"audio": read_audio_sizes(state), "text": read_text_sizes(state)}
+    return read_joint_sizes(state) | {"text": read_text_sizes(state)}
+
+
+def read_joint_sizes(state: dict) -> dict:
+    """The joint width and HTS-AT's sizes."""
+    d_proj = find_size(state, "the joint width", (0, PROJECTIONS))
+    return {"d_proj": d_proj, "audio": read_audio_sizes(state)}
 
 
 PROJECTIONS = r"\w+_encoder\.projection\.(linear1|linear2|layer_norm)\.weight"
@@ -293,53 +303,72 @@ def check_agreement(config: dict, expected: dict, path: Path, reason: str, where
             )
 
 
-def check_depths(sizes: dict) -> None:
-    """Raise if a checkpoint of PENGI's widths has other depths.
+def check_depths(sizes: dict, published: dict = PENGI_SIZES, title: str = "PENGI") -> None:
+    """Raise if a checkpoint of the published model's widths has other depths.
 
     A missing last layer cannot be noticed otherwise.
     """
-    if (sizes["audio"]["embed_dim"], sizes["text"]["hidden_size"]) != (96, 512):
-        return
+    for encoder, width in (("audio", "embed_dim"), ("text", "hidden_size")):
+        if sizes[encoder][width] != published[encoder][width]:
+            return
     for encoder, depth in (("audio", "depths"), ("text", "num_hidden_layers")):
-        found, expected = sizes[encoder][depth], PENGI_SIZES[encoder][depth]
+        found, expected = sizes[encoder][depth], published[encoder][depth]
         if found != expected:
             raise CheckpointError(
                 f"layers of the {encoder} encoder are missing: {depth} is {found}, "
-                f"PENGI has {expected}"
+                f"{title} has {expected}"
             )
 
 
 def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:
     """The two encoders with PyTorch's initial values."""
-    common = {"d_proj": sizes["d_proj"], "dropout": settings["projection_dropout"]}
-    swin = {key.removeprefix("htsat_"): value for key, value in sizes["audio"].items()}
-    text, heads = sizes["text"], settings["text"]["num_attention_heads"]
-    if text["hidden_size"] % heads:
-        raise CheckpointError(
-            f"text width {text['hidden_size']} is no multiple of {heads} heads; "
-            "pass config= with its heads (text.num_attention_heads)"
-        )
-    spec_size, bands = settings["audio"]["spec_size"], sizes["audio"]["mel_bins"]
-    if spec_size % bands:
-        raise CheckpointError(f"audio.spec_size={spec_size}: use a multiple of {bands} mel bands")
-    try:
-        audio_encoder = AudioEncoder(**swin, **settings["audio"], **common)
-    except (ValueError, RuntimeError, TypeError, ArithmeticError, AssertionError) as error:
-        raise CheckpointError(
-            f"no encoder can be built with {settings['audio']} of a config: {error}"
-        ) from error
+    check_heads(sizes, settings)
+    audio, text = build_audio(sizes, settings), sizes["text"]
     text_encoder = TextEncoder(
         width=text["hidden_size"],
         layers=text["num_hidden_layers"],
         hidden=text["intermediate_size"],
         positions=text["max_position_embeddings"],
         clip_dim=text["projection_dim"],
-        heads=heads,
-        eps=settings["text"]["layer_norm_eps"],
-        max_tokens=settings["text"]["enc_text_len"],
-        **common,
+        **text_settings(sizes, settings),
     )
-    return audio_encoder, text_encoder
+    return audio, text_encoder
+
+
+def check_heads(sizes: dict, settings: dict) -> None:
+    width, heads = sizes["text"]["hidden_size"], settings["text"]["num_attention_heads"]
+    if width % heads:
+        raise CheckpointError(
+            f"text width {width} is no multiple of {heads} heads; "
+            "pass config= with its heads (text.num_attention_heads)"
+        )
+
+
+def text_settings(sizes: dict, settings: dict) -> dict:
+    """Arguments of a TextEncoder that its tensors do not show, and the joint width."""
+    text = settings["text"]
+    return {
+        "heads": text["num_attention_heads"],
+        "eps": text["layer_norm_eps"],
+        "max_tokens": text["enc_text_len"],
+        "d_proj": sizes["d_proj"],
+        "dropout": settings["projection_dropout"],
+    }
+
+
+def build_audio(sizes: dict, settings: dict) -> AudioEncoder:
+    """HTS-AT with PyTorch's initial values."""
+    swin = {key.removeprefix("htsat_"): value for key, value in sizes["audio"].items()}
+    swin |= {"d_proj": sizes["d_proj"], "dropout": settings["projection_dropout"]}
+    spec_size, bands = settings["audio"]["spec_size"], sizes["audio"]["mel_bins"]
+    if spec_size % bands:
+        raise CheckpointError(f"audio.spec_size={spec_size}: use a multiple of {bands} mel bands")
+    try:
+        return AudioEncoder(**swin, **settings["audio"])
+    except (ValueError, RuntimeError, TypeError, ArithmeticError, AssertionError) as error:
+        raise CheckpointError(
+            f"no encoder can be built with {settings['audio']} of a config: {error}"
+        ) from error
 
 
 def checkpoint_key(name: str) -> str:
@@ -365,14 +394,23 @@ def checkpoint_key(name: str) -> str:
 
 def checkpoint_state(audio: AudioEncoder, text: TextEncoder) -> dict[str, torch.Tensor]:
     """The two encoders under the checkpoint's names: what `load_weights` reads."""
-    state = {
-        checkpoint_key(f"audio.{k}"): v
-        for k, v in audio.state_dict().items()
-        if k not in ("window", "mel")
-    }
-    state |= {checkpoint_key(f"text.{k}"): v for k, v in text.state_dict().items()}
+    return audio_state(audio) | text_targets(text)
+
+
+def audio_state(audio: AudioEncoder) -> dict[str, torch.Tensor]:
+    """HTS-AT and its projection under the checkpoint's names."""
     kernels = stft_kernels(audio.window, len(audio.mel))
-    return state | {MEL: audio.mel, **dict(zip(STFT_KERNELS, kernels, strict=True))}
+    return audio_targets(audio) | {MEL: audio.mel, **dict(zip(STFT_KERNELS, kernels, strict=True))}
+
+
+def audio_targets(audio: AudioEncoder) -> dict[str, torch.Tensor]:
+    """Its own tensors, without mel matrix and window, under the checkpoint's names."""
+    tensors = audio.state_dict()
+    return {checkpoint_key(f"audio.{k}"): v for k, v in tensors.items() if k not in COMPUTED}
+
+
+def text_targets(text: TextEncoder) -> dict[str, torch.Tensor]:
+    return {checkpoint_key(f"text.{key}"): tensor for key, tensor in text.state_dict().items()}
 
 
 def stft_kernels(window: torch.Tensor, bins: int) -> list[torch.Tensor]:
@@ -386,29 +424,39 @@ def stft_kernels(window: torch.Tensor, bins: int) -> list[torch.Tensor]:
 
 def load_weights(audio: AudioEncoder, text: TextEncoder, state: dict, path: Path) -> None:
     """Copy the checkpoint's tensors into the modules. None may be missing, unknown or misshapen."""
-    modules = {"audio": audio, "text": text}
-    targets = {
-        checkpoint_key(f"{encoder}.{name}"): tensor
-        for encoder, module in modules.items()
-        for name, tensor in module.state_dict().items()
-        if (encoder, name) not in (("audio", "window"), ("audio", "mel"))
-    }
-    kernel = [len(audio.mel), 1, len(audio.window)]
-    expected = {key: list(tensor.shape) for key, tensor in targets.items()}
-    expected |= {**dict.fromkeys(STFT_KERNELS, kernel), MEL: list(audio.mel.shape)}
-    if problems := find_problems(state, expected):
-        more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
-        title = f"{path.name} does not fit PENGI's encoders:"
-        raise CheckpointError("\n  ".join([title, *problems[:20], *more]))
+    targets = text_targets(text)
+    shapes = {key: list(tensor.shape) for key, tensor in targets.items()}
+    check_tensors(state, audio_shapes(audio) | shapes, f"{path.name} does not fit PENGI's encoders")
+    load_audio(audio, state)
     for key, tensor in targets.items():
+        tensor.copy_(state[key])
+
+
+def load_audio(audio: AudioEncoder, state: dict) -> None:
+    """Copy a checkpoint's tensors, which are of `audio_shapes`, into HTS-AT."""
+    for key, tensor in audio_targets(audio).items():
         tensor.copy_(state[key])
     audio.mel.copy_(state[MEL])
     audio.window.copy_(read_window(*(state[key] for key in STFT_KERNELS)))
 
 
-def find_problems(state: dict, expected: dict[str, list[int]]) -> list[str]:
+def audio_shapes(audio: AudioEncoder) -> dict[str, list[int]]:
+    """The tensors that a checkpoint must have for HTS-AT."""
+    shapes = {key: list(tensor.shape) for key, tensor in audio_targets(audio).items()}
+    kernel = [len(audio.mel), 1, len(audio.window)]
+    return shapes | {**dict.fromkeys(STFT_KERNELS, kernel), MEL: list(audio.mel.shape)}
+
+
+def check_tensors(state: dict, expected: dict[str, list[int]], title: str, unused=UNUSED) -> None:
+    """Raise CheckpointError unless the tensors are those expected. `unused` may be there too."""
+    if problems := find_problems(state, expected, unused):
+        more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
+        raise CheckpointError("\n  ".join([f"{title}:", *problems[:20], *more]))
+
+
+def find_problems(state: dict, expected: dict[str, list[int]], unused) -> list[str]:
     """One line for each tensor that is missing, unexpected, misshapen or not finite."""
-    given = {key: list(tensor.shape) for key, tensor in state.items() if not UNUSED.search(key)}
+    given = {key: list(tensor.shape) for key, tensor in state.items() if not unused.search(key)}
     missing = [f"missing: {key} {shape}" for key, shape in expected.items() if key not in given]
     unexpected = [
         f"unexpected: {key} {shape}" for key, shape in given.items() if key not in expected

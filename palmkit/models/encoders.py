@@ -139,6 +139,10 @@ class TextBlock(nn.Module):
         )
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
+    @staticmethod
+    def activation(y):
+        return y * torch.sigmoid(1.702 * y)  # QuickGELU
+
     def split(self, y):
         """[b, c, s, width] -> [b, c, heads, s, d]."""
         return y.unflatten(3, (self.heads, -1)).transpose(2, 3)
@@ -175,8 +179,7 @@ class TextBlock(nn.Module):
             shared = weights[..., :p].transpose(1, 2).flatten(2, 3) @ values  # [b, heads, c * q, d]
             out = weights[..., p:] @ v + shared.unflatten(2, queries).transpose(1, 2)
         x = x + self.out_proj(out.transpose(2, 3).flatten(3))
-        y = self.fc1(self.layer_norm2(x))
-        return x + self.fc2(y * torch.sigmoid(1.702 * y)), (k, v)  # QuickGELU
+        return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x)))), (k, v)
 
 
 class TextEncoder(nn.Module):
@@ -186,6 +189,8 @@ class TextEncoder(nn.Module):
     for every class.
     """
 
+    block = TextBlock
+
     def __init__(
         self, *, width, heads, layers, hidden, positions, clip_dim, d_proj, eps, dropout, max_tokens
     ):
@@ -193,7 +198,7 @@ class TextEncoder(nn.Module):
         self.max_tokens = max_tokens
         self.token_embedding = nn.Embedding(VOCABULARY, width)
         self.position_embedding = nn.Embedding(positions, width)
-        self.layers = nn.ModuleList(TextBlock(width, heads, hidden, eps) for _ in range(layers))
+        self.layers = nn.ModuleList(self.block(width, heads, hidden, eps) for _ in range(layers))
         self.final_layer_norm = nn.LayerNorm(width, eps)
         self.clip_text_projection = nn.Linear(width, clip_dim, bias=False)
         self.projection = Projection(clip_dim, d_proj, dropout)

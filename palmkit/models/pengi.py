@@ -37,16 +37,15 @@ PROMPT = "The is a recording of  {}."  # sic: the published zero-shot numbers be
 FEATURE_STEPS = 2.0**20  # of a float64 model's features between 0 and 1
 
 
-class Pengi:
-    """The two frozen encoders, `.audio` and `.text`, as an AudioTextModel with PromptableText."""
+class HtsatModel:
+    """HTS-AT and a causal text encoder, `.audio` and `.text`, frozen. With a subclass's
+    `logit_scale`, `prompt` and `tokenize` they are an AudioTextModel with PromptableText.
+    """
 
     sample_rate = ASSUMED["audio"]["sampling_rate"]
     clip_seconds = ASSUMED["audio"]["n_samples"] / sample_rate
-    logit_scale = LOGIT_SCALE
     checkpoint_sha256 = ""  # of the file that it was loaded from, as model cards name it
-    prompt = PROMPT
     padding, channels = "repeat", "join"  # of short clips, and of stereo files, as published
-    defaults = {"epochs": 50, "batch_size": 16, "lr": 0.05, "momentum": 0.9}  # as published
 
     def __init__(
         self,
@@ -96,7 +95,7 @@ class Pengi:
         return torch.cat([module(chunk) for chunk in self.audio.chunks(x, 4)])[:n]
 
     def encode_text(self, prompts: list[str]) -> torch.Tensor:
-        """Prompts -> unit embeddings [n, dim]. Raises ValueError for a prompt over 40 tokens."""
+        """Prompts -> unit embeddings [n, dim]. Raises ValueError for a prompt that is too long."""
         return self.project_text(self.text_latents(prompts))
 
     def text_latents(self, prompts: list[str]) -> torch.Tensor:
@@ -110,15 +109,6 @@ class Pengi:
         """[n, clip_dim] -> unit embeddings [n, dim]; with dropout while `text_is_stochastic`."""
         with torch.no_grad():
             return F.normalize(self.text.projection(latents), dim=-1)
-
-    @property
-    def text_is_stochastic(self) -> bool:
-        """Whether the text projection is in train mode, as in the published training."""
-        return self.text.projection.training
-
-    def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token ids and mask of each prompt, both [n, 40] int64."""
-        return tokenize(prompts, self.text.max_tokens)
 
     def embed_tokens(self, ids: torch.Tensor) -> torch.Tensor:
         """Ids [...] -> token embeddings [..., text_width]."""
@@ -137,6 +127,10 @@ class Pengi:
         """sha256 of all that changes an audio embedding; independent of the text encoder."""
         return self.digest("audio")
 
+    def settings(self, encoder: str) -> dict:
+        """What changes embeddings of "audio" or "text", besides the weights."""
+        return {**ASSUMED[encoder], **self.config[encoder]}
+
     def digest(self, *encoders: str) -> str:
         """sha256 of weights as they are now, config and preprocessing.
 
@@ -144,8 +138,7 @@ class Pengi:
         """
         sha = hashlib.sha256()
         for encoder in encoders or ("audio", "text"):
-            settings = {**ASSUMED[encoder], **self.config[encoder]}
-            sha.update(json.dumps(settings, sort_keys=True).encode())
+            sha.update(json.dumps(self.settings(encoder), sort_keys=True).encode())
             for name, tensor in sorted(getattr(self, encoder).state_dict().items()):
                 sha.update(f"{encoder}.{name}{list(tensor.shape)}{tensor.dtype}".encode())
                 sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -153,6 +146,23 @@ class Pengi:
             config = {key: value for key, value in self.config.items() if key != "note"}
             sha.update(json.dumps(config, sort_keys=True).encode())
         return sha.hexdigest()
+
+
+class Pengi(HtsatModel):
+    """PENGI's two encoders."""
+
+    logit_scale = LOGIT_SCALE
+    prompt = PROMPT
+    defaults = {"epochs": 50, "batch_size": 16, "lr": 0.05, "momentum": 0.9}  # as published
+
+    @property
+    def text_is_stochastic(self) -> bool:
+        """Whether the text projection is in train mode, as in the published training."""
+        return self.text.projection.training
+
+    def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and mask of each prompt, both [n, 40] int64."""
+        return tokenize(prompts, self.text.max_tokens)
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -8,6 +8,7 @@ from pathlib import Path
 from palmkit.models.base import AudioTextModel, find_missing
 from palmkit.models.check import check_model
 from palmkit.models.clap import is_clap, load_clap
+from palmkit.models.msclap import is_msclap, load_msclap
 from palmkit.models.pengi import load_mini, load_original, load_pengi
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
 
@@ -38,6 +39,7 @@ def load_model(name_or_path, device="auto") -> AudioTextModel:
     """A model by its name in `list_models()`, or PENGI from a checkpoint file.
 
     "clap:FOLDER" and "clap:NAME@COMMIT" are a CLAP model, see `load_clap`; "laion/NAME@COMMIT" too.
+    "msclap:FOLDER" and "msclap:FILE" are MS-CLAP 2023, see `load_msclap`.
     device: "auto" is CUDA if there is one. Raises FileNotFoundError for a name of no model and no
     file, CheckpointError for a broken file, and ValueError if a model from outside of the package
     is not what the protocol says.
@@ -53,6 +55,8 @@ def load_model(name_or_path, device="auto") -> AudioTextModel:
         return model
     if is_clap(name):
         return load_clap(name, device)
+    if is_msclap(name):
+        return load_msclap(name, device)
     close = difflib.get_close_matches(name, loaders, 1)
     if close and not Path(name).expanduser().exists():
         raise FileNotFoundError(
