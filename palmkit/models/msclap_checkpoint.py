@@ -137,15 +137,20 @@ def list_modules(text: Gpt2Encoder) -> dict[str, list[torch.nn.Module]]:
     }
 
 
-def text_state(text: Gpt2Encoder) -> dict[str, torch.Tensor]:
-    """The text encoder under the checkpoint's names. GPT-2's layers are [inputs, outputs]."""
-    state = {PROJECTION + key: tensor for key, tensor in text.projection.state_dict().items()}
+def text_state(text: Gpt2Encoder, device="cpu") -> dict[str, torch.Tensor]:
+    """The text encoder under the checkpoint's names. GPT-2's layers are [inputs, outputs].
+
+    device: "meta" gives shapes alone, without copies.
+    """
+    projection = text.projection.state_dict()
+    state = {PROJECTION + key: tensor.to(device) for key, tensor in projection.items()}
     for name, modules in list_modules(text).items():
-        weight = torch.cat([module.weight.detach() for module in modules])
+        weight = torch.cat([module.weight.detach().to(device) for module in modules])
         is_linear = isinstance(modules[0], torch.nn.Linear)
         state[f"{name}.weight"] = weight.T.contiguous() if is_linear else weight
         if not isinstance(modules[0], torch.nn.Embedding):
-            state[f"{name}.bias"] = torch.cat([module.bias.detach() for module in modules])
+            biases = [module.bias.detach().to(device) for module in modules]
+            state[f"{name}.bias"] = torch.cat(biases)
     return state
 
 
@@ -156,7 +161,7 @@ def checkpoint_state(audio: AudioEncoder, text: Gpt2Encoder, log_scale: float) -
 
 def load_weights(audio: AudioEncoder, text: Gpt2Encoder, state: dict, path: Path) -> None:
     """Copy the checkpoint's tensors into the modules. None may be missing, unknown or misshapen."""
-    shapes = {key: list(tensor.shape) for key, tensor in text_state(text).items()}
+    shapes = {key: list(tensor.shape) for key, tensor in text_state(text, "meta").items()}
     expected = audio_shapes(audio) | shapes | {SCALE: []}
     check_tensors(state, expected, f"{path.name} does not fit MS-CLAP 2023", NOT_NEEDED)
     load_audio(audio, state)

@@ -5,6 +5,7 @@ import json
 import math
 import pickle
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -534,6 +535,12 @@ def test_what_is_wrong_is_named(folder, tmp_path, message):
     with pytest.raises(CheckpointError, match=message) as raised:
         load_model(f"msclap:{copied}", "cpu")
     assert WEIGHTS_FILE in str(raised.value)
+
+
+def test_a_missing_package_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(ModuleNotFoundError, match=r'install "palmkit\[clap\]"'):
+        load_model(f"msclap:{folder}", "cpu")
 
 
 def test_code_in_a_file_is_not_run(folder, tmp_path):

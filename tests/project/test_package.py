@@ -19,7 +19,7 @@ OPTIONAL = {
     "widgets": ("ipywidgets", "anywidget"),
     "synthetic": ("pretty_midi", "espeakng_loader"),
     "fetch": ("pooch", "requests"),
-    "clap": ("transformers",),
+    "clap": ("transformers", "tokenizers"),
 }
 HEAVY = ("torch", "pandas", "sklearn", "scipy", "open_clip", "timm", "matplotlib")
 
