@@ -186,7 +186,10 @@ def tokenize_suffixes(model, class_names, context_length: int):
     alone, alone_mask = model.tokenize([" ".join(context)])
     is_one_each = int(alone_mask.sum()) == first + behind
     if not is_one_each or not (placeholders == alone[:, front:first]).all():
-        raise ValueError(f"the tokenizer of {model.name} must have one token for the word X")
+        raise ValueError(
+            f"the tokenizer of {model.name} must have one token for the word X, and {front} in "
+            f"front of a text and {behind} behind it (`special_tokens` of the model)"
+        )
     lengths = mask.sum(1) - first
     ids = ids[:, : first + int(lengths.max())]
     return ids.to(model.device), lengths.to(model.device)

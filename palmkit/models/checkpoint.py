@@ -270,8 +270,8 @@ def find_size(state: dict, what: str, *places: tuple[int, str]) -> int:
 
 def count_layers(state: dict, prefix: str) -> int:
     """Layers that are numbered from 0 after a prefix."""
-    numbers = (int(key[len(prefix) :].split(".")[0]) for key in state if key.startswith(prefix))
-    return 1 + max(numbers, default=-1)
+    parts = (key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix))
+    return 1 + max((int(part) for part in parts if part.isdecimal()), default=-1)
 
 
 def check_config(config: dict, sizes: dict, path: Path) -> None:

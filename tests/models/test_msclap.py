@@ -24,6 +24,7 @@ from palmkit.experiments.trials import make_grid
 from palmkit.models import AudioTextModel, CheckpointError, Pengi, PromptableText
 from palmkit.models.base import find_missing
 from palmkit.models.check import check_model
+from palmkit.models.checkpoint import check_depths
 from palmkit.models.checkpoint import checkpoint_state as pengi_state
 from palmkit.models.msclap import LICENCE, WEIGHTS_FILE, load_msclap
 from palmkit.models.msclap_checkpoint import MSCLAP_SIZES, SCALE, text_state
@@ -479,6 +480,9 @@ BROKEN = {
     rf"unexpected: {GPT2}h.0.extra \[2\]": edit_state(
         lambda s: s.update({f"{GPT2}h.0.extra": torch.ones(2)})
     ),
+    rf"unexpected: {GPT2}h.x.extra \[2\]": edit_state(
+        lambda s: s.update({f"{GPT2}h.x.extra": torch.ones(2)})
+    ),
     rf"misshapen: {C_ATTN}.weight \[96, 32\], expected \[32, 96\]": edit_state(
         lambda s: s.update({f"{C_ATTN}.weight": s[f"{C_ATTN}.weight"].T.contiguous()})
     ),
@@ -548,6 +552,22 @@ def test_code_in_a_file_is_not_run(folder, tmp_path):
     torch.save({"model": CheckpointError}, copied / WEIGHTS_FILE)
     with pytest.raises(CheckpointError, match="Objects could run code and are not loaded"):
         load_model(f"msclap:{copied}", "cpu")
+
+
+def test_a_missing_last_layer():
+    """No tensor shows how many there should be, but MS-CLAP's widths do."""
+    check_depths(MSCLAP_SIZES, MSCLAP_SIZES, "MS-CLAP 2023")
+    sizes = MSCLAP_SIZES | {"text": MSCLAP_SIZES["text"] | {"num_hidden_layers": 11}}
+    message = "layers of the text encoder are missing: .* is 11, MS-CLAP 2023 has 12"
+    with pytest.raises(CheckpointError, match=message):
+        check_depths(sizes, MSCLAP_SIZES, "MS-CLAP 2023")
+
+
+def test_a_model_that_does_not_say_its_special_tokens(model, monkeypatch):
+    monkeypatch.delattr(type(model), "special_tokens")
+    message = "one token for the word X, and 1 in front of a text and 1 behind it .`special_tokens`"
+    with pytest.raises(ValueError, match=message):
+        METHODS["coop"](model, NAMES)
 
 
 def test_other_sizes_without_a_config_are_told(folder, tmp_path):
