@@ -22,6 +22,7 @@ from palmkit.experiments import executor
 from palmkit.experiments.run import run_trials
 from palmkit.experiments.trials import make_grid
 from palmkit.models import AudioTextModel, CheckpointError, Pengi, PromptableText
+from palmkit.models.about import UNKNOWN, default_settings, describe, has_pengi_design
 from palmkit.models.base import find_missing
 from palmkit.models.check import check_model
 from palmkit.models.checkpoint import check_depths
@@ -149,7 +150,9 @@ def test_it_follows_the_protocols(model, folder):
     assert model.prompt == "this is the sound of {}" and model.name == WEIGHTS_FILE
     assert "MS-CLAP" in model.note and "not PENGI" in model.note and "random weights" in model.note
     assert not isinstance(model, Pengi)  # else it would get the published code's train mode
-    assert set(model.about) == {"licence", "revision", "training data"}
+    assert not has_pengi_design(model) and default_settings(model) == {}  # PENGI's are of PENGI
+    assert (model.padding, model.channels) == ("repeat", "join")
+    assert describe(model) == model.about and UNKNOWN not in model.about.values()
     assert model.about["licence"] == LICENCE and model.checkpoint_sha256 in model.about["revision"]
     for encoder in (model.audio, model.text):
         assert not any(p.requires_grad for p in encoder.parameters()) and not encoder.training
