@@ -187,6 +187,10 @@ def add_stft_kernels(state: dict, config: dict) -> dict:
 
 def read_sizes(state: dict) -> dict:
     """Sizes, depths and head counts. Each is read off all tensors that show it; they must agree."""
+    if any(key.startswith(TEXT + "base.wte.") for key in state):
+        raise CheckpointError(
+            "its text encoder is GPT-2, so it is MS-CLAP 2023's checkpoint: load it as msclap:FILE"
+        )
     return read_joint_sizes(state) | {"text": read_text_sizes(state)}
 
 

@@ -544,6 +544,11 @@ def test_what_is_wrong_is_named(folder, tmp_path, message):
     assert WEIGHTS_FILE in str(raised.value)
 
 
+def test_without_the_prefix_it_says_how_to_load_it(folder):
+    with pytest.raises(CheckpointError, match="is GPT-2, so .* load it as msclap:FILE"):
+        load_model(folder / WEIGHTS_FILE, "cpu")
+
+
 def test_a_missing_package_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ModuleNotFoundError, match=r'install "palmkit\[clap\]"'):
@@ -573,7 +578,7 @@ def test_a_model_that_does_not_say_its_special_tokens(model, monkeypatch):
         METHODS["coop"](model, NAMES)
 
 
-def test_other_sizes_without_a_config_are_told(folder, tmp_path):
+def test_other_sizes_without_a_config_give_a_warning(folder, tmp_path):
     """The heads are not in the tensors: twelve, as GPT-2 has them, do not divide a width of 32."""
     copied = shutil.copytree(folder, tmp_path / "no config")
     (copied / "config.json").unlink()
