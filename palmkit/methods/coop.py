@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from palmkit.methods.base import Method, normalize
-from palmkit.methods.draws import INITIAL_STD, draw_normal, draw_uniform
+from palmkit.methods.draws import INITIAL_STD, draw_linear, draw_normal
+from palmkit.methods.prompts import embed_prompt, tokenize_suffixes
 from palmkit.models.base import PromptableText, count_special_tokens, find_missing
 
 CONTEXT_LENGTH = 16
@@ -147,49 +148,3 @@ class CoCoOp(CoOp):
         return torch.cat(
             [checkpoint(self.clip_logits, *chunk, use_reentrant=False) for chunk in chunks]
         )
-
-
-def draw_linear(d_in: int, d_out: int, generator: torch.Generator) -> nn.Linear:
-    """nn.Linear in float64 with its default initial values (weight, then bias)."""
-    linear = nn.utils.skip_init(nn.Linear, d_in, d_out, dtype=torch.float64)
-    with torch.no_grad():
-        for parameter in (linear.weight, linear.bias):
-            parameter.copy_(draw_uniform(parameter.shape, d_in**-0.5, generator))
-    return linear
-
-
-def embed_prompt(model) -> torch.Tensor:
-    """Token embeddings [n, text_width] of what stands before the class name in the model's prompt.
-
-    Raises ValueError if nothing stands there.
-    """
-    # Without the space at its end, which some tokenizers take as the start of the next word.
-    before = model.prompt.partition("{}")[0].rstrip()
-    ids, mask = model.tokenize([before])
-    front, behind = count_special_tokens(model)
-    words = ids[:, front : int(mask.sum()) - behind]
-    if not words.numel():
-        raise ValueError(f"init='text': nothing stands before {{}} in the prompt {model.prompt!r}")
-    return model.embed_tokens(words)[0].clone()
-
-
-def tokenize_suffixes(model, class_names, context_length: int):
-    """Ids [c, front + context_length + s] of "X X .. X name.", one X for each context vector, and
-    how many of the last s tokens are not padding, [c]: the class name, the full stop and <end>."""
-    front, behind = count_special_tokens(model)
-    first = front + context_length  # of the class name's tokens
-    context = ["X"] * context_length
-    ids, mask = model.tokenize([" ".join([*context, f"{name}."]) for name in class_names])
-    placeholders = ids[:, front:first]
-    # Alone, they are as many tokens and the same ones. The first may be unlike the others: some
-    # tokenizers tell the start of a text from a space.
-    alone, alone_mask = model.tokenize([" ".join(context)])
-    is_one_each = int(alone_mask.sum()) == first + behind
-    if not is_one_each or not (placeholders == alone[:, front:first]).all():
-        raise ValueError(
-            f"the tokenizer of {model.name} must have one token for the word X, and {front} in "
-            f"front of a text and {behind} behind it (`special_tokens` of the model)"
-        )
-    lengths = mask.sum(1) - first
-    ids = ids[:, : first + int(lengths.max())]
-    return ids.to(model.device), lengths.to(model.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import nn
 
 INITIAL_STD = 0.02  # of vectors that are learned from noise, as published
 
@@ -40,3 +41,12 @@ def box_muller(uniform: torch.Tensor) -> torch.Tensor:
 def draw_uniform(shape, bound: float, generator: torch.Generator) -> torch.Tensor:
     """Float64 in [-bound, bound); equals `Tensor.uniform_(-bound, bound)` of float32 to 1e-7."""
     return bound * (2 * torch.rand(shape, generator=generator).double() - 1)
+
+
+def draw_linear(d_in: int, d_out: int, generator: torch.Generator) -> nn.Linear:
+    """nn.Linear in float64 with its default initial values (weight, then bias)."""
+    linear = nn.utils.skip_init(nn.Linear, d_in, d_out, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in (linear.weight, linear.bias):
+            parameter.copy_(draw_uniform(parameter.shape, d_in**-0.5, generator))
+    return linear

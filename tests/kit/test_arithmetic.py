@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from palmkit import METHODS, embed, evaluate, fit, load_pengi, predict
-from palmkit.methods.coop import draw_linear
-from palmkit.methods.draws import draw_normal
+from palmkit.methods.draws import draw_linear, draw_normal
 from palmkit.models.checkpoint import CheckpointError
 
 NAMES = ["dog", "rain"]
