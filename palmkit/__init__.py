@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "datasets.resolve": ["list_folds", "load_dataset"],
         "embeddings": ["Embeddings", "embed"],
+        "encoder_check": ["EncoderReport", "check_encoder"],
         "methods": [
             "METHODS",
             "PALM",

@@ -155,6 +155,14 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _describe_check(
         add("check", _check, "check datasets: tables, counts, leakage, every audio file", [plugins])
     )
+    _describe_check_model(
+        add(
+            "check-model",
+            _check_model,
+            "check a model of your own: embeddings, batches, digest, gradients, speed",
+            [plugins],
+        )
+    )
     _describe_import(
         add("import", _import, "make a dataset from a folder of class folders, or from a CSV",
             aliases=["own"])
@@ -301,6 +309,14 @@ def _describe_check(check) -> None:
     )
     for name in READING:
         _add_flag(check, name)
+
+
+def _describe_check_model(check) -> None:
+    check.add_argument(
+        "model", metavar="NAME", help="name of a model, or a checkpoint, as --checkpoint takes it"
+    )
+    _add_flag(check, "device")
+    check.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _describe_import(own) -> None:
@@ -733,6 +749,21 @@ def _check(arguments) -> None:
             bad.append(check.name)
     if bad:
         raise ValueError(f"{', '.join(bad)} cannot be used as it is: correct the errors above")
+
+
+def _check_model(arguments) -> int:
+    from palmkit.encoder_check import check_name
+    from palmkit.plugins import load_plugins
+
+    load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
+    device = choose({"device": getattr(arguments, "choice:device", "auto")}).values["device"]
+    report = check_name(arguments.model, device)
+    if arguments.json:
+        findings = report.table().to_dict("records")
+        print(json.dumps({"model": report.title, "ok": report.ok, "findings": findings}, indent=1))
+    else:
+        print(report)
+    return int(not report.ok)
 
 
 def _import(arguments) -> None:

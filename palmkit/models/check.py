@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import torch
 
+NUMBERS = ("sample_rate", "clip_seconds", "dim", "logit_scale")
+WANTED = dict.fromkeys(NUMBERS, "a number over 0") | {
+    "prompt": "a text with {} for the class",
+    "note": "a text, or ''",
+    "device": "a torch.device",
+    "dtype": "torch.float32 or torch.float64",
+}
+
 
 def check_model(model) -> None:
     """Raise ValueError for a model whose members are not those of AudioTextModel."""
-    numbers = ("sample_rate", "clip_seconds", "dim", "logit_scale")
-    wanted = dict.fromkeys(numbers, "a number over 0")
-    wanted |= {"prompt": "a text with {} for the class", "note": "a text, or ''"}
-    wanted |= {"device": "a torch.device", "dtype": "torch.float32 or torch.float64"}
-    whole = ("sample_rate", "dim")
-    kinds = {name: int if name in whole else int | float for name in numbers}
-    right = {name: isinstance(getattr(model, name), kinds[name]) for name in numbers}
-    right = {name: right[name] and getattr(model, name) > 0 for name in numbers}
-    right["prompt"] = isinstance(model.prompt, str) and "{}" in model.prompt
-    right["note"] = isinstance(model.note, str)
-    right["device"] = isinstance(model.device, torch.device)
-    right["dtype"] = model.dtype in (torch.float32, torch.float64)
-    if wrong := [name for name, is_right in right.items() if not is_right]:
-        name = wrong[0]
-        raise ValueError(
-            f"{name} of the model {model.name!r} is {getattr(model, name)!r}: use {wanted[name]}"
-        )
+    for name in WANTED:
+        if not is_right(name, getattr(model, name)):
+            raise ValueError(
+                f"{name} of the model {model.name!r} is {getattr(model, name)!r}: "
+                f"use {WANTED[name]}"
+            )
     digest = model.digest()
     if not isinstance(digest, str) or not digest or model.digest() != digest:
         raise ValueError(
@@ -36,6 +33,18 @@ def check_model(model) -> None:
     check_embeddings(model, "encode_text", model.encode_text([model.prompt.format("dog")]), 1)
 
 
+def is_right(name: str, value) -> bool:
+    """Whether a member of WANTED has a value of the right kind and range."""
+    if name in NUMBERS:
+        kind = int if name in ("sample_rate", "dim") else int | float
+        return isinstance(value, kind) and value > 0
+    if name == "dtype":
+        return value in (torch.float32, torch.float64)
+    if name == "device":
+        return isinstance(value, torch.device)
+    return isinstance(value, str) and (name != "prompt" or "{}" in value)
+
+
 UNIT_TOLERANCE = 1e-3
 
 
@@ -44,14 +53,9 @@ def check_embeddings(model, function: str, features, n: int):
 
     Raises ValueError unless it is a tensor [n, dim] of finite vectors of unit length.
     """
-    shape, problem = [n, model.dim], ""
-    if not isinstance(features, torch.Tensor) or not features.is_floating_point():
-        problem = getattr(features, "dtype", type(features).__name__)
-    elif [*features.shape] != shape:
-        problem = f"the shape {[*features.shape]}"
-    elif not features.isfinite().all():
-        problem = "NaN or infinite values"
-    elif (features.norm(dim=1) - 1).abs().max() > UNIT_TOLERANCE:
+    shape = [n, model.dim]
+    problem = find_fault(features, shape)
+    if not problem and (features.norm(dim=1) - 1).abs().max() > UNIT_TOLERANCE:
         problem = "vectors that are not of unit length"
     if problem:
         raise ValueError(
@@ -59,3 +63,12 @@ def check_embeddings(model, function: str, features, n: int):
             f"tensor {shape} of finite vectors of unit length"
         )
     return features
+
+
+def find_fault(features, shape: list[int]) -> str:
+    """What is returned in place of a finite floating-point tensor of this shape; "" for one."""
+    if not isinstance(features, torch.Tensor) or not features.is_floating_point():
+        return str(getattr(features, "dtype", type(features).__name__))
+    if [*features.shape] != shape:
+        return f"the shape {[*features.shape]}"
+    return "" if features.isfinite().all() else "NaN or infinite values"

@@ -20,6 +20,7 @@ FLOORS = (
     ("palmkit.training",),
     ("palmkit.methods",),
     ("palmkit.protocols",),
+    ("palmkit.encoder_check",),
     ("palmkit.published",),
     ("palmkit.datasets",),
     ("palmkit.experiments",),

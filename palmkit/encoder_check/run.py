@@ -1,0 +1,217 @@
+"""All checks of a model, in order: none of them ends the others."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from palmkit.encoder_check import audio, embeddings, members, state, text, tokens, training
+from palmkit.encoder_check.report import EncoderReport, Finding, Verdict, not_tested, wrong
+from palmkit.encoder_check.subject import Subject, hash_tensors, preserved
+from palmkit.models import MODELS, load_model
+from palmkit.models.registry import list_models
+
+# Members that a check needs. With a wrong one it is not run.
+AUDIO = ("sample_rate", "clip_seconds", "dim", "device", "encode_audio")
+TEXT = ("dim", "device", "dtype", "encode_text")
+ALL = (*AUDIO, *TEXT, "logit_scale", "prompt")
+HERE = str(Path(__file__).parent)
+LAST_FRAMES = 2  # of a traceback that are shown
+
+
+@dataclass(frozen=True)
+class Check:
+    """function(subject) -> Verdict. needs: members, or checks before it, that must not be wrong.
+
+    kind: "text" and "tokens" are for models that have these.
+    """
+
+    name: str
+    function: Callable[[Subject], Verdict]
+    needs: tuple[str, ...] = ()
+    kind: str = "audio"
+
+
+def list_checks(before: str) -> list[Check]:
+    """before: `hash_tensors` of the model before all checks."""
+    heard = (*AUDIO, "audio embeddings", "device", "audio repeated")
+    told = (*heard, "sounds differ")
+    read = (*TEXT, "text embeddings", "text repeated")
+    token = (*TEXT, "text_width", "token ids")
+    trained = (*ALL, *told, *read, "texts differ", "audio gradient", "text gradient", "device")
+    return [
+        Check("members", members.check_members),
+        Check("logit scale", members.check_logit_scale, ("logit_scale",), "text"),
+        Check("audio embeddings", partial(embeddings.check_form, kind="audio"), AUDIO),
+        Check("text embeddings", partial(embeddings.check_form, kind="text"), TEXT, "text"),
+        Check(
+            "device",
+            embeddings.check_device,
+            ("encode_audio", "audio embeddings", "encode_text", "text embeddings"),
+        ),
+        *(
+            Check(
+                f"{kind} {name}",
+                partial(function, kind=kind),
+                (f"encode_{kind}", f"{kind} embeddings"),
+                kind,
+            )
+            for name, function in (
+                ("unit length", embeddings.check_unit),
+                ("gradient", embeddings.check_no_gradient),
+                ("repeated", embeddings.check_repeated),
+            )
+            for kind in ("audio", "text")
+        ),
+        Check("audio batches", embeddings.check_audio_batches, heard),
+        Check("text batches", embeddings.check_text_batches, read, "text"),
+        Check("sounds differ", audio.check_different_sounds, heard),
+        Check("silence, full scale", audio.check_extremes, heard),
+        Check("whole clip", audio.check_whole_clip, told),
+        Check("clip lengths", audio.check_clip_lengths, heard),
+        Check("sample rate", audio.check_sample_rate, told),
+        Check("volume", audio.check_volume, told),
+        Check("texts differ", text.check_different_texts, read, "text"),
+        Check("spelling", text.check_spellings, (*read, "texts differ"), "text"),
+        Check("long texts", text.check_long_texts, (*read, "texts differ"), "text"),
+        Check("token ids", tokens.check_token_ids, (*TEXT, "text_width"), "tokens"),
+        Check("token text", tokens.check_token_text, (*read, *token, "texts differ"), "tokens"),
+        Check("token padding", tokens.check_token_padding, token, "tokens"),
+        Check("token batches", tokens.check_token_batches, token, "tokens"),
+        Check("token gradients", tokens.check_token_gradients, token, "tokens"),
+        Check("inputs", state.check_inputs, ("audio embeddings", "text embeddings")),
+        Check("process", state.check_process, ("audio embeddings", "text embeddings", "digest")),
+        Check("digest", state.check_digest, ("digest", *AUDIO)),
+        Check("digest covers", state.check_digest_covers, (*heard, *read, "digest")),
+        Check("pickling", state.check_pickling, (*heard, *read)),
+        Check("zero-shot", partial(training.check_method, name="zeroshot"), trained, "text"),
+        Check("PALM", partial(training.check_method, name="palm"), trained, "text"),
+        Check(
+            "COOP",
+            partial(training.check_method, name="coop"),
+            (*trained, *token, "token gradients"),
+            "tokens",
+        ),
+        Check("frozen", partial(state.check_frozen, before=before)),
+        Check("speed", training.check_speed, (*AUDIO, "audio embeddings", "text embeddings")),
+    ]
+
+
+def check_encoder(model, load=None) -> EncoderReport:
+    """Check a model of one's own before hours of runs: an AudioTextModel, or its audio half.
+
+    model: the model, or its name or folder as `load_model` takes it. load: a function that loads
+    it once more, to see whether its digest stays; a name needs none.
+    All checks run, and what the model's code raises is a finding. The model is left as it was.
+    Raises FileNotFoundError for a name of no model.
+    """
+    if isinstance(model, str | Path):
+        return check_name(model)
+    subject = Subject(model, load)
+    with preserved():
+        return EncoderReport(describe(model), tuple(run_checks(subject)))
+
+
+def check_name(name, device="auto") -> EncoderReport:
+    """`check_encoder` of the model of this name, see `load_model`.
+
+    A model from outside of the package is loaded without the check that `load_model` makes.
+    """
+    name = str(name)
+    loaders = list_models()
+    load = partial(load_model, name, device)
+    if name in loaders and name not in MODELS:
+        load = partial(loaders[name], device=device)
+    try:
+        model = load()
+    except FileNotFoundError:
+        if name not in loaders:
+            raise
+        model = None
+    except (Exception, SystemExit) as error:  # whatever a user's loader raises
+        if name not in loaders or name in MODELS:
+            raise
+        verdict = failed(error, "The loader")
+        return EncoderReport(f"{name}: not loaded", (as_finding("loading", verdict),))
+    if model is None:
+        verdict = wrong(
+            "The loader returned None.", "There is no model.", "Return the model, or raise."
+        )
+        return EncoderReport(f"{name}: not loaded", (as_finding("loading", verdict),))
+    return check_encoder(model, load)
+
+
+def run_checks(subject: Subject):
+    """Yield a Finding for each check."""
+    before = attempt(lambda subject: hash_tensors(subject.model), subject)
+    try:
+        bad = set(members.find_wrong_members(subject))
+    except (Exception, SystemExit):  # a property that raises: the check of members says it
+        bad = set(ALL)
+    for check in list_checks(before):
+        with preserved():
+            verdict = judge(check, subject, bad)
+        if verdict.state == "wrong":
+            bad.add(check.name)
+        yield as_finding(check.name, verdict)
+
+
+def judge(check: Check, subject: Subject, bad: set[str]) -> Verdict:
+    """What a check says, or why it is not run."""
+    if check.kind == "text" and not subject.has_text:
+        return not_tested("The model has no text encoder.")
+    if check.kind == "tokens" and not subject.has_tokens:
+        return not_tested("The model has no token-level text (PromptableText).")
+    if reasons := [name for name in dict.fromkeys(check.needs) if name in bad]:
+        return not_tested(f"First mend: {embeddings.name_some(reasons)}.")
+    return attempt(check.function, subject)
+
+
+def attempt(function, subject: Subject):
+    """function(subject); what the model's code raises becomes a verdict."""
+    try:
+        return function(subject)
+    except (Exception, SystemExit) as error:  # whatever a user's code raises
+        return failed(error, "The model's code")
+
+
+def failed(error: BaseException, what: str) -> Verdict:
+    return wrong(
+        f"{what} raised an error:\n{last_lines(error)}",
+        "This could not be checked further; a run would stop in the same way.",
+        "Mend this, and check again.",
+    )
+
+
+def last_lines(error: BaseException) -> str:
+    """The last frames of a traceback outside of these checks, and the error."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(HERE)
+    ]
+    lines = [
+        f"{Path(frame.filename).name}, line {frame.lineno}, {frame.name}: {frame.line}"
+        for frame in frames[-LAST_FRAMES:]
+    ]
+    message = "".join(traceback.format_exception_only(error)).strip().splitlines()
+    return "\n".join([*lines, *message[:LAST_FRAMES]])
+
+
+def as_finding(name: str, verdict: Verdict) -> Finding:
+    return Finding(verdict.state, verdict.what, verdict.effect, verdict.advice, name)
+
+
+def describe(model) -> str:
+    """The model in a line."""
+    said = {
+        "Hz": getattr(model, "sample_rate", "?"),
+        "s": getattr(model, "clip_seconds", "?"),
+        "dimensions": getattr(model, "dim", "?"),
+    }
+    sizes = ", ".join(f"{value} {unit}" for unit, value in said.items())
+    name = getattr(model, "name", type(model).__name__)
+    return f"{name}: {sizes}, on {getattr(model, 'device', '?')}"
