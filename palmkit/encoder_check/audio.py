@@ -7,7 +7,7 @@ import torch
 from palmkit.encoder_check.embeddings import name_some
 from palmkit.encoder_check.report import ok, remark, wrong
 from palmkit.encoder_check.sounds import PEAK, make_chirp
-from palmkit.encoder_check.subject import SAME, Subject, distance, mean_cosine
+from palmkit.encoder_check.subject import SAME, Subject, attributes, distance, mean_cosine
 
 COLLAPSED = 0.999  # mean cosine; a loss in float32 still tells clips apart below it
 PARTS = 8  # of a clip
@@ -15,6 +15,7 @@ PARTS = 8  # of a clip
 # counts at all moves it by 1e-2; what is left out moves it by 1e-7, or 1e-5 through resampling.
 COUNTS = 1e-4
 BANDS = (0.9, 0.8, 0.7, 0.6, 0.45, 0.35, 0.25, 0.1)  # of half the sample rate
+TONE_COUNTS = 0.01  # a tone as loud as the clip; the slopes of a low-pass filter leave less
 QUIET = 0.1  # the factor of the volume check
 RATE_NAMES = ("sample_rate", "sampling_rate", "samplerate", "rate", "sr", "fs")
 
@@ -50,17 +51,16 @@ def check_extremes(subject: Subject):
     click[0, len(click[0]) // 2] = 1.0
     clips = {"silence": torch.zeros_like(square), "full scale": square, "a click": click,
              "16 bits' last digit": square * 2**-15}  # fmt: skip
-    zeros = []
-    for name, clip in clips.items():
-        answer = subject.model.encode_audio(clip.clone()).detach()
-        if not answer.isfinite().all():
-            return wrong(
-                f"The embedding of {name} has NaN or infinite values.",
-                "A run stops with AudioError at the first such file.",
-                "Add a small number before each logarithm, division and normalisation.",
-            )
-        if answer.norm() < 0.5:
-            zeros.append(name)
+    answers = subject.model.encode_audio(torch.cat(list(clips.values()))).detach()
+    finite = dict(zip(clips, answers.isfinite().all(1).tolist(), strict=True))
+    if not all(finite.values()):
+        return wrong(
+            f"The embedding of {' and of '.join(k for k, one in finite.items() if not one)} has "
+            "NaN or infinite values.",
+            "A run stops with AudioError at the first such file.",
+            "Add a small number before each logarithm, division and normalisation.",
+        )
+    zeros = [name for name, one in zip(clips, answers, strict=True) if one.norm() < 0.5]
     if zeros:
         return remark(
             f"The embedding of {' and of '.join(zeros)} is 0.",
@@ -147,40 +147,53 @@ def check_sample_rate(subject: Subject):
             "The model does not hear pitch or time, so a wrong rate cannot be noticed.",
             "Does encode_audio use the order of the samples? See also the other audio checks.",
         )
-    top = highest_band(subject)
+    top, over = find_band(subject)
     inner = {name: value for name, value in find_rates(subject.model).items() if value != rate}
-    for name, value in inner.items():
-        # Where the model resamples to a lower rate itself, nothing over half of that counts.
-        if value < rate and top * rate / 2 <= value / 2:
-            continue
-        return wrong(
-            f"sample_rate is {rate}, but {name} is {value}, and nothing shows that the model "
-            "resamples.",
-            f"Waveforms of {rate} Hz are taken as {value} Hz: all sounds are heard "
-            f"{value / rate:.3g} times as high and fast.",
-            f"Set sample_rate to {value}; palmkit resamples every file to it.",
-        )
+    # A model that resamples to a lower rate itself does not hear over half of that.
+    resamples = [name for name, value in inner.items() if top * rate <= value < rate]
+    if unlike := {name: value for name, value in inner.items() if name not in resamples}:
+        return judge_inner_rate(rate, top, *next(iter(unlike.items())))
+    counts = f"A sound at half or twice the rate moves the embedding by {moved:.2g}"
+    if resamples:
+        return ok(f"{counts}. {resamples[0]} is {inner[resamples[0]]}: the model resamples itself.")
     if top < 0.5:
         return remark(
-            f"A wrong rate moves the embedding by {moved:.2g}. But tones over "
-            f"{top * rate / 2000:.3g} kHz do not count, of {rate / 2000:.3g} kHz at {rate} Hz.",
-            "A model that is made for a lower rate hears all sounds too low and slow.",
-            f"Was it trained at {round(top * rate)} Hz or less? Then set sample_rate to that.",
+            f"{counts}. But tones over {over * rate / 2000:.3g} kHz do not count, of "
+            f"{rate / 2000:.3g} kHz at {rate} Hz.",
+            "A model that is made for a lower rate hears all sounds too low and too slow.",
+            f"Was it trained at {round(over * rate)} Hz or less? Then set sample_rate to that.",
         )
-    return ok(
-        f"A sound at half or twice the rate moves the embedding by {moved:.2g}; tones up to "
-        f"{top * rate / 2000:.3g} kHz or higher count."
+    return ok(f"{counts}; tones up to {top * rate / 2000:.3g} kHz or higher count.")
+
+
+def judge_inner_rate(rate: int, top: float, name: str, value: int):
+    """A part of the model says another rate, and nothing shows that the model resamples."""
+    effect = (
+        f"Waveforms of {rate} Hz that are taken as {value} Hz are heard {value / rate:.3g} times "
+        "as high and as fast."
     )
+    advice = f"Set sample_rate to {value}, unless the model resamples from {rate} Hz itself."
+    if value > rate:
+        return remark(f"sample_rate is {rate}, but {name} is {value}.", effect, advice)
+    heard = f"tones up to {top * rate / 2000:.3g} kHz count, so it does not resample"
+    return wrong(f"sample_rate is {rate}, but {name} is {value}: {heard}.", effect, advice)
 
 
-def highest_band(subject: Subject) -> float:
-    """The highest of BANDS in which a loud tone moves the embedding; 0 if in none."""
+def find_band(subject: Subject) -> tuple[float, float]:
+    """(the highest of BANDS in which a loud tone moves the embedding, the band over it).
+
+    0 for none; 1 for the band over the highest.
+    """
     time = torch.arange(subject.samples, dtype=torch.float64)
     tones = torch.stack([torch.sin(torch.pi * band * time) for band in BANDS]).float() * PEAK
     clip = subject.sounds[5]
     moved = (subject.embed_audio(clip + tones) - subject.audio[5]).norm(dim=-1)
-    counting = [band for band, one in zip(BANDS, moved.tolist(), strict=True) if one > 100 * COUNTS]
-    return max(counting, default=0.0)
+    over = 1.0
+    for band, one in zip(BANDS, moved.tolist(), strict=True):
+        if one > TONE_COUNTS:
+            return band, over
+        over = band
+    return 0.0, over
 
 
 def find_rates(model) -> dict[str, int]:
@@ -188,11 +201,11 @@ def find_rates(model) -> dict[str, int]:
     found = {}
     owners = {"model": model} | {
         f"model.{key}": value
-        for key, value in getattr(model, "__dict__", {}).items()
+        for key, value in attributes(model).items()
         if hasattr(value, "__dict__") or isinstance(value, dict)
     }
     for place, owner in owners.items():
-        fields = owner if isinstance(owner, dict) else vars(owner)
+        fields = owner if isinstance(owner, dict) else attributes(owner)
         for key, value in fields.items():
             is_rate = str(key) in RATE_NAMES and isinstance(value, int | float)
             if is_rate and value >= 1000 and (place, key) != ("model", "sample_rate"):

@@ -20,7 +20,7 @@ def find_wrong_members(subject: Subject) -> dict[str, str]:
     model, found = subject.model, {}
     missing = find_missing(model, AudioTextModel)
     if not subject.has_text:
-        missing = [name for name in missing if name not in ONLY_TEXT]
+        missing = [name for name in missing if name not in (*ONLY_TEXT, "note")]
     for name in missing:
         wanted = f"use {WANTED[name]}" if name in WANTED else "see palmkit/models/base.py"
         found[name] = f"{name} is missing: {wanted}"

@@ -93,16 +93,29 @@ def format_report(report: EncoderReport, width: int = WIDTH) -> str:
     names = max(len(one.check) for one in report.findings)
     states = max(map(len, STATES))
     lines = [report.title, ""]
-    for one in report.findings:
+    tested = [one for one in report.findings if one.state != "not tested"]
+    for one in tested:
         start = f"{one.check:<{names}}  {one.state:<{states}}  "
         lines += _indent(one.what, start, width)
         for label, text in (("Effect: ", one.effect), ("To do: ", one.advice)):
             if text:
                 lines += _indent(label + text, " " * len(start), width)
+    lines += _list_not_tested(report, width)
     counts = {state: len(report.select(state)) for state in STATES}
     total = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     verdict = "Nothing is wrong." if report.ok else "This model is not right yet."
     return "\n".join([*lines, "", f"{len(report.findings)} checks: {total}. {verdict}"])
+
+
+def _list_not_tested(report: EncoderReport, width: int) -> list[str]:
+    """Checks that were not made, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for one in report.select("not tested"):
+        reasons.setdefault(one.what, []).append(one.check)
+    lines = [""] if reasons else []
+    for reason, checks in reasons.items():
+        lines += _indent(f"{reason} Not tested: {', '.join(checks)}.", "", width)
+    return lines
 
 
 def _indent(text: str, start: str, width: int) -> list[str]:

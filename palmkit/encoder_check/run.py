@@ -37,6 +37,7 @@ class Check:
 
 def list_checks(before: str) -> list[Check]:
     """before: `hash_tensors` of the model before all checks."""
+    encoded = (*AUDIO, "encode_text", "audio embeddings", "text embeddings")
     heard = (*AUDIO, "audio embeddings", "device", "audio repeated")
     told = (*heard, "sounds differ")
     read = (*TEXT, "text embeddings", "text repeated")
@@ -82,9 +83,9 @@ def list_checks(before: str) -> list[Check]:
         Check("token padding", tokens.check_token_padding, token, "tokens"),
         Check("token batches", tokens.check_token_batches, token, "tokens"),
         Check("token gradients", tokens.check_token_gradients, token, "tokens"),
-        Check("inputs", state.check_inputs, ("audio embeddings", "text embeddings")),
-        Check("process", state.check_process, ("audio embeddings", "text embeddings", "digest")),
-        Check("digest", state.check_digest, ("digest", *AUDIO)),
+        Check("inputs", state.check_inputs, encoded),
+        Check("process", state.check_process, (*encoded, "digest")),
+        Check("digest", state.check_digest, ("digest", *AUDIO, "audio embeddings")),
         Check("digest covers", state.check_digest_covers, (*heard, *read, "digest")),
         Check("pickling", state.check_pickling, (*heard, *read)),
         Check("zero-shot", partial(training.check_method, name="zeroshot"), trained, "text"),
@@ -96,7 +97,7 @@ def list_checks(before: str) -> list[Check]:
             "tokens",
         ),
         Check("frozen", partial(state.check_frozen, before=before)),
-        Check("speed", training.check_speed, (*AUDIO, "audio embeddings", "text embeddings")),
+        Check("speed", training.check_speed, encoded),
     ]
 
 
@@ -134,7 +135,7 @@ def check_name(name, device="auto") -> EncoderReport:
     except (Exception, SystemExit) as error:  # whatever a user's loader raises
         if name not in loaders or name in MODELS:
             raise
-        verdict = failed(error, "The loader")
+        verdict = failed(error, "An error ended the loader")
         return EncoderReport(f"{name}: not loaded", (as_finding("loading", verdict),))
     if model is None:
         verdict = wrong(
@@ -175,13 +176,13 @@ def attempt(function, subject: Subject):
     try:
         return function(subject)
     except (Exception, SystemExit) as error:  # whatever a user's code raises
-        return failed(error, "The model's code")
+        return failed(error, "An error ended this check")
 
 
 def failed(error: BaseException, what: str) -> Verdict:
     return wrong(
-        f"{what} raised an error:\n{last_lines(error)}",
-        "This could not be checked further; a run would stop in the same way.",
+        f"{what}:\n{last_lines(error)}",
+        "A run would stop here in the same way.",
         "Mend this, and check again.",
     )
 

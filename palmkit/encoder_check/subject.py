@@ -121,6 +121,11 @@ def mean_cosine(unit: torch.Tensor) -> float:
 # Weights
 
 
+def attributes(owner) -> dict:
+    """{name: value} of an object's own attributes; {} if it keeps none in a __dict__."""
+    return dict(getattr(owner, "__dict__", {}))
+
+
 def find_tensors(model, derived: bool = True) -> dict[str, torch.Tensor]:
     """{place: tensor} of all weights and buffers that a model's attributes lead to.
 
@@ -147,7 +152,7 @@ def find_tensors(model, derived: bool = True) -> dict[str, torch.Tensor]:
             return
         if hasattr(value, "__dict__") and not isinstance(value, type) and depth < 2:
             seen.append(value)
-            for key, one in list(vars(value).items()):
+            for key, one in attributes(value).items():
                 if not key.startswith("__") and key not in ("_modules", "_parameters", "_buffers"):
                     visit(f"{name}.{key}".strip("."), one, depth + 1)
 
@@ -161,13 +166,13 @@ def find_modules(model) -> dict[str, nn.Module]:
         return {"model": model}
     owners = {"": model} | {
         f"{key}.": value
-        for key, value in vars(model).items()
+        for key, value in attributes(model).items()
         if hasattr(value, "__dict__") and not isinstance(value, nn.Module | type)
     }
     return {
         f"{start}{key}": value
         for start, owner in owners.items()
-        for key, value in list(vars(owner).items())
+        for key, value in attributes(owner).items()
         if isinstance(value, nn.Module)
     }
 

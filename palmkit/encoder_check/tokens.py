@@ -20,7 +20,7 @@ PROMPT = "a sound of {}."
 
 def check_token_ids(subject: Subject):
     model = subject.model
-    prompts = [PROMPT.format(text) for text in TEXTS]
+    prompts = list(TEXTS)  # which differ in their first and last words
     ids, mask = model.tokenize(list(prompts))
     shapes = f"{list(ids.shape)} and {list(mask.shape)}"
     if ids.ndim != 2 or ids.shape != mask.shape or len(ids) != len(prompts):
@@ -93,26 +93,22 @@ def check_token_text(subject: Subject):
     """Tokens of a prompt, split in several ways, give the embedding of encode_text."""
     model = subject.model
     prompts = [PROMPT.format(text) for text in TEXTS[:4]]
-    whole, found = subject.embed_text(prompts), {}
-    tokens, lengths = suffixes(model, prompts)
-    start = cut(model, prompts[0])[None, :1]
-    together = encode(model, start, tokens, lengths)
-    shape = [1, len(prompts), model.dim]
-    if list(together.shape) != shape:
-        return wrong(
-            f"encode_embeddings returned the shape {list(together.shape)}.",
-            "COOP and COCOOP cannot compute logits.",
-            f"Return [prefixes, classes, dim], here {shape}.",
-        )
-    found["all classes behind <start>"] = distance(as_unit(together[0]), whole)
+    # Each alone: whether padding counts is another check.
+    whole = torch.cat([subject.embed_text([prompt]) for prompt in prompts])
+    parts, found = [cut(model, prompt)[None] for prompt in prompts], {}
     for size in SPLITS:
-        parts = [cut(model, prompt) for prompt in prompts]
-        one = [
-            encode(model, x[None, :size], x[None, size:], torch.tensor([len(x) - size],
-                                                                      device=x.device))[0, 0]
-            for x in parts
-        ]  # fmt: skip
-        found[f"a prefix of {size}"] = distance(as_unit(torch.stack(one)), whole)
+        texts = []
+        for x in parts:
+            lengths = torch.tensor([x.shape[1] - size], device=x.device)
+            text = encode(model, x[:, :size], x[:, size:], lengths)
+            if list(text.shape) != (shape := [1, 1, model.dim]):
+                return wrong(
+                    f"encode_embeddings returned the shape {list(text.shape)}, not {shape}.",
+                    "COOP and COCOOP cannot compute logits.",
+                    "Return [prefixes, classes, dim].",
+                )
+            texts.append(as_unit(text[0]))
+        found[f"a prefix of {size}"] = distance(torch.cat(texts), whole)
     worst = max(found, key=found.get)
     if found[worst] > EQUAL:
         bad = [f"{how}: {value:.2g}" for how, value in found.items() if value > EQUAL]

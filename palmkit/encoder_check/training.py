@@ -14,8 +14,9 @@ import torch
 from palmkit.embeddings import embed
 from palmkit.encoder_check.report import ok, remark, wrong
 from palmkit.encoder_check.sounds import make_sounds
-from palmkit.encoder_check.subject import TEXTS, Subject, find_tensors
+from palmkit.encoder_check.subject import SAME, TEXTS, Subject, as_unit, distance, find_tensors
 from palmkit.methods import METHODS
+from palmkit.models.base import StochasticText
 from palmkit.training import TrainingDiverged, evaluate, fit
 
 CLASSES = 6
@@ -60,6 +61,12 @@ def check_method(subject: Subject, name: str):
             f"{method.label} has no result.",
             "Is logit_scale right? It is a factor of cosines, 100 and less in known models.",
         )
+    if isinstance(method, METHODS["palm"]) and (moved := projection_error(subject)) > SAME:
+        return wrong(
+            f"project_text of text_latents differs from encode_text by {moved:.2g}.",
+            "PALM starts from other texts than zero-shot, and learns in front of them.",
+            "Let encode_text be project_text(text_latents(prompts)), or leave both out.",
+        )
     if not method.learns:
         return ok(
             f"Loss {start:.3g} on {sizes} (chance: {math.log(CLASSES):.3g}; it says nothing of "
@@ -91,6 +98,15 @@ def check_method(subject: Subject, name: str):
             f"Run this model with --lr {lr:g}.",
         )
     return ok(f"The loss on {sizes} falls from {start:.4g} to {end:.4g} in {STEPS} steps.")
+
+
+def projection_error(subject: Subject) -> float:
+    """Distance of a StochasticText model's projected latents from encode_text; 0 for others."""
+    model = subject.model
+    if not isinstance(model, StochasticText):
+        return 0.0
+    projected = as_unit(model.project_text(model.text_latents(list(TEXTS))))
+    return distance(projected, subject.texts)
 
 
 def check_speed(subject: Subject):
