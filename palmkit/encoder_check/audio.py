@@ -84,11 +84,16 @@ def check_whole_clip(subject: Subject):
             f"Each eighth of {seconds:g} s counts: another sound there moves the embedding by "
             f"{moved.min():.2g} to {moved.max():.2g}."
         )
-    spans = [f"{n * seconds / PARTS:.2g} to {(n + 1) * seconds / PARTS:.2g} s" for n in deaf]
+    starts = [n for n in deaf if n - 1 not in deaf]
+    ends = [n + 1 for n in deaf if n + 1 not in deaf]
+    spans = [
+        f"{start * seconds / PARTS:.3g} to {end * seconds / PARTS:.3g} s"
+        for start, end in zip(starts, ends, strict=True)
+    ]
     return wrong(
         f"{len(deaf)} of {PARTS} parts of a clip of {seconds:g} s do not count: another sound at "
-        f"{name_some(spans)} moves the embedding by {moved[deaf].max():.1g}.",
-        "What happens there is not heard, and class differences with it.",
+        f"{' and '.join(spans)} moves the embedding by {moved[deaf].max():.1g}.",
+        "What happens there is not heard.",
         f"Set clip_seconds to what the model takes ({seconds * (1 - len(deaf) / PARTS):.2g} s?), "
         "or give it the whole clip.",
     )

@@ -143,13 +143,13 @@ def check_digest_covers(subject: Subject):
     before = read_digests(model)
     tensors = choose_tensors(model)
     for name, tensor in tensors.items():
-        missed += [f"{digest} by {name}" for digest in find_missed(subject, tensor, before)]
+        missed += [f"{name} ({digest})" for digest in find_missed(subject, tensor, before)]
     numbers = list_numbers(model)
     unseen = [name for name in numbers if misses_number(subject, name, before)]
-    missed += [f"digest by {name}" for name in unseen if name in PROTOCOL_NUMBERS]
+    missed += [f"{name} (digest)" for name in unseen if name in PROTOCOL_NUMBERS]
     if missed:
         return wrong(
-            f"These changes move embeddings and change no digest: {name_some(missed)}.",
+            f"A change moves embeddings and leaves the digest as it is: {name_some(missed)}.",
             "Embeddings in the cache, and rows, of other weights or settings are taken for this "
             "model's.",
             "Hash all tensors that are used (state_dict() has the buffers too) and all settings.",
