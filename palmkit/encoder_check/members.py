@@ -18,6 +18,10 @@ RATES = 4000, 200_000  # Hz, of any sound
 def find_wrong_members(subject: Subject) -> dict[str, str]:
     """{member: what is wrong with it}, for all members of the protocols."""
     model, found = subject.model, {}
+    if isinstance(model, type):
+        names = (*find_missing(None, AudioTextModel), *find_missing(None, PromptableText))
+        text = f"all, as the model is the class {model.__name__} and not an object of it: call it"
+        return dict.fromkeys(names, text)
     missing = find_missing(model, AudioTextModel)
     if not subject.has_text:
         missing = [name for name in missing if name not in (*ONLY_TEXT, "note")]
@@ -51,7 +55,7 @@ def check_members(subject: Subject):
     found = find_wrong_members(subject)
     if found:
         return wrong(
-            f"{len(found)} of the model's members: {'; '.join(found.values())}.",
+            f"{len(found)} of the model's members: {'; '.join(dict.fromkeys(found.values()))}.",
             "load_model refuses such a model, or it stops where the member is first needed.",
             "Write them as AudioTextModel and PromptableText say (palmkit/models/base.py).",
         )

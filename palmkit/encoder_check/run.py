@@ -154,7 +154,7 @@ def run_checks(subject: Subject):
         bad = set(ALL)
     for check in list_checks(before):
         with preserved():
-            verdict = judge(check, subject, bad)
+            verdict = attempt(partial(judge, check, bad=bad), subject)
         if verdict.state == "wrong":
             bad.add(check.name)
         yield as_finding(check.name, verdict)
@@ -168,7 +168,7 @@ def judge(check: Check, subject: Subject, bad: set[str]) -> Verdict:
         return not_tested("The model has no token-level text (PromptableText).")
     if reasons := [name for name in dict.fromkeys(check.needs) if name in bad]:
         return not_tested(f"First mend: {embeddings.name_some(reasons)}.")
-    return attempt(check.function, subject)
+    return check.function(subject)
 
 
 def attempt(function, subject: Subject):
@@ -208,11 +208,12 @@ def as_finding(name: str, verdict: Verdict) -> Finding:
 
 def describe(model) -> str:
     """The model in a line."""
-    said = {
-        "Hz": getattr(model, "sample_rate", "?"),
-        "s": getattr(model, "clip_seconds", "?"),
-        "dimensions": getattr(model, "dim", "?"),
-    }
-    sizes = ", ".join(f"{value} {unit}" for unit, value in said.items())
-    name = getattr(model, "name", type(model).__name__)
-    return f"{name}: {sizes}, on {getattr(model, 'device', '?')}"
+    said = {}
+    for member in ("name", "sample_rate", "clip_seconds", "dim", "device"):
+        try:
+            said[member] = str(getattr(model, member))[:40]
+        except (Exception, SystemExit):  # a property may raise anything
+            said[member] = "?"
+    return "{name}: {sample_rate} Hz, {clip_seconds} s, {dim} dimensions, on {device}".format(
+        **said
+    )

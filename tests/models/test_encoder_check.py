@@ -1,5 +1,6 @@
 """`check_encoder`: right models pass, and each fault is found by the check that should find it."""
 
+import hashlib
 import json
 import pickle
 import re
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from toy_models import BidirectionalModel, WordModel
 from wrong_models import FAULTS, FIVE, FiveFaults, HugeScale, Resampling, RightModel
 
@@ -65,12 +67,45 @@ class TestRightModels:
     def test_a_model_that_resamples_itself(self):
         assert not_ok(check_encoder(Resampling(), Resampling)) == {}
 
+    def test_a_module(self):
+        report = check_encoder(AsModule(), AsModule)
+        assert not_ok(report) == {} and not report.select("not tested")
+        model = AsModule()
+        model.head.train().requires_grad_(True)
+        report = check_encoder(model)
+        assert not_ok(report) == {"frozen": "wrong"} and "head.weight" in report["frozen"].what
+
     def test_an_audio_encoder(self):
         report = check_encoder(AudioOnly(), AudioOnly)
         assert report.ok and not_ok(report) == {"members": "remark"}
         assert report["audio batches"].state == report["digest covers"].state == "ok"
         kinds = {check.name for check in list_checks("") if check.kind != "audio"}
         assert {one.check for one in report.select("not tested")} == kinds
+
+
+class AsModule(nn.Module):
+    """The right model as a torch module."""
+
+    name, sample_rate, clip_seconds, dim, note = "module", 16_000, 1.0, 16, ""
+    logit_scale, prompt, dtype, device = 20.0, "a {}", torch.float32, torch.device("cpu")
+    text_width = RightModel.text_width
+
+    def __init__(self):
+        super().__init__()
+        right = RightModel()
+        for name, module in RightModel.modules(right).items():
+            self.add_module(name, module)
+
+    encode_audio, encode_text = RightModel.encode_audio, RightModel.encode_text
+    encode, encode_embeddings = RightModel.encode, RightModel.encode_embeddings
+    embed_tokens = RightModel.embed_tokens
+
+    def tokenize(self, prompts):
+        return RightModel().tokenize(prompts)
+
+    def digest(self):
+        tensors = [one.numpy().tobytes() for _, one in sorted(self.state_dict().items())]
+        return hashlib.sha256(b"".join(tensors) + str(self.sample_rate).encode()).hexdigest()
 
 
 class AudioOnly:
@@ -130,13 +165,19 @@ class TestFaults:
         assert "sample_rate is missing: use a number over 0" in report["members"].what
         assert report["audio batches"].what.startswith("First mend: sample_rate, clip_seconds")
 
-    def test_a_property_that_raises(self):
-        class Broken(RightModel):
-            @property
-            def note(self):
-                raise KeyError("no note")
+    @pytest.mark.parametrize("member", ["note", "name", "logit_scale", "text_width", "encode_text"])
+    def test_a_property_that_raises(self, member):
+        def fail(self):
+            raise KeyError(f"no {member}")
 
-        assert "KeyError: 'no note'" in check_encoder(Broken())["members"].words
+        broken = type("Broken", (RightModel,), {member: property(fail)})
+        report = check_encoder(broken())
+        assert not report.ok and f"KeyError: 'no {member}'" in report["members"].words
+
+    def test_a_class_in_place_of_a_model(self):
+        report = check_encoder(RightModel)
+        assert list(not_ok(report)) == ["members"]
+        assert "is the class RightModel and not an object of it" in report["members"].what
 
     def test_the_last_lines_of_a_traceback(self):
         words = check_encoder(list(FAULTS)[-2]())["audio batches"].words
