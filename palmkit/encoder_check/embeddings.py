@@ -47,7 +47,7 @@ def check_device(subject: Subject):
     elsewhere = [
         f"encode_{kind} answers on {device}"
         for kind, device in found.items()
-        if device.type != wanted.type or None not in (device.index, wanted.index) != device.index
+        if not is_same_device(device, wanted)
     ]
     if elsewhere:
         return wrong(
@@ -56,6 +56,12 @@ def check_device(subject: Subject):
             "Set device to where the weights are, and leave the answers there.",
         )
     return ok(f"All embeddings are on {wanted}.")
+
+
+def is_same_device(first: torch.device, second: torch.device) -> bool:
+    """Whether they may be one device: "cuda" and "cuda:1" may, "cuda:0" and "cuda:1" may not."""
+    indices = {first.index, second.index} - {None}
+    return first.type == second.type and len(indices) < 2
 
 
 def check_unit(subject: Subject, kind: str):

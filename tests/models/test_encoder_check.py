@@ -15,6 +15,7 @@ from wrong_models import FAULTS, FIVE, FiveFaults, HugeScale, Resampling, RightM
 import palmkit
 from palmkit.cli import main
 from palmkit.encoder_check import check_encoder, check_name
+from palmkit.encoder_check.embeddings import is_same_device
 from palmkit.encoder_check.run import list_checks
 from palmkit.encoder_check.sounds import PEAK, make_sounds
 from palmkit.encoder_check.subject import find_tensors, hash_tensors, read_generators, read_settings
@@ -183,6 +184,20 @@ class TestFaults:
         words = check_encoder(list(FAULTS)[-2]())["audio batches"].words
         assert re.search(r"wrong_models.py, line \d+, encode_audio: raise IndexError", words)
         assert "encoder_check" not in words
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("cpu", "cpu", True),
+        ("cuda:0", "cuda:0", True),
+        ("cuda", "cuda:1", True),
+        ("cuda:0", "cuda:1", False),
+        ("cpu", "cuda", False),
+    ],
+)
+def test_devices(first, second, same):
+    assert is_same_device(torch.device(first), torch.device(second)) == same
 
 
 class TestLeavesThingsAsTheyWere:
