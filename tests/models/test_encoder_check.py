@@ -16,9 +16,16 @@ import palmkit
 from palmkit.cli import main
 from palmkit.encoder_check import check_encoder, check_name
 from palmkit.encoder_check.embeddings import is_same_device
+from palmkit.encoder_check.members import check_members
 from palmkit.encoder_check.run import list_checks
 from palmkit.encoder_check.sounds import PEAK, make_sounds
-from palmkit.encoder_check.subject import find_tensors, hash_tensors, read_generators, read_settings
+from palmkit.encoder_check.subject import (
+    Subject,
+    find_tensors,
+    hash_tensors,
+    read_generators,
+    read_settings,
+)
 from palmkit.models import load_model
 from palmkit.plugins import load_plugins
 
@@ -174,6 +181,14 @@ class TestFaults:
         broken = type("Broken", (RightModel,), {member: property(fail)})
         report = check_encoder(broken())
         assert not report.ok and f"KeyError: 'no {member}'" in report["members"].words
+
+    @pytest.mark.parametrize(("member", "value"), [("sample_rate", 16), ("clip_seconds", 7000.0)])
+    def test_other_units(self, member, value):
+        """kHz and milliseconds are of the right type."""
+        model = RightModel()
+        setattr(model, member, value)
+        verdict = check_members(Subject(model))
+        assert verdict.state == "remark" and f"{member}={value}: is it in " in verdict.what
 
     def test_a_class_in_place_of_a_model(self):
         report = check_encoder(RightModel)

@@ -172,6 +172,11 @@ class SilenceFails(RightModel):
         return super().encode_audio(waveforms / waveforms.abs().amax(1, keepdim=True))
 
 
+class SilenceIsZero(RightModel):
+    def encode_audio(self, waveforms):
+        return super().encode_audio(waveforms) * (waveforms != 0).any(1, keepdim=True)
+
+
 class FirstSecond(RightModel):
     """It looks at the first half only."""
 
@@ -206,6 +211,24 @@ class OtherRate(RightModel):
     def build(self):
         super().build()
         self.extractor = types.SimpleNamespace(sampling_rate=8000)
+
+
+class HigherRate(RightModel):
+    def build(self):
+        super().build()
+        self.config = {"sampling_rate": 48_000}
+
+
+class LowBand(RightModel):
+    """Nothing over 3.5 kHz counts, and nothing says why."""
+
+    def encode_audio(self, waveforms):
+        spectrum = torch.fft.rfft(waveforms)
+        spectrum[:, spectrum.shape[1] * 7 // 16 :] = 0
+        low = torch.fft.irfft(spectrum, waveforms.shape[1])
+        # Fixed noise hides what is left of the window's slopes.
+        noise = torch.randn(low.shape[1], generator=torch.Generator().manual_seed(0))
+        return super().encode_audio(low + 0.01 * low.std(1, keepdim=True) * noise)
 
 
 class Resampling(OtherRate):
@@ -439,6 +462,7 @@ FAULTS = {
     NoTextMask: ({"text batches": "wrong"}, "Mask padding"),
     Collapsed: ({"sounds differ": "wrong"}, "All clips have nearly the same embedding"),
     SilenceFails: ({"silence, full scale": "wrong"}, "The embedding of silence has NaN"),
+    SilenceIsZero: ({"silence, full scale": "remark"}, "The embedding of silence is 0"),
     FirstSecond: ({"whole clip": "wrong"}, "at 0.5 to 1 s moves the embedding by 0."),
     ShortIsNaN: ({"clip lengths": "wrong"}, "For 0.05 s encode_audio returned"),
     NoWords: ({"clip lengths": "remark"}, "It fails without words for 0.05 s: RuntimeError"),
@@ -447,13 +471,15 @@ FAULTS = {
         "has the same embedding",
     ),
     OtherRate: ({"sample rate": "wrong"}, "but model.extractor.sampling_rate is 8000"),
+    HigherRate: ({"sample rate": "remark"}, "but model.config.sampling_rate is 48000"),
+    LowBand: ({"sample rate": "remark"}, "Was it trained at 7200 Hz or less?"),
     Quiet: ({"volume": "remark"}, "Quiet and loud recordings of one class differ"),
     OneText: ({"texts differ": "wrong"}, "28 of 28 pairs of names have the same embedding"),
     Spelling: ({"spelling": "remark"}, "'dog' and 'Dog' by"),
     CutText: ({"long texts": "wrong"}, "The last of 40 words does not count"),
     NoStart: ({"token ids": "wrong"}, "so there is no <start>"),
     Positions: ({"token text": "wrong"}, "is not encode_text of it"),
-    NoTokenMask: ({"token padding": "wrong"}, "Padding counts"),
+    NoTokenMask: ({"token padding": "wrong"}, "counts: other values in the padding differs by"),
     OnePrefix: ({"token batches": "wrong"}, "Prefixes or classes are mixed up"),
     Detached: ({"token gradients": "wrong"}, "no gradient for prefix"),
     TwiceTheGradient: ({"token gradients": "wrong"}, "in the prefix (2 % is allowed)"),
