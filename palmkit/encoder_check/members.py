@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+from palmkit.channels import CHANNELS
 from palmkit.encoder_check.report import ok, remark, wrong
 from palmkit.encoder_check.subject import ONLY_TEXT, Subject
+from palmkit.models.about import default_settings
 from palmkit.models.base import AudioTextModel, PromptableText, find_missing
 from palmkit.models.check import NUMBERS, WANTED, is_right
 from palmkit.padding import PADDINGS
@@ -40,14 +42,31 @@ def find_wrong_members(subject: Subject) -> dict[str, str]:
             found[name] = f"{name} is no function"
     if not isinstance(getattr(model, "name", ""), str):
         found["name"] = f"name is {model.name!r:.60}: use a text"
-    if (padding := getattr(model, "padding", "repeat")) not in PADDINGS:
-        found["padding"] = f"padding is {padding!r:.60}: use {', '.join(PADDINGS)}, or leave it out"
+    found |= find_wrong_options(model)
     lacks = find_missing(model, PromptableText)
     width = getattr(model, "text_width", 1)
     if lacks and len(lacks) < len(find_missing(None, PromptableText)):
         found["text_width"] = f"{', '.join(lacks)} missing, and the rest of PromptableText is there"
     elif not isinstance(width, int) or width < 1:
         found["text_width"] = f"text_width is {width!r:.60}: use a whole number over 0"
+    return found
+
+
+def find_wrong_options(model) -> dict[str, str]:
+    """The same for members that a model may have."""
+    found = {}
+    for name, known in (("padding", PADDINGS), ("channels", CHANNELS)):
+        if hasattr(model, name) and getattr(model, name) not in known:
+            value = getattr(model, name)
+            found[name] = f"{name} is {value!r:.60}: use {', '.join(known)}, or leave it out"
+    for name in ("defaults", "about"):
+        if not isinstance(getattr(model, name, None) or {}, dict):
+            found[name] = f"{name} is {getattr(model, name)!r:.60}: use a dict, or leave it out"
+    if "defaults" not in found:
+        try:
+            default_settings(model)
+        except ValueError as error:
+            found["defaults"] = str(error)
     return found
 
 

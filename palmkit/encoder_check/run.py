@@ -17,7 +17,7 @@ from palmkit.models.registry import list_models
 # Members that a check needs. With a wrong one it is not run.
 AUDIO = ("sample_rate", "clip_seconds", "dim", "device", "encode_audio")
 TEXT = ("dim", "device", "dtype", "encode_text")
-ALL = (*AUDIO, *TEXT, "logit_scale", "prompt")
+ALL = (*AUDIO, *TEXT, "logit_scale", "prompt", "padding", "channels", "defaults")
 HERE = str(Path(__file__).parent)
 LAST_FRAMES = 2  # of a traceback that are shown
 

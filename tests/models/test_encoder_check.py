@@ -10,7 +10,24 @@ import pytest
 import torch
 from torch import nn
 from toy_models import BidirectionalModel, WordModel
-from wrong_models import FAULTS, FIVE, FiveFaults, HugeScale, Resampling, RightModel
+from wrong_models import (
+    FAULTS,
+    FIVE,
+    CountingDigest,
+    Dropout,
+    FiveFaults,
+    FixedDigest,
+    HugeScale,
+    InPlace,
+    Locked,
+    NoBuffers,
+    RaisesAlone,
+    RateNotHashed,
+    Resampling,
+    RightModel,
+    Seeding,
+    Threads,
+)
 
 import palmkit
 from palmkit.cli import main
@@ -196,7 +213,7 @@ class TestFaults:
         assert "is the class RightModel and not an object of it" in report["members"].what
 
     def test_the_last_lines_of_a_traceback(self):
-        words = check_encoder(list(FAULTS)[-2]())["audio batches"].words
+        words = check_encoder(RaisesAlone())["audio batches"].words
         assert re.search(r"wrong_models.py, line \d+, encode_audio: raise IndexError", words)
         assert "encoder_check" not in words
 
@@ -215,8 +232,12 @@ def test_devices(first, second, same):
     assert is_same_device(torch.device(first), torch.device(second)) == same
 
 
+CHANGING = [RightModel, FiveFaults, InPlace, Seeding, Threads, Dropout, CountingDigest, NoBuffers]
+CHANGING += [FixedDigest, RateNotHashed, Locked]
+
+
 class TestLeavesThingsAsTheyWere:
-    @pytest.mark.parametrize("cls", [RightModel, FiveFaults, *list(FAULTS)[34:44]])
+    @pytest.mark.parametrize("cls", CHANGING)
     def test_the_process_and_the_model(self, cls):
         model = cls()
         before = read_settings(), read_generators(), hash_tensors(model), sorted(vars(model))
@@ -336,3 +357,11 @@ class TestCommand:
     def test_a_name_of_no_model(self, capsys):
         assert main(["check-model", "minni"]) == 1
         assert "did you mean 'mini'?" in capsys.readouterr().err
+
+
+def test_the_model_s_own_learning_rate_is_tried_first():
+    class Stated(RightModel):
+        defaults = {"lr": 500.0}
+
+    palm = check_encoder(Stated(), Stated)["PALM"]
+    assert palm.state != "ok" and "with lr=500" in palm.what

@@ -61,6 +61,11 @@ class Fraction(RightModel):
     sample_rate = 16_000.0
 
 
+class OddOptions(RightModel):
+    channels = "left"
+    defaults = {"learning_rate": 0.1}
+
+
 class LogScale(RightModel):
     logit_scale = 3.0  # of exp(3) = 20
 
@@ -444,6 +449,11 @@ class FiveFaults(RightModel):
 FAULTS = {
     NoPrompt: ({"members": "wrong"}, "prompt is 'a sound': use a text with {} for the class"),
     Fraction: ({"members": "wrong"}, "sample_rate is 16000.0: use a number over 0"),
+    OddOptions: (
+        {"members": "wrong"},
+        "2 of the model's members: channels is 'left': use mix, join, or leave it out; "
+        "defaults of the model 'right' has 'learning_rate'",
+    ),
     LogScale: ({"logit scale": "remark"}, "is this log(scale)? Its exponential is 20.1"),
     Array: ({"audio embeddings": "wrong"}, "encode_audio returned float32 for 8 inputs"),
     TooWide: ({"audio embeddings": "wrong"}, "the shape [8, 17]"),
