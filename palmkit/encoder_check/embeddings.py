@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from palmkit.encoder_check.report import ok, remark, wrong
+from palmkit.encoder_check.report import ok, remark, tiny, wrong
 from palmkit.encoder_check.subject import SAME, TEXTS, Subject, distance, seed_all
 from palmkit.models.check import UNIT_TOLERANCE, find_fault
 
@@ -74,7 +74,7 @@ def check_unit(subject: Subject, kind: str):
             "text and z, and in distances.",
             "Return torch.nn.functional.normalize(embeddings, dim=-1).",
         )
-    return ok(f"Lengths differ from 1 by {max(abs(low - 1), abs(high - 1)):.0e} at most.")
+    return ok(f"Lengths differ from 1 by {tiny(max(abs(low - 1), abs(high - 1)))} at most.")
 
 
 def check_no_gradient(subject: Subject, kind: str):
@@ -124,7 +124,7 @@ def check_repeated(subject: Subject, kind: str):
             "Results depend on what ran before.",
             "Draw nothing in encode; fix what is random at loading, with a generator of its own.",
         )
-    return ok(f"Calls differ by {max(again, other):.0e}; global seeds do not count.")
+    return ok(f"Calls differ by {tiny(max(again, other))}; global seeds do not count.")
 
 
 def check_audio_batches(subject: Subject):
@@ -172,7 +172,7 @@ def judge_batches(found: dict[str, float], allowed: float, beside: str, advice: 
     """found: {how else it was computed: distance}."""
     worst = max(found, key=found.get)
     if found[worst] <= allowed:
-        return ok(f"The same to {found[worst]:.0e} {', '.join(found)} as {beside}.")
+        return ok(f"The same to {tiny(found[worst])} {', '.join(found)} as {beside}.")
     bad = [f"{how} by {value:.2g}" for how, value in found.items() if value > allowed]
     return wrong(
         f"An embedding differs from that {beside}: {', '.join(bad)} ({allowed:g} is allowed).",

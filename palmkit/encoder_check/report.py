@@ -38,6 +38,11 @@ def wrong(what: str, effect: str, advice: str) -> Verdict:
     return Verdict("wrong", what, effect, advice)
 
 
+def tiny(value: float) -> str:
+    """A distance or an error in one digit: "2e-07", "0"."""
+    return f"{value:.0e}" if value else "0"
+
+
 def not_tested(what: str) -> Verdict:
     return Verdict("not tested", what)
 

@@ -8,7 +8,7 @@ import joblib
 import torch
 
 from palmkit.encoder_check.embeddings import name_some
-from palmkit.encoder_check.report import not_tested, ok, remark, wrong
+from palmkit.encoder_check.report import not_tested, ok, remark, tiny, wrong
 from palmkit.encoder_check.subject import (
     SAME,
     TEXTS,
@@ -297,4 +297,4 @@ def check_pickling(subject: Subject):
             "Results depend on the number of processes.",
             "Keep all that counts in attributes; write __getstate__ and __setstate__ together.",
         )
-    return ok(f"The copy's embeddings differ by {moved:.0e}; it has {len(data) / 1e6:.3g} MB.")
+    return ok(f"The copy's embeddings differ by {tiny(moved)}; it has {len(data) / 1e6:.3g} MB.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from palmkit.encoder_check.audio import COLLAPSED, is_in_words
 from palmkit.encoder_check.embeddings import name_some
-from palmkit.encoder_check.report import ok, remark, wrong
+from palmkit.encoder_check.report import ok, remark, tiny, wrong
 from palmkit.encoder_check.subject import SAME, TEXTS, Subject, distance, mean_cosine
 
 LENGTHS = (10, 20, 40, 80, 200, 600)  # words
@@ -62,7 +62,7 @@ def check_long_texts(subject: Subject):
         if moved <= CUT:
             return wrong(
                 f"The last of {words} words does not count (it moves the embedding by "
-                f"{moved:.0e}): longer texts are cut without a word.",
+                f"{tiny(moved)}): longer texts are cut without a word.",
                 "Long class names and prompts that differ only at their end become one class.",
                 "Raise ValueError that says how many tokens the model takes.",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from palmkit.encoder_check.embeddings import name_some
-from palmkit.encoder_check.report import not_tested, ok, remark, wrong
+from palmkit.encoder_check.report import not_tested, ok, remark, tiny, wrong
 from palmkit.encoder_check.subject import TEXTS, Subject, as_unit, distance
 
 # Of COOP's text and encode_text: two ways through one network, with other padding.
@@ -119,7 +119,7 @@ def check_token_text(subject: Subject):
             "Compare positions, the place of <end> (lengths - 1 of the suffix), masks, and what "
             "encode_text does to the prompt.",
         )
-    return ok(f"The same as encode_text to {found[worst]:.0e}, for {', '.join(found)}.")
+    return ok(f"The same as encode_text to {tiny(found[worst])}, for {', '.join(found)}.")
 
 
 def check_token_padding(subject: Subject):
@@ -167,8 +167,6 @@ def check_token_batches(subject: Subject):
     found["another order of classes"] = distance(
         turned.flatten(0, 1), whole[:, order].flatten(0, 1)
     )
-    if len(whole) > 1 and distance(whole[0], whole[1]) <= subject.same:
-        found["prefixes that differ have the same text, so the distance"] = float("inf")
     return judge_tokens(
         found,
         subject.same,
@@ -181,7 +179,7 @@ def check_token_batches(subject: Subject):
 def judge_tokens(found: dict[str, float], allowed: float, title: str, effect: str, advice: str):
     worst = max(found, key=found.get)
     if found[worst] <= allowed:
-        return ok(f"The same to {found[worst]:.0e} for {', '.join(found)}.")
+        return ok(f"The same to {tiny(found[worst])} for {', '.join(found)}.")
     bad = [f"{how} differs by {value:.2g}" for how, value in found.items() if value > allowed]
     return wrong(f"{title}: {', '.join(bad)} ({allowed:g} is allowed).", effect, advice)
 
@@ -227,7 +225,7 @@ def check_token_gradients(subject: Subject):
             "COOP and COCOOP move their context in a wrong direction, or by wrong steps.",
             "Is a part detached, computed in no_grad, rounded, or scaled in a hook?",
         )
-    text = name_some([f"{error:.0e} in the {name}" for name, error in errors.items()])
+    text = name_some([f"{tiny(error)} in the {name}" for name, error in errors.items()])
     return ok(f"Gradients are those of differences, to a relative error of {text}.")
 
 
