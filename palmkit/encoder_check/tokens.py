@@ -7,6 +7,7 @@ import torch
 from palmkit.encoder_check.embeddings import name_some
 from palmkit.encoder_check.report import not_tested, ok, remark, tiny, wrong
 from palmkit.encoder_check.subject import TEXTS, Subject, as_unit, distance
+from palmkit.models.base import count_special_tokens
 
 # Of COOP's text and encode_text: two ways through one network, with other padding.
 EQUAL = 1e-4
@@ -32,7 +33,8 @@ def check_token_ids(subject: Subject):
             f"tokenize and embed_tokens: {'; '.join(faults)}.",
             "COOP cuts prompts into <start>, context, name and <end> by these, and would cut in "
             "the wrong places.",
-            "Return int64 ids and mask [n, tokens]: <start> first, then the words, <end>, padding.",
+            "Return int64 ids and mask [n, tokens]: <start>, the words, <end>, padding; or say by "
+            "special_tokens how many there are in front and behind, (1, 1) if it is not there.",
         )
     placeholders, alone = model.tokenize(["X X X X"]), model.tokenize(["X"])
     count = int(placeholders[1].sum()) - int(alone[1].sum())
@@ -43,21 +45,30 @@ def check_token_ids(subject: Subject):
             "Tokenize words apart, so that X is one token.",
         )
     longest = int(mask.sum(1).max())
-    return ok(f"<start> first, padding behind <end>; up to {longest} tokens here; X is one token.")
+    front, behind = count_special_tokens(model)
+    return ok(
+        f"Special tokens: {front} in front, {behind} behind; up to {longest} tokens here; X is one "
+        "token."
+    )
 
 
 def find_token_faults(model, ids, mask, prompts: list[str]) -> list[str]:
     """What is not as PromptableText says, for ids and mask [n, tokens]."""
     faults, lengths = [], mask.sum(1)
+    front, behind = count_special_tokens(model)
     if ids.dtype != torch.int64 or mask.dtype != torch.int64:
         faults.append(f"types {ids.dtype} and {mask.dtype} in place of int64")
     if not ((mask == 0) | (mask == 1)).all() or (mask[:, 1:] > mask[:, :-1]).any():
         faults.append("the mask is not 1 for tokens and then 0 for padding at the right")
-    if (ids[:, 0] != ids[0, 0]).any():
-        faults.append(f"first tokens differ ({ids[:, 0].tolist()[:4]}), so there is no <start>")
-    ends = ids.gather(1, (lengths[:, None] - 1).clamp(min=0))
-    if (ends != ends[0]).any():
-        faults.append(f"last tokens differ ({ends[:4, 0].tolist()}), so there is no <end>")
+    if (ids[:, :front] != ids[0, :front]).any():
+        first = ids[:4, :front].tolist()
+        faults.append(f"the first tokens differ ({first}), so special_tokens[0] is not {front}")
+    places = lengths[:, None] - torch.arange(1, behind + 1)
+    ends = ids.gather(1, places.clamp(min=0))
+    if (ends != ends[:1]).any():
+        faults.append(
+            f"the last tokens differ ({ends[:4].tolist()}), so special_tokens[1] is not {behind}"
+        )
     alone, alone_mask = model.tokenize([prompts[0]])
     n = int(lengths[0])
     if int(alone_mask.sum()) != n or (alone[0, :n] != ids[0, :n]).any():

@@ -89,6 +89,16 @@ class TestRightModels:
         remarks = {"volume", "spelling", "digest covers"}
         assert set(not_ok(report)) == remarks and "first_position" in report["digest covers"].words
 
+    @pytest.mark.slow
+    def test_a_small_msclap(self, tmp_path):
+        """It has no start token, and says so."""
+        pytest.importorskip("transformers")
+        from small_msclap import save_msclap
+
+        report = check_name(f"msclap:{save_msclap(tmp_path)}", "cpu")
+        assert report.ok, str(report)
+        assert report["token ids"].what.startswith("Special tokens: 0 in front, 2 behind")
+
     def test_a_model_that_resamples_itself(self):
         assert not_ok(check_encoder(Resampling(), Resampling)) == {}
 

@@ -487,7 +487,7 @@ FAULTS = {
     OneText: ({"texts differ": "wrong"}, "28 of 28 pairs of names have the same embedding"),
     Spelling: ({"spelling": "remark"}, "'dog' and 'Dog' by"),
     CutText: ({"long texts": "wrong"}, "The last of 40 words does not count"),
-    NoStart: ({"token ids": "wrong"}, "so there is no <start>"),
+    NoStart: ({"token ids": "wrong"}, "so special_tokens[0] is not 1"),
     Positions: ({"token text": "wrong"}, "is not encode_text of it"),
     NoTokenMask: ({"token padding": "wrong"}, "counts: other values in the padding differs by"),
     OnePrefix: ({"token batches": "wrong"}, "Prefixes or classes are mixed up"),
