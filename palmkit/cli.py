@@ -175,6 +175,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
             "doctor",
             _doctor,
             "show versions, folders and datasets, and test this installation",
+            [plugins],
         )
     )
     _describe_lab(add("lab", _lab, "open the notebooks in JupyterLab; it gets all other arguments"))
@@ -183,6 +184,9 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 def _describe_doctor(doctor) -> None:
     doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.add_argument(
+        "--checkpoint", metavar="NAME|FILE", default="", help="check this model, too"
+    )
 
 
 def _describe_lab(lab) -> None:
@@ -760,7 +764,8 @@ def _check_model(arguments) -> int:
     report = check_name(arguments.model, device)
     if arguments.json:
         findings = report.table().to_dict("records")
-        print(json.dumps({"model": report.title, "ok": report.ok, "findings": findings}, indent=1))
+        said = {"model": report.title, "about": report.facts, "ok": report.ok}
+        print(json.dumps(said | {"findings": findings}, indent=1))
     else:
         print(report)
     return int(not report.ok)
@@ -782,8 +787,10 @@ def _fetch(arguments) -> None:
 
 def _doctor(arguments) -> int:
     from palmkit.doctor import examine, find_problems, format_report
+    from palmkit.plugins import load_plugins
 
-    found = examine()
+    load_plugins(parse_flag("import", getattr(arguments, "choice:import", [])))
+    found = examine(model=arguments.checkpoint)
     problems = find_problems(found)
     if arguments.json:
         print(json.dumps(found | {"problems": problems}, indent=1))

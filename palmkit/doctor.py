@@ -16,6 +16,7 @@ import palmkit
 from palmkit.audio import digest
 from palmkit.checksums import CHECKSUM_FILE, ChecksumError, read_checksums, sha256_of, verify_folder
 from palmkit.datasets.manifest import read_manifest
+from palmkit.encoder_check import check_name
 from palmkit.experiments.rows import COMMAND, git_commit, package_versions
 from palmkit.models.base import choose_device
 from palmkit.self_test import LIMIT, run_parity_tests, run_self_test
@@ -33,10 +34,11 @@ LOW_DISK = 5e9  # bytes
 MINI = PACKAGE / "mini" / "mini.safetensors"
 
 
-def examine(parity: bool = True) -> dict:
+def examine(parity: bool = True, model: str = "", device="auto") -> dict:
     """All that `palmkit doctor` shows, as JSON-able values. Raises nothing for what is broken.
 
-    parity: also run the tests against the published code's tensors, in a checkout.
+    parity: also run the tests against the published code's tensors, in a checkout. model: also
+    check the model of this name. Raises FileNotFoundError if there is none.
     """
     memory = psutil.virtual_memory()
     outcomes = run_self_test()
@@ -59,7 +61,16 @@ def examine(parity: bool = True) -> dict:
         "checkpoints": [_checkpoint(path) for path in _list_checkpoints()],
         "datasets": [_dataset(path) for path in _list_datasets()],
         "self_test": [dataclasses.asdict(one) | {"ok": one.ok} for one in outcomes],
+        "model": _model(model, device) if model else None,
     }
+
+
+def _model(name: str, device) -> dict:
+    """What `check-model` finds of a model; its `facts` are licence, revision and training data."""
+    report = check_name(name, device)
+    wrong = [f"{one.check}: {one.what} {one.advice}" for one in report.select("wrong")]
+    title = f"{report.title}; {len(report.findings)} checks, {len(wrong)} wrong"
+    return {"name": name, "title": title, "facts": report.facts, "wrong": wrong}
 
 
 def find_problems(found: dict) -> list[str]:
@@ -80,6 +91,8 @@ def find_problems(found: dict) -> list[str]:
         elif folder["free"] < LOW_DISK:
             free = format_bytes(folder["free"])
             problems.append(f"{free} are free for {folder['path']}: choose another by {variable}")
+    if model := found["model"]:
+        problems += [f"model {model['name']}, {what}" for what in model["wrong"]]
     for one in [*found["checkpoints"], *found["datasets"]]:
         if one["problem"]:
             problems.append(f"{one['name']}: {one['problem']}")
@@ -109,6 +122,9 @@ def format_report(found: dict) -> str:
     if not found["datasets"]:
         lines.append("  none; `palmkit run` generates some, `palmkit fetch` fetches others")
     lines += ["", "Self-test", *map(_line_of_step, found["self_test"])]
+    if model := found["model"]:
+        facts = [f"  {name}: {text}" for name, text in model["facts"].items()]
+        lines += ["", "Model", f"  {model['title']}", *facts]
     problems = find_problems(found)
     lines += ["", "Problems" if problems else "No problems found."]
     lines += [f"  {problem}" for problem in problems]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -63,11 +63,13 @@ class Finding(Verdict):
 class EncoderReport:
     """What `check_encoder` found. `.ok`: no finding is wrong. `print(report)` shows the table.
 
-    title: the model in a line. findings: one for each check, in the order of the checks.
+    title: the model in a line. findings: one for each check, in the order of the checks. facts:
+    licence, revision and training data, as `palmkit.models.about.describe` says them.
     """
 
     title: str
     findings: tuple[Finding, ...]
+    facts: dict[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -97,7 +99,8 @@ def format_report(report: EncoderReport, width: int = WIDTH) -> str:
     """The findings as a table for a terminal, and how many there are of each state."""
     names = max(len(one.check) for one in report.findings)
     states = max(map(len, STATES))
-    lines = [report.title, ""]
+    facts = [f"{name}: {text}" for name, text in report.facts.items()]
+    lines = [report.title, *facts, ""]
     tested = [one for one in report.findings if one.state != "not tested"]
     for one in tested:
         start = f"{one.check:<{names}}  {one.state:<{states}}  "

@@ -12,6 +12,7 @@ from palmkit.encoder_check import audio, embeddings, members, state, text, token
 from palmkit.encoder_check.report import EncoderReport, Finding, Verdict, not_tested, wrong
 from palmkit.encoder_check.subject import Subject, hash_tensors, preserved
 from palmkit.models import MODELS, load_model
+from palmkit.models.about import describe as describe_facts
 from palmkit.models.registry import list_models
 
 # Members that a check needs. With a wrong one it is not run.
@@ -113,7 +114,8 @@ def check_encoder(model, load=None) -> EncoderReport:
         return check_name(model)
     subject = Subject(model, load)
     with preserved():
-        return EncoderReport(describe(model), tuple(run_checks(subject)))
+        findings = tuple(run_checks(subject))
+        return EncoderReport(describe(model), findings, attempt_facts(model))
 
 
 def check_name(name, device="auto") -> EncoderReport:
@@ -204,6 +206,14 @@ def last_lines(error: BaseException) -> str:
 
 def as_finding(name: str, verdict: Verdict) -> Finding:
     return Finding(verdict.state, verdict.what, verdict.effect, verdict.advice, name)
+
+
+def attempt_facts(model) -> dict[str, str]:
+    """What a model says of itself; {} where its code raises, which the check of members finds."""
+    try:
+        return describe_facts(model)
+    except (Exception, SystemExit):  # whatever a user's code raises
+        return {}
 
 
 def describe(model) -> str:

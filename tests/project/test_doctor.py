@@ -64,6 +64,32 @@ def test_a_checksum_file_that_is_damaged(data):
     assert "is no checksum file" in problem
 
 
+FLAT = """
+import torch
+from toy_models import WordModel
+
+class FlatModel(WordModel):
+    about = {"licence": "CC0"}
+    def encode_audio(self, waveforms):
+        return torch.nn.functional.normalize(torch.ones(len(waveforms), self.dim), dim=-1)
+
+MODELS = {"flat": FlatModel}
+"""
+
+
+@pytest.mark.slow
+def test_a_model_is_checked_too(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("palmkit.doctor.run_parity_tests", lambda: None)
+    monkeypatch.setenv("PALMKIT_IMPORT", "")  # --import adds to it
+    (tmp_path / "flat.py").write_text(FLAT)
+    assert main(["doctor", "--import", str(tmp_path / "flat.py"), "--checkpoint", "flat"]) == 1
+    text = capsys.readouterr().out
+    assert "licence: CC0" in text and "training data: not stated" in text
+    assert "model flat, sounds differ: The mean cosine" in text
+    assert main(["doctor", "--checkpoint", "mini"]) == 0
+    assert "licence: MIT" in capsys.readouterr().out
+
+
 class TestSelfTest:
     def test_other_numbers_fail(self, tmp_path):
         numbers = json.loads(self_test.EXPECTED.read_text())

@@ -159,6 +159,8 @@ def test_python_examples_run(folder):
 def test_commands_run_as_printed(folder):
     """In the order of the page; the outside method and the outside model are in their tables."""
     printed = {line: run(["-m", *shlex.split(line)], folder) for line in RUNNABLE}
+    checked = printed.pop("palmkit check-model toy --import my_model.py")
+    assert "Nothing is wrong." in checked
     for line, table in printed.items():
         label = "Nearest mean" if "my_method" in line else "PALM"
         assert "VocalSounds" in table and label in table, (line, table)
