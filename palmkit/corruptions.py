@@ -72,6 +72,10 @@ class Corruption:
         """What a cache needs to know. The model's key holds the sample rate."""
         return [CORRUPTION_VERSION, self.kind, self.strength]
 
+    def at(self, sample_rate: int) -> Corruption:
+        """The same for waveforms of another rate. Its noise is another draw of the same power."""
+        return Corruption(self.kind, self.strength, sample_rate)
+
     def __call__(self, waveform: torch.Tensor, seed: str = "") -> torch.Tensor:
         """[samples] -> [samples], worse. seed: any text, the clip's digest say, for the noise."""
         rng = np.random.default_rng(list(f"{self.kind}:{seed}".encode()))

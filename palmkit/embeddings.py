@@ -8,7 +8,7 @@ import itertools
 import os
 import random
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 
 from palmkit import audio
 from palmkit.channels import channels_key, model_channels
+from palmkit.models.pair import each_encoder
 from palmkit.padding import model_padding, padding_key
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
@@ -73,6 +74,7 @@ def embed(
 ) -> Embeddings:
     """Embed clips. Embeddings in the cache are read; only the others are computed.
 
+    A `ModelPair` embeds with each of its models and joins the features; offsets are the first's.
     clips: a DataFrame (path, label) of `load_dataset` or `draw_shots`, or a list of paths.
     cache: a folder; "default" is PALMKIT_CACHE or ~/.cache/palmkit; None disables caching.
     crop: as in `read_clip`; a random start is drawn from a generator seeded by `crop_seed` and the
@@ -87,11 +89,23 @@ def embed(
     OSError (disk). Clips embedded before the error are kept.
     """
     frame = as_frame(clips)
-    paths = [str(path) for path in frame["path"]]
-    if not paths or batch_size < 1:
+    if not len(frame) or batch_size < 1:
         raise ValueError(
-            f"no clips to embed: {len(paths)} clips, batch_size={batch_size}; use 1 or more"
+            f"no clips to embed: {len(frame)} clips, batch_size={batch_size}; use 1 or more"
         )
+    calls = each_encoder(model, crop, transform)
+    settings = (cache, crop_seed, batch_size, workers, on_progress)
+    found = [_embed(*call, frame, *settings, label) for call in calls]
+    if len(found) == 1:
+        return found[0]
+    return replace(found[0], features=model.join([one.features for one in found]))
+
+
+def _embed(
+    model, crop, transform, frame, cache, crop_seed, batch_size, workers, on_progress, label
+) -> Embeddings:
+    """`embed` with one encoder."""
+    paths = [str(path) for path in frame["path"]]
     setting = provenance(model, crop, crop_seed)
     if transform is not None:
         setting["transform"] = transform.key

@@ -123,7 +123,8 @@ FLAGS: dict[str, Flag] = {
     "checkpoint": Flag(
         "checkpoint",
         Setting(
-            "name of a model, or a checkpoint file; pengi with --profile paper", metavar="NAME|FILE"
+            "name of a model, or a checkpoint file; A+B for two models; pengi with --profile paper",
+            metavar="NAME|FILE",
         ),
     ),
     "device": Flag("device", Setting("auto, cpu, cuda, cuda:1, ...", clean_device), "auto"),

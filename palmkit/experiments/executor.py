@@ -20,6 +20,7 @@ import torch
 
 from palmkit.audio import AudioError
 from palmkit.experiments.watchdog import end_with
+from palmkit.models.pair import each_encoder
 from palmkit.plugins import explain, listed_files, load_plugins
 from palmkit.tables import DatasetError
 
@@ -42,8 +43,8 @@ def count_jobs(model) -> int:
         if not re.fullmatch("[1-9][0-9]{0,3}", given):
             raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
         return int(given)
-    width = getattr(model, "text_width", model.dim)
-    return joblib.cpu_count() if model.device.type == "cpu" and width <= SMALL else 1
+    widths = [getattr(one, "text_width", one.dim) for one, _, _ in each_encoder(model)]
+    return joblib.cpu_count() if model.device.type == "cpu" and max(widths) <= SMALL else 1
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from palmkit.embeddings import EMBEDDING_VERSION
 from palmkit.experiments.row_fields import check_row
 from palmkit.experiments.trials import TRANSFER, Trial, find_method
 from palmkit.experiments.variations import method_options
+from palmkit.models.pair import ModelPair
 from palmkit.protocols import STREAM_VERSION
 from palmkit.storage import PACKAGE, atomic_write, run_folder
 
@@ -187,6 +188,17 @@ def provenance() -> dict:
         "command": os.environ.get(COMMAND, ""),
         "versions": package_versions(),
     }
+
+
+def model_columns(model) -> dict:
+    """What a row says about the model: its name, "one" or "two" encoders, and two models' digests.
+
+    `weights` is the digest of the whole.
+    """
+    if not isinstance(model, ModelPair):
+        return {"model": model.name, "encoders": "one"}
+    digests = [encoder.digest() for encoder in model.encoders]
+    return {"model": model.name, "encoders": "two", "first": digests[0], "second": digests[1]}
 
 
 @functools.cache

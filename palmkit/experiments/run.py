@@ -27,6 +27,7 @@ from palmkit.experiments.model_defaults import rate_source, warn_of_rates
 from palmkit.experiments.rows import (
     count_old_rows,
     make_compact,
+    model_columns,
     provenance,
     read_finished,
     row_path,
@@ -55,6 +56,7 @@ from palmkit.experiments.variations import (
 from palmkit.methods.aspl import read_inputs
 from palmkit.methods.base import normalize
 from palmkit.models.about import describe, not_pengi_note
+from palmkit.models.pair import check_two
 from palmkit.models.pengi import Pengi, round_features
 from palmkit.plugins import plugin_digest
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
@@ -248,6 +250,8 @@ def _check_model(trial: Trial, model) -> None:
             f"the released protocol runs PENGI's encoders in train mode, and {model.name} is "
             "another model: use protocol='frozen'"
         )
+    if find_method(trial.method).needs_pair:
+        check_two(trial.method, model)
 
 
 def count_passes(jobs: list[Job], model, cache="default") -> int:
@@ -278,7 +282,7 @@ def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
     rows_folder.mkdir(parents=True, exist_ok=True)
     warn_of_rates([job.trial for job in jobs], model)
     origin = provenance() | {"checkpoint_sha256": getattr(model, "checkpoint_sha256", "")}
-
+    origin |= model_columns(model)
     shown: set[str] = set()
 
     def record(job: Job, done) -> None:

@@ -11,6 +11,7 @@ from palmkit.experiments.executor import count_jobs, threads
 from palmkit.experiments.selection import combinations
 from palmkit.experiments.trials import Trial, find_method
 from palmkit.experiments.variations import method_options
+from palmkit.models.pair import each_encoder
 from palmkit.training import fit, predict
 
 
@@ -107,13 +108,18 @@ class Clock:
         return (time.perf_counter() - before) / 2
 
     def clip(self) -> float:
-        """Seconds to embed one clip, without decoding."""
-        samples = round(self.model.sample_rate * self.model.clip_seconds)
-        waveforms = torch.randn(4, samples) / 10
-        self.model.encode_audio(waveforms)
-        start = time.perf_counter()
-        self.model.encode_audio(waveforms)
-        return (time.perf_counter() - start) / len(waveforms)
+        """Seconds to embed one clip, without decoding; by both models of a pair."""
+        return sum(_clip_seconds(encoder) for encoder, _, _ in each_encoder(self.model))
+
+
+def _clip_seconds(encoder) -> float:
+    """Seconds to encode one clip."""
+    samples = round(encoder.sample_rate * encoder.clip_seconds)
+    waveforms = torch.randn(4, samples) / 10
+    encoder.encode_audio(waveforms)
+    start = time.perf_counter()
+    encoder.encode_audio(waveforms)
+    return (time.perf_counter() - start) / len(waveforms)
 
 
 def duration(seconds: float) -> str:

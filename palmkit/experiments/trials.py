@@ -39,7 +39,8 @@ TRANSDUCTIVE_NAMES = ("transclip", "text-mixture")
 RIVAL_NAMES = (
     *("linear-probe", "prototypes", "text-prototypes", "centred-mix"),
     *("zs-lp", "clap-probe", "taskres", "cross-modal-probe", "lp-plus-plus", "ss-text"),
-    *("tip-adapter", "tip-adapter-f", "treff", "treff-f", "gda", "kernel-ridge", "malp"),
+    *("tip-adapter", "tip-adapter-f", "treff", "treff-f", "gda", "kernel-ridge"),
+    *("product-kernel-ridge", "malp"),
     *TRANSDUCTIVE_NAMES,
     *("palm-aspl", "palm-aspl-star", "coop-aspl", "coop-aspl-star"),
     *("cocoop-aspl", "cocoop-aspl-star"),
@@ -356,6 +357,7 @@ class Trial:
         check_options(method, self.options)
         self._check_regime(method)
         self._check_tuned(method)
+        self._check_pair(method)
         if method.learns:
             if self.shots == 0:
                 raise ValueError(NO_SHOTS)
@@ -423,6 +425,12 @@ class Trial:
         if "pca_dim" in self.options:
             raise ValueError(
                 f"pca_dim: its axes come from embeddings, and {self.method} changes these"
+            )
+
+    def _check_pair(self, method: type) -> None:
+        if method.needs_pair and "pca_dim" in self.options:
+            raise ValueError(
+                f"pca_dim: its axes mix the features of two models, which {self.method} takes apart"
             )
 
     @property

@@ -41,6 +41,7 @@ class Method(nn.Module):
     # True: logits of a clip depend on the others, so `forward` gets all test clips at once. Such
     # methods have tables of their own.
     transductive: bool = False
+    needs_pair: bool = False  # True: it takes the features of two models apart (ModelPair)
     by_clip: tuple[str, ...] = ()  # parameters that have a row for each clip of the support set
     choices: dict[str, tuple] = {}  # {option: values} that regimes choose from
     choice_settings: dict = {}  # arguments of `leave_out_logits` when options are chosen

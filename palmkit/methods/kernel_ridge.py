@@ -16,6 +16,7 @@ from palmkit.methods.support import (
     leave_out_folds,
     parameter,
 )
+from palmkit.models.pair import check_two
 from palmkit.training import as_tensors
 
 FORMS = ("proker", "ridge")
@@ -131,52 +132,38 @@ class KernelRidge(SupportMethod):
         return (self.logit_scale * f).to(self.text)
 
 
-class TwoModels:
-    """Two audio-text models as one, for features that stand side by side: [n, dim1 + dim2].
-
-    Texts, prompt and scale are those of the first model. There is no encode_audio: embed with each
-    model, and join the features with `join_features`.
-    """
-
-    def __init__(self, first, second):
-        self.first, self.second = first, second
-        self.dim = first.dim + second.dim
-
-    def __getattr__(self, name: str):
-        if name in ("first", "second"):  # while it is being unpickled
-            raise AttributeError(name)
-        return getattr(self.first, name)
-
-    def encode_audio(self, waveforms):
-        raise NotImplementedError("embed with each model, and join the features")
-
-    def digest(self) -> str:
-        return f"{self.first.digest()} {self.second.digest()}"
-
-
-def join_features(first, second) -> torch.Tensor:
-    """Features [n, dim1] and [n, dim2] of the same clips -> [n, dim1 + dim2], unit in each half."""
-    return torch.cat([normalize(first), normalize(second)], 1)
+HALVES = ("first", "second")
+KERNELS = ("product", *HALVES)
+PRIORS = (*HALVES, "both")
 
 
 class ProductKernelRidge(KernelRidge):
-    """Kernel ridge with the prior of one model and the product of two models' kernels:
+    """Kernel ridge on the features x1, x2 of two models, with the product of their kernels:
 
+        f(x) = prior(x) + k(x, S) A,   A as in KernelRidge, of the residuals R = Y - prior(S)
         k(x, y) = exp(-beta (1 - x1 . y1) - beta2 (1 - x2 . y2))
 
-    Source: MUKA (arXiv 2602.14127; no code). Its beta, beta2 and lam were searched on ESC-50 and
-    are not published. beta, beta2: None is half of the published beta of one kernel each, so that
-    two equal models give the kernel of one.
-    Restricted: it is no method of trials, which have one model. Use it from Python:
-
-        model = TwoModels(first, second)
-        method = ProductKernelRidge(model, class_names)
-        fit(method, join_features(x1, x2), labels)
+    prior: "first" (the first model's cosines x1 . t1), "second" (x2 . t2), or "both" (their mean).
+    kernel: "product", or "first" or "second" for the kernel of that model alone: then the other
+        beta has no effect. Prior and kernel "first" are KernelRidge with the first model.
+    beta, beta2: of the first and of the second model. None is half of the published beta of one
+        kernel each, so that two equal models give the kernel of one; the whole of it, if the kernel
+        is that of one model.
+    scale: None is the logit scale of the model whose texts are the prior, or the mean of both.
+    It needs a `ModelPair`, of whose features and texts it takes the two halves apart.
+    Source: MUKA (arXiv 2602.14127; no code), where the prior is PENGI's, and a table has kernels
+    and priors of one model. Its beta, beta2 and lam were searched on ESC-50 and are not published.
+    Kept: as KernelRidge, with two betas.
     """
 
     name = "product-kernel-ridge"
     label = "Product kernel ridge (MUKA)"
     color = "#843c39"
+    needs_pair = True
+    choices = {
+        **dict.fromkeys(("beta", "beta2"), (None, 0.0, 0.5, 1.5, 3.0, 5.5)),
+        "lam": KernelRidge.choices["lam"],
+    }
 
     def __init__(
         self,
@@ -187,30 +174,51 @@ class ProductKernelRidge(KernelRidge):
         beta2=None,
         lam=None,
         form="proker",
+        kernel="product",
+        prior="first",
         prompt=None,
         scale=None,
     ):
-        if not isinstance(model, TwoModels):
-            raise TypeError("a product kernel needs two models: use TwoModels(first, second)")
+        check_two(self.name, model)
         check_number("beta2", beta2, optional=True)
+        check_choice("kernel", kernel, KERNELS)
+        check_choice("prior", prior, PRIORS)
+        if prior != "first" and len(model.texts) < 2:
+            raise ValueError(f"prior={prior!r}: {model.second.name} has no texts; use 'first'")
         super().__init__(model, class_names, seed, beta, lam, form, prompt, scale)
-        self.beta2 = beta2
+        if scale is None and prior != "both":
+            self.logit_scale = float(getattr(model, prior).logit_scale)
+        self.beta2, self.kernel_of, self.prior_of = beta2, kernel, prior
         self.beta_used = parameter(2, like=self.text, learned=False)
 
     def settings(self, shots: float):
+        """(beta, beta2) and lam for a number of shots; the beta of an unused kernel is 0."""
         beta, lam = published_settings(shots)
-        betas = [beta / 2 if one is None else float(one) for one in (self.beta, self.beta2)]
+        share = 0.5 if self.kernel_of == "product" else 1.0
+        betas = [share * beta if one is None else float(one) for one in (self.beta, self.beta2)]
+        used = [self.kernel_of in ("product", half) for half in HALVES]
+        betas = [one * is_used for one, is_used in zip(betas, used, strict=True)]
         return betas, lam if self.lam is None else float(self.lam)
 
     def halves(self, features):
-        return features.split([self.model.first.dim, self.model.second.dim], -1)
+        """[n, dim] -> [n, dim1] and [n, dim2]."""
+        return features.split(self.model.dims, -1)
 
     def unit(self, features) -> torch.Tensor:
-        return join_features(*self.halves(features))
+        """Features [n, dim] with unit rows in each half."""
+        return torch.cat([normalize(half) for half in self.halves(features)], -1)
 
     def kernel(self, x, y, beta) -> torch.Tensor:
         pairs = zip(beta, self.halves(x), self.halves(y), strict=True)
         return torch.exp(sum(-one * (1 - a @ b.T) for one, a, b in pairs))
 
     def prior(self, x) -> torch.Tensor:
-        return self.halves(x)[0] @ self.text.to(x).T
+        texts = self.halves(self.unit(self.text.to(x)))
+        cosines = [half @ text.T for half, text in zip(self.halves(x), texts, strict=True)]
+        return sum(cosines) / 2 if self.prior_of == "both" else cosines[HALVES.index(self.prior_of)]
+
+    def blank(self) -> ProductKernelRidge:
+        names = ("beta", "beta2", "lam", "form", "prompt", "scale")
+        options = {name: getattr(self, name) for name in names}
+        options |= {"kernel": self.kernel_of, "prior": self.prior_of}
+        return type(self)(self.model, self.class_names, seed=self.seed, **options)

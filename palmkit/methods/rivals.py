@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from palmkit.methods.cross_modal import CrossModalProbe
 from palmkit.methods.gda import GDA
-from palmkit.methods.kernel_ridge import KernelRidge
+from palmkit.methods.kernel_ridge import KernelRidge, ProductKernelRidge
 from palmkit.methods.linear_probe import LinearProbe
 from palmkit.methods.lp_plus_plus import LPPlusPlus
 from palmkit.methods.malp import MALP
@@ -19,6 +19,7 @@ from palmkit.methods.zs_lp import CLAPProbe, ZeroShotProbe
 RIVALS = (
     *(LinearProbe, Prototypes, TextPrototypes, CentredMix),
     *(ZeroShotProbe, CLAPProbe, TaskRes, CrossModalProbe, LPPlusPlus, SSText),
-    *(TipAdapter, TipAdapterF, Treff, TreffF, GDA, KernelRidge, MALP),
+    *(TipAdapter, TipAdapterF, Treff, TreffF, GDA, KernelRidge),
+    *(ProductKernelRidge, MALP),
     *(TransCLIP, TextMixture),  # transductive
 )

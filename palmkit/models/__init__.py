@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "checkpoint": ["CheckpointError"],
         "clap": ["Clap", "load_clap"],
         "msclap": ["MsClap", "load_msclap"],
+        "pair": ["AudioHalf", "AudioOnly", "ModelPair"],
         "pengi": ["Pengi", "load_pengi"],
         "registry": ["MODELS", "list_models", "load_model"],
     },

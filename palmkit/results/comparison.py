@@ -70,8 +70,13 @@ def _cell_rows(rows: pd.DataFrame, line: pd.Series) -> pd.DataFrame:
 
 
 def is_other_model(rows: pd.DataFrame) -> bool:
-    """Whether a row is of a model that is not PENGI, as its `model_note` says."""
-    return bool((_model_notes(rows) != "").any())
+    """Whether a row is of a model that is not PENGI, as its `model_note` says, or of two models."""
+    return bool((_model_notes(rows) != "").any() or has_two_encoders(rows).any())
+
+
+def has_two_encoders(rows: pd.DataFrame) -> pd.Series:
+    """[n] whether a row is of two encoders. The published table is of one."""
+    return rows.get("encoders", pd.Series("one", rows.index)) == "two"
 
 
 def _model_notes(rows: pd.DataFrame) -> pd.Series:
@@ -91,8 +96,8 @@ def compare_with_paper(rows: pd.DataFrame, swapped_folds: bool = True) -> pd.Dat
     - A method's mean over the paper's eleven datasets is "reproduced" if seeds explain the
       difference and difference ± margin stays within ± REPRODUCED_WITHIN. It is "not reproduced" if
       they do not explain it, and "undecided" if the margin is too wide to say.
-    - Rows of a model with a note, or with other settings, folds or test clips than the paper's, are
-      "not comparable".
+    - Rows of two encoders, of a model with a note, or with other settings, folds or test clips than
+      the paper's, are "not comparable".
     """
     rows, logs = _sides(rows, swapped_folds)
     table = _join(rows, logs, "accuracy").rename(columns={"seeds_paper": "paper_seeds"})
@@ -169,6 +174,8 @@ def why_not_comparable(rows: pd.DataFrame, logs: pd.DataFrame) -> str:
     dataset, method = rows[["dataset", "method"]].iloc[0]
     if "version" in rows and (rows["version"] != "").any():
         return f"there are rows of several versions of {dataset}"
+    if has_two_encoders(rows).any():
+        return "they have two encoders, and the paper's have one"
     # A note of the model counts; `note` may be the user's own.
     if notes := [note for note in _model_notes(rows).unique() if note]:
         return "; ".join(notes)

@@ -116,3 +116,4 @@ def upgrade_row(row: dict) -> None:
     row.setdefault("note", "")
     row.setdefault("options", {})
     row.setdefault("regime", "published")
+    row.setdefault("encoders", "one")

@@ -20,14 +20,14 @@ from palmkit.experiments.timing import duration
 from palmkit.extras import extra
 from palmkit.published import paper_datasets
 from palmkit.results.captions import find_caption
-from palmkit.results.comparison import verdict_table
+from palmkit.results.comparison import has_two_encoders, verdict_table
 from palmkit.results.confusion import Confusion, count_confusions
 from palmkit.results.export import export_frame
 from palmkit.results.formats import NOTHING, format_score, format_spread, one_line, to_csv
 from palmkit.results.loading import load_failed, load_rows
 from palmkit.results.method_style import method_label, method_names, order_methods
 from palmkit.results.plots import CAPTION, PNG_DPI
-from palmkit.results.settings import ANY, KIND, label_settings, split_settings
+from palmkit.results.settings import ANY, ENCODERS, KIND, label_settings, split_settings
 from palmkit.results.statistics import compare_paired
 from palmkit.results.tables import AVERAGE, ResultTable, order_datasets, result_tables, write_tables
 from palmkit.results.versions import dataset_labels, mark_versions
@@ -47,7 +47,7 @@ MOST_CLASSES = 30  # of a confusion matrix that is shown
 OPEN_DATASETS = 3  # results by class of so many datasets are open, of more they are folded
 TYPES = {".csv": "text/csv", ".tex": "text/x-tex", ".md": "text/markdown"}
 # Settings that stand elsewhere in the report, or have no meaning for a reader.
-NOT_SHOWN = (KIND, "weights", "method_digest")
+NOT_SHOWN = (KIND, ENCODERS, "weights", "method_digest")
 
 
 def write_report(run, status: dict[str, str] | None = None, parameters: dict | None = None) -> Path:
@@ -290,10 +290,13 @@ def _differences(summary: pd.DataFrame) -> list[str]:
 
 
 def _verdicts(rows: pd.DataFrame) -> list[dict]:
-    """The comparison with the paper, for each group of equal settings with published datasets."""
+    """The comparison with the paper, for each group of equal settings with published datasets.
+
+    Rows of two encoders have none.
+    """
     verdicts = []
     for label, group in split_settings(rows):
-        if not set(group["dataset"]) & set(paper_datasets()):
+        if not set(group["dataset"]) & set(paper_datasets()) or has_two_encoders(group).any():
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they stand in the report already
@@ -466,6 +469,8 @@ def _provenance(rows: pd.DataFrame) -> dict[str, str]:
         **_about_models(rows),
         "learning rate": _tell_rates(rows),
         "weights (sha256)": _distinct(_short(rows.get("weights", [])), ", "),
+        "first of two models (sha256)": _distinct(_short(rows.get("first", [])), ", "),
+        "second of two models (sha256)": _distinct(_short(rows.get("second", [])), ", "),
         "checkpoint (sha256)": _distinct(_short(rows.get("checkpoint_sha256", [])), ", "),
         "datasets (sha256)": _distinct(_dataset_digests(rows), ", "),
         "test clips": f"{int(clips):,}",

@@ -32,8 +32,14 @@ def rivals_table(run) -> pd.DataFrame:
 
     names: "right", or "wrong" where classes have other names. ece: `calibration_error` of the test
     logits. fit_seconds: of the fit, without the choice of options. chosen: "alpha=1.0 beta=3.0".
+    Raises ValueError for a run with rows of one encoder and of two.
     """
     rows = load_rows(run)
+    if rows["encoders"].nunique() > 1:
+        raise ValueError(
+            f"the run {Path(str(run)).name} has rows of one encoder and of two, which are not "
+            "compared in one table: use a run for each"
+        )
     for name in ("chosen", "regime"):
         rows[name] = rows.get(name)
     table = rows.assign(

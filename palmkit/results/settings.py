@@ -9,13 +9,21 @@ from palmkit.experiments.trials import TRAINED
 from palmkit.results.method_style import is_transductive, learns
 
 # Those of the trial, then those of the model and of a method from outside.
-SETTINGS = (*trials.SETTINGS, "weights", "rates", "method_digest")
+SETTINGS = (*trials.SETTINGS, "encoders", "weights", "rates", "method_digest")
 # Values for rows that are older than a setting.
-BEFORE = {"regime": "published", "stochastic": "none", "autocast": "False", "method_digest": ""}
+BEFORE = {
+    "regime": "published",
+    "stochastic": "none",
+    "autocast": "False",
+    "method_digest": "",
+    "encoders": "one",
+}
 ANY = "any"  # the value of a setting that does not affect a row
 # Not a setting of a trial: whether its method sees the whole test batch. Such methods are never in
 # one group with others, zero-shot included.
 KIND = "transductive"
+ENCODERS = "encoders"  # "one" or "two" models that embed clips
+ALWAYS_SHOWN = {ENCODERS: "two", KIND: "yes"}  # values that label a group also where all have them
 LABEL_LENGTH = 12  # of a digest in a label
 
 
@@ -60,12 +68,13 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
     Rows of a method that does not learn have no settings of training. They are part of every group
     whose other settings they share. Transductive methods have groups of their own, which come last
-    and are always labelled as such.
+    and are always labelled as such; so are rows of two encoders.
     """
     labels = label_settings(rows)
     varied = [name for name in labels if labels.loc[labels[name] != ANY, name].nunique() > 1]
-    if KIND not in varied and (labels[KIND] == "yes").any():
-        varied.insert(0, KIND)
+    for name, value in ALWAYS_SHOWN.items():
+        if name not in varied and (labels[name] == value).any():
+            varied.insert(0, name)
     if not varied:
         return [("", rows)] if len(rows) else []
     labels = labels[varied]

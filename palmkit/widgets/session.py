@@ -31,6 +31,7 @@ from palmkit.methods import get_method, list_methods
 from palmkit.methods.base import Method, normalize
 from palmkit.models import AudioTextModel, load_model
 from palmkit.models.encoders import tokenize
+from palmkit.models.pair import each_encoder
 from palmkit.models.pengi import Pengi
 from palmkit.padding import model_padding
 from palmkit.results.confidence import confidence_frame, probabilities
@@ -201,8 +202,12 @@ def _mini() -> AudioTextModel:
 
 
 def bench_methods() -> dict[str, type[Method]]:
-    """The methods that the benches train, by name: those on embeddings, so not ASPL."""
-    return {name: cls for name, cls in list_methods().items() if not cls.tunes_audio}
+    """The methods that the benches train, by name: those on embeddings of one model. So neither
+    ASPL nor the product kernel.
+    """
+    return {
+        name: cls for name, cls in list_methods().items() if not (cls.tunes_audio or cls.needs_pair)
+    }
 
 
 def train(
@@ -315,8 +320,17 @@ def uploaded_recording(task: Task, name: str, data: bytes) -> Recording:
     played = _read_sound(task.model, io.BytesIO(data), name, "center")
     if played.waveform.abs().max() == 0:
         raise AudioError(f"{name}: is silent; is the microphone on?")
-    feature = task.model.encode_audio(played.waveform[None])[0].cpu()
+    feature = _encode_sound(task.model, name, data)
     return _recording(task, name, played, feature)
+
+
+def _encode_sound(model, name: str, data: bytes) -> torch.Tensor:
+    """[dim] embedding of a file from its bytes, as `embed` has it with crop="center"."""
+    parts = []
+    for encoder, crop, _ in each_encoder(model, "center"):
+        waveform = _read_sound(encoder, io.BytesIO(data), name, crop).waveform
+        parts.append(encoder.encode_audio(waveform[None])[0].cpu())
+    return parts[0] if len(parts) == 1 else model.join(parts)
 
 
 def _read_sound(model, file, path, crop) -> ClipSound:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from palmkit import METHODS, embed, evaluate, fit, load_pengi
+from palmkit.models import ModelPair
 from palmkit.models.base import choose_device
 from palmkit.models.pengi import choose_dtype
 
@@ -40,9 +41,14 @@ class TestCuda:
         got, expected = there.encode_audio(waves), tiny_pengi.encode_audio(waves)
         torch.testing.assert_close(got.cpu(), expected, atol=1e-4, rtol=0)
         generator = torch.Generator().manual_seed(0)
-        features, labels = torch.randn(24, there.dim, generator=generator), torch.arange(24) % 3
+        times = 2 if METHODS[name].needs_pair else 1
+        features, labels = (
+            torch.randn(24, times * there.dim, generator=generator),
+            torch.arange(24) % 3,
+        )
         results = []
-        for model in (there, tiny_pengi):
+        for one in (there, tiny_pengi):
+            model = ModelPair(one, one) if METHODS[name].needs_pair else one
             method = METHODS[name](model, NAMES, seed=0)
             losses = fit(method, features, labels, epochs=3)
             results.append(torch.tensor([*losses, evaluate(method, features, labels)["loss"]]))

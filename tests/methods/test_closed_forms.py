@@ -9,13 +9,7 @@ from sklearn.kernel_ridge import KernelRidge as SklearnRidge
 from sklearn.linear_model import LogisticRegression
 
 from palmkit import METHODS, fit, predict
-from palmkit.methods.kernel_ridge import (
-    KernelRidge,
-    ProductKernelRidge,
-    TwoModels,
-    join_features,
-    published_settings,
-)
+from palmkit.methods.kernel_ridge import KernelRidge, published_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EVEN, UNEVEN = [5, 5, 5, 5], [1, 7, 3, 4]
@@ -215,35 +209,6 @@ def test_kernel_ridge_has_the_published_settings(shots):
     method, _ = fitted("kernel-ridge", support)
     assert method.beta_used.item() == beta
     same(predict(method, TEST).numpy(), logits_of("kernel-ridge", support, beta=beta, lam=lam), 0)
-
-
-def test_product_kernel_is_scikit_learn_s(support):
-    """The first model's texts as prior, the product of both kernels, by a precomputed kernel."""
-    model = TwoModels(TextModel(), TextModel(dim=5, salt="other"))
-    features, labels = unit(support[0]), support[1].numpy()
-    second, test_second = table([1] * len(labels), 5)[0], table([1] * len(TEST), 5, seed=3)[0]
-    method = ProductKernelRidge(model, NAMES, beta=1.7, beta2=0.9, lam=0.1)
-    fit(method, join_features(support[0], second), support[1])
-    got = predict(method, join_features(TEST, test_second)).numpy()
-    K = kernel(features, features, 1.7) * kernel(unit(second), unit(second), 0.9)
-    k = kernel(X, features, 1.7) * kernel(unit(test_second), unit(second), 0.9)
-    R = np.eye(len(NAMES))[labels] - features @ T.T
-    expected = SCALE * (X @ T.T + k @ np.linalg.solve(K / 0.1 + np.eye(len(K)), R))
-    same(got, expected)
-    held = method.leave_out_logits(join_features(support[0], second), support[1])
-    assert held.shape == (len(labels), len(NAMES))
-
-
-def test_product_of_a_model_with_itself_is_one_kernel(support):
-    twice = ProductKernelRidge(TwoModels(TextModel(), TextModel()), NAMES)
-    fit(twice, join_features(support[0], support[0]), support[1])
-    got = predict(twice, join_features(TEST, TEST)).numpy()
-    same(got, logits_of("kernel-ridge", support))
-
-
-def test_product_kernel_needs_two_models():
-    with pytest.raises(TypeError, match="use TwoModels"):
-        ProductKernelRidge(TextModel(), NAMES)
 
 
 # Leaving shots out.

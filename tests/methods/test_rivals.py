@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from outside import few, make_home, read_rows  # noqa: F401
-from rival_data import NAMES, TextModel, table
+from rival_data import NAMES, model_for, table
 from toy_models import BidirectionalModel
 
 from palmkit import METHODS, evaluate, fit, predict
@@ -19,6 +19,7 @@ from palmkit.experiments.run import run_trial
 from palmkit.experiments.timing import Clock
 from palmkit.experiments.trials import METHOD_NAMES, PAPER_METHODS, Trial, expand_methods
 from palmkit.methods import RIVALS, check_class
+from palmkit.models import ModelPair
 from palmkit.protocols.prompt_files import PromptError, load_prompt, save_prompt
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,6 +28,7 @@ TEST = table([6, 6, 6, 6], seed=7)
 # tests/methods/test_aspl.py has the others.
 ON_EMBEDDINGS = [name for name, cls in METHODS.items() if not cls.tunes_audio]
 BY_CLIP = ["tip-adapter", "tip-adapter-f", "treff", "treff-f", "kernel-ridge"]
+BY_CLIP += ["product-kernel-ridge"]
 # Those whose fit is the same with every seed, given the support set.
 DETERMINISTIC = [name for name in RIVAL_NAMES if name not in ("malp", "cross-modal-probe")]
 fast = {
@@ -42,7 +44,7 @@ def name(request):
 
 
 def make(name, seed=0, **options):
-    return METHODS[name](TextModel(), NAMES, seed=seed, **fast.get(name, {}), **options)
+    return METHODS[name](model_for(name), NAMES, seed=seed, **fast.get(name, {}), **options)
 
 
 def test_the_classes(name):
@@ -77,7 +79,7 @@ def test_supports_of_any_shape(name, counts):
 
 @pytest.mark.parametrize("counts", [[5, 5, 5, 5], [2, 6, 3, 3]])
 def test_they_learn(name, counts):
-    method, support = METHODS[name](TextModel(), NAMES), table(counts)
+    method, support = METHODS[name](model_for(name), NAMES), table(counts)
     before = evaluate(method, *support), evaluate(method, *TEST)
     fit(method, *support)
     after = evaluate(method, *support), evaluate(method, *TEST)
@@ -202,17 +204,28 @@ def test_parameters_alone_are_the_state(name):
 # Options.
 
 
+def token_model(name):
+    """A model for any method on embeddings: with tokens, or two of it."""
+    one = BidirectionalModel()
+    return ModelPair(one, one) if METHODS[name].needs_pair else one
+
+
+def supports(width):
+    """A support set, and features of test clips."""
+    return table([3, 5, 2, 4], width), table([6, 6, 6, 6], width, seed=7)[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ON_EMBEDDINGS)
 def test_scale(name):
     """None is the model's; a number replaces it, and is checked."""
-    model = BidirectionalModel()
+    model = token_model(name)
     plain, same, other = (METHODS[name](model, NAMES, scale=s) for s in (None, 20, 5.0))
     assert plain.scale is None and plain.logit_scale in (20, 1)
     for scale in (0, -1, "10", True, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="scale=.*use a number over 0, or None"):
             METHODS[name](model, NAMES, scale=scale)
-    support, features = table([3, 5, 2, 4], 48), table([6, 6, 6, 6], 48, seed=7)[0]
+    support, features = supports(model.dim)
     results = []
     for method in (plain, same, other):
         fit(method, *support, epochs=2)
@@ -227,6 +240,9 @@ WRONG = {
     "prior_shots": (0, None),
     "alpha": (-1, "x", None),
     "beta": (-1, "x"),
+    "beta2": (-1, "x"),
+    "kernel": ("other", None),
+    "prior": ("both of them", None),
     "form": ("other", None),
     "join": ("other", 3),
     "text_norm": (0, None),
@@ -256,7 +272,7 @@ def test_wrong_options(name):
 
 
 def make_bare(name, option, value):
-    return METHODS[name](TextModel(), NAMES, **{option: value})
+    return METHODS[name](model_for(name), NAMES, **{option: value})
 
 
 def test_options_are_options_of_a_trial(name):
@@ -274,11 +290,12 @@ def test_every_option_changes_the_result(name):
         **{"strength": 30.0, "weight_decay": 5.0, "train_epochs": 3, "train_steps": 7},
         **{"train_lr": 0.02, "train_batch": 6, "prompt": "{} it is", "scale": 3.0},
         **{"gamma": 9.0, "neighbours": 1, "temper": 1.0, "steps": 2, "inner": 1},
-        **{"form": "ridge" if name == "kernel-ridge" else "map", "join": "added"},
+        **{"form": "ridge" if "kernel-ridge" in name else "map", "join": "added"},
+        **{"beta2": 9.0, "kernel": "second", "prior": "both"},
     }
 
     def result(**options):
-        method = METHODS[name](TextModel(), NAMES, **options)
+        method = METHODS[name](model_for(name), NAMES, **options)
         losses = fit(method, *table([3, 5, 2, 4]), epochs=3)
         return predict(method, TEST[0]), losses
 
@@ -292,7 +309,7 @@ def test_every_option_changes_the_result(name):
 # Trials.
 
 
-def dataset_of(labels, width):
+def dataset_of(labels):
     """A dataset of a name only: `run_trial` reads embeddings, and no file."""
     frames = [pd.DataFrame({"path": [f"{n}.wav" for n in range(len(one))]}) for one in labels]
     return Dataset("tiny", "tiny", 1, NAMES, *frames)
@@ -315,10 +332,10 @@ TRIALS += [(name, "support") for name, cls in METHODS.items() if cls.choices]
 @pytest.mark.parametrize("name, regime", TRIALS)
 def test_labels_of_test_clips_change_the_score_only(name, regime, monkeypatch):
     """The result of a trial with the right test labels, and with permuted ones."""
-    model, width = BidirectionalModel(), 48
-    support, (features, labels) = table([3, 5, 2, 4], width), table([6, 6, 6, 6], width, seed=7)
+    model = token_model(name)
+    support, (features, labels) = table([3, 5, 2, 4], model.dim), table([6] * 4, model.dim, seed=7)
     monkeypatch.setattr(Dataset, "relative", lambda self, path: str(path))
-    data = dataset_of((support[1], labels), width)
+    data = dataset_of((support[1], labels))
     trial = Trial(name, "tiny", 1, epochs=3, regime=regime, options=fast.get(name, {}))
     rows, tensors = [], []
     for given in (labels, labels[torch.randperm(len(labels), generator=seeded(3))]):
@@ -339,19 +356,22 @@ def seeded(seed):
 
 
 @pytest.mark.slow
-def test_a_run_of_all(home, capsys):
+@pytest.mark.parametrize("checkpoint", ["toy", "toy+toy", "toy+audio:toy"])
+def test_a_run_of_all(checkpoint, home, capsys):
     """On the command line: rows, a table with their labels, and the methods of rows again."""
     from palmkit.models import load_model
 
-    command = ["run", "--import", str(home / "toy_model.py"), "--checkpoint", "toy"]
-    assert main([*command, "--method", *RIVAL_NAMES, *few(home, "--name", "a")]) == 0
+    names = [name for name in RIVAL_NAMES if checkpoint != "toy" or not METHODS[name].needs_pair]
+    command = ["run", "--import", str(home / "toy_model.py"), "--checkpoint", checkpoint]
+    assert main([*command, "--method", *names, *few(home, "--name", "a")]) == 0
     rows = read_rows(home, "a")
-    assert {*rows} == {*RIVAL_NAMES} and not any(row["diverged"] for row in rows.values())
+    assert {*rows} == {*names} and not any(row["diverged"] for row in rows.values())
     assert main(["table", "a"]) == 0
     shown = capsys.readouterr().out
-    assert all(METHODS[name].label in shown for name in RIVAL_NAMES)
+    assert all(METHODS[name].label in shown for name in names)
+    assert ("encoders=two" in shown) == (checkpoint != "toy")
     assert "transductive=yes" in shown
-    model = load_model("toy")
+    model = load_model(checkpoint)
     features = torch.randn(5, model.dim, generator=seeded(0))
     for row in rows.values():
         method = load_method(row, home / "runs" / "a", model)

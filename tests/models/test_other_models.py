@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from toy_models import BidirectionalModel, WordModel
 
 from palmkit import METHODS, embed, evaluate, fit, predict
-from palmkit.models import AudioTextModel, Pengi, PromptableText, StochasticText
+from palmkit.models import AudioTextModel, ModelPair, Pengi, PromptableText, StochasticText
 from palmkit.models.base import find_missing
 from palmkit.protocols.prompt_files import load_prompt, save_prompt
 from palmkit.protocols.streams import embed_stream
@@ -65,6 +65,8 @@ ON_EMBEDDINGS = [name for name, cls in METHODS.items() if not cls.tunes_audio]
 @pytest.mark.parametrize("name", ON_EMBEDDINGS)
 def test_every_method(name, clips, tmp_path):
     model = BidirectionalModel()
+    if METHODS[name].needs_pair:
+        model = ModelPair(model, WordModel())
     support = embed(model, clips, cache=None, crop="start")
     before = model.digest()
     method = METHODS[name](model, NAMES, seed=0)

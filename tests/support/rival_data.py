@@ -6,6 +6,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from palmkit import METHODS
+from palmkit.models import ModelPair
+
 NAMES = ["bell", "dog", "rain", "siren"]
 DIM = 12
 SCALE = 8.0
@@ -21,6 +24,9 @@ class TextModel:
     def __init__(self, dim=DIM, salt=""):
         self.dim, self.salt = dim, salt
 
+    def encode_audio(self, waveforms):
+        raise NotImplementedError
+
     def encode_text(self, prompts):
         rows = []
         for prompt in prompts:
@@ -31,6 +37,13 @@ class TextModel:
 
     def digest(self):
         return f"texts {self.dim} {self.salt}"
+
+
+def model_for(name):
+    """A model of DIM dimensions for a method: one TextModel, or two if it needs them."""
+    if not METHODS[name].needs_pair:
+        return TextModel()
+    return ModelPair(TextModel(dim=5), TextModel(dim=DIM - 5, salt="other"))
 
 
 def table(counts, dim=DIM, seed=0):

@@ -675,13 +675,15 @@ def test_points_play_their_clips(bench, monkeypatch):
 
 # Every method
 
+ON_ONE_MODEL = [name for name, cls in METHODS.items() if not (cls.tunes_audio or cls.needs_pair)]
+
 
 @pytest.mark.slow
 @one("few_shot_bench")
 def test_every_method_that_learns_is_trained_in_the_bench(bench):
     """With curves if it has epochs, and with a level if it has none."""
     choice = bench.controls["Method"]
-    expected = [name for name, cls in METHODS.items() if cls.learns and not cls.tunes_audio]
+    expected = [name for name in ON_ONE_MODEL if METHODS[name].learns]
     assert [name for _, name in choice.options] == expected
     for name in expected:
         cls = METHODS[name]
@@ -709,8 +711,7 @@ def test_every_method_answers(bench):
     """Each is added, shown, and asked for a test clip and for a recording of one's own."""
     choice = bench.controls["Add a method"]
     names = [name for _, name in choice.options if name]
-    expected = {name for name, cls in METHODS.items() if not cls.tunes_audio}
-    assert {*names} == expected - {"zeroshot", "palm", "coop", "cocoop"}
+    assert {*names} == {*ON_ONE_MODEL} - {"zeroshot", "palm", "coop", "cocoop"}
     for name in names:
         choice.value = name
         bench.wait(120)
