@@ -552,3 +552,12 @@ def test_the_explorer_takes_a_pair(home, monkeypatch):
 
 def test_tokens_of_the_first_are_not_those_of_the_pair():
     assert not isinstance(ModelPair(BidirectionalModel(), WordModel()), PromptableText)
+
+
+def test_the_encoder_that_the_guide_shows(home, monkeypatch):
+    page = Path(__file__).parents[2].joinpath("docs", "rivals.md").read_text()
+    block = page.split("```python\n# my_audio.py\n")[1].split("```")[0]
+    (home / "my_audio.py").write_text(block)
+    monkeypatch.setenv("PALMKIT_IMPORT", str(home / "my_audio.py"))
+    both = load_model("mini+bands", "cpu")
+    assert both.dims == (both.first.dim, 40) and both.name == "mini + bands"
