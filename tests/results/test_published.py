@@ -384,6 +384,16 @@ class TestNotComparable:
         table = compare_with_paper(rows.assign(model_note="random weights"))
         assert set(table["reason"]) == {"random weights"}
 
+    def test_rows_of_two_encoders_have_no_number_of_the_paper(self, logs):
+        rows = as_run(logs).assign(encoders="two")
+        table = compare_with_paper(rows)
+        assert set(table["reason"]) == {"they have two encoders, and the paper's have one"}
+        assert table["paper"].isna().all() and comparison.compare(rows)["difference"].isna().all()
+        one = rows.assign(encoders="one")
+        pd.testing.assert_frame_equal(compare_with_paper(one), compare_with_paper(as_run(logs)))
+        with pytest.raises(ValueError, match="different settings.*encoders=one"):
+            comparison.compare(pd.concat([rows, one], ignore_index=True))
+
     def test_a_note_on_one_dataset_is_one_on_the_mean(self, logs):
         rows = as_run(logs)
         rows.loc[rows["dataset"] == "SESA", "note"] = "re-cut"

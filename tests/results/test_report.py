@@ -121,6 +121,16 @@ def test_published_datasets_get_their_verdict_for_each_setting(tmp_path):
     assert "shots=4, the paper&#39;s is 16" in page or "shots=4, the paper's is 16" in page
 
 
+def test_rows_of_two_encoders_are_not_put_beside_the_published_numbers(tmp_path):
+    about = dict(n_test=105, encoders="two", model="a + b", first="1" * 64, second="2" * 64)
+    write_rows(tmp_path, {("SESA", "palm", 0): 0.9}, **about)
+    page = write_report(tmp_path).read_text()
+    assert "<h3>encoders=two</h3>" in page and "Beside the published numbers" not in page
+    assert "<tr><td>model<td>a + b\n" in page
+    for half, digit in (("first", "1"), ("second", "2")):
+        assert f"<tr><td>{half} of two models (sha256)<td>{digit * 16}\n" in page
+
+
 def test_the_rows_origin_is_shown(run):
     origin = {
         "palmkit": "1.2.3", "commit": "c0ffee dirty", "command": "palmkit run --name '<x>'",

@@ -40,6 +40,13 @@ def test_means_over_other_datasets_are_not_compared():
         rivals.seed_scores(table)
 
 
+def test_rows_of_one_and_of_two_encoders_are_not_mixed(monkeypatch):
+    rows = pd.DataFrame({"encoders": ["one", "two"]})
+    monkeypatch.setattr(rivals, "load_rows", lambda run: rows)
+    with pytest.raises(ValueError, match="run both has rows of one encoder and of two"):
+        rivals.rivals_table("both")
+
+
 def test_zero_shot_counts_for_every_seed_and_number_of_shots():
     learned = [line(seed=seed, shots=shots) for seed in (0, 1) for shots in (1, 2)]
     table = made([*learned, line(method="zeroshot", shots=0, accuracy=0.3)])
