@@ -150,6 +150,8 @@ class ProductKernelRidge(KernelRidge):
         kernel each, so that two equal models give the kernel of one; the whole of it, if the kernel
         is that of one model.
     scale: None is the logit scale of the model whose texts are the prior, or the mean of both.
+    With prior "both" and these betas it is KernelRidge on the pair's features, if both models have
+    texts: a pair's cosine is the mean of both, so its kernel is the product.
     It needs a `ModelPair`, of whose features and texts it takes the two halves apart.
     Source: MUKA (arXiv 2602.14127; no code), where the prior is PENGI's, and a table has kernels
     and priors of one model. Its beta, beta2 and lam were searched on ESC-50 and are not published.

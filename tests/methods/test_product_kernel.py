@@ -115,6 +115,15 @@ def test_two_equal_models_are_one(support):
     torch.testing.assert_close(held, one.leave_out_logits(first, labels), rtol=0, atol=1e-10)
 
 
+def test_both_priors_are_kernel_ridge_on_concatenated_features(support):
+    one = METHODS["kernel-ridge"](PAIR, NAMES)
+    first, second = (torch.from_numpy(unit(half)) for half in support[:2])
+    fit(one, torch.cat([first, second], 1), support[2])
+    test = torch.cat([torch.from_numpy(unit(half)) for half in (TEST1, TEST2)], 1)
+    got = logits_of(support, prior="both")
+    np.testing.assert_allclose(got, predict(one, test), rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("half", ["first", "second"])
 def test_the_ablation_with_one_model_is_kernel_ridge_with_it(support, half):
     place = ("first", "second").index(half)
