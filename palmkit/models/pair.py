@@ -291,20 +291,24 @@ class AudioHalf:
         return getattr(self.model, "audio_digest", self.model.digest)()
 
 
-# Names.
+# Names of `load_model`.
+
+ALONE = "without texts it can only be the second of a pair, say mini+{}"
 
 
-def split_pair(name: str, is_known) -> tuple[str, str] | None:
-    """The two names in "A+B"; None for a name without a plus, and for one that is known as it is.
+def split_pair(name: str, names) -> tuple[str, str] | None:
+    """The two names in "A+B"; None for a name without a plus, and for a name or file as it is.
 
-    is_known: whether a text is a name or a file. It decides between several pluses. Raises
-    ValueError for what names no two models.
+    names: of models. They and the files decide between several pluses. Raises ValueError for what
+    names no two models.
     """
-    if PLUS not in name or is_known(name):
+    if name.startswith(HALF) and PLUS not in name:
+        raise ValueError(f"{name}: {ALONE.format(name)}")
+    if PLUS not in name or _is_known(name, names):
         return None
     places = [n for n, letter in enumerate(name) if letter == PLUS]
     splits = [(name[:n].strip(), name[n + 1 :].strip()) for n in places]
-    known = [one for one in splits if all(map(is_known, one))]
+    known = [one for one in splits if all(_is_known(part, names) for part in one)]
     found = known if len(known) == 1 else splits
     if len(found) == 1 and all(found[0]):
         return found[0]
@@ -314,7 +318,33 @@ def split_pair(name: str, is_known) -> tuple[str, str] | None:
     )
 
 
-def is_path(name: str) -> bool:
-    """Whether a name, without the prefixes of `load_model`, is a file or a folder."""
-    path = name.strip().removeprefix(HALF).removeprefix("clap:")
-    return bool(path) and Path(path).expanduser().exists()
+def _is_known(name: str, names) -> bool:
+    """Whether it is the name of a model, a file or a folder."""
+    name = name.removeprefix(HALF)
+    path = name.removeprefix("clap:").strip()
+    return name in names or bool(path) and Path(path).expanduser().exists()
+
+
+def load_pair(first: str, second: str, load) -> ModelPair:
+    """The pair of two names. load: called with (a name, AudioTextModel or AudioModel), it returns
+    the model of that protocol. Raises ValueError if the first is an encoder without texts.
+    """
+    if first.startswith(HALF):
+        raise ValueError(f"{first}: {ALONE.format(first)}")
+    other = load(second.removeprefix(HALF), AudioModel)
+    return ModelPair(
+        load(first, AudioTextModel), AudioHalf(other) if second.startswith(HALF) else other
+    )
+
+
+def find_problem(name: str, model, protocol) -> str:
+    """What a model lacks, as a sentence; "" if nothing.
+
+    protocol: AudioTextModel, or AudioModel where texts are not needed.
+    """
+    missing = find_missing(model, AudioTextModel if has_texts(model) else protocol)
+    if not missing:
+        return ""
+    is_audio = not has_texts(model) and not find_missing(model, AudioModel)
+    advice = f"; {ALONE.format(name)}" if is_audio else ""
+    return f"the model {name!r} lacks {', '.join(missing)} of AudioTextModel{advice}"

@@ -5,25 +5,15 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from palmkit.models.base import AudioTextModel, find_missing
+from palmkit.models.base import AudioTextModel
 from palmkit.models.check import check_model
 from palmkit.models.clap import is_clap, load_clap
 from palmkit.models.msclap import is_msclap, load_msclap
-from palmkit.models.pair import (
-    HALF,
-    AudioHalf,
-    AudioModel,
-    ModelPair,
-    has_texts,
-    is_path,
-    split_pair,
-)
+from palmkit.models.pair import find_problem, load_pair, split_pair
 from palmkit.models.pengi import load_mini, load_original, load_pengi
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
 
 MODELS = {"mini": load_mini, "pengi": load_original}  # name: loader(device=...)
-
-ALONE = "without texts it can only be the second of a pair, say mini+{}"
 
 
 def list_models() -> dict:
@@ -56,14 +46,9 @@ def load_model(name_or_path, device="auto") -> AudioTextModel:
     file, CheckpointError for a broken file, and ValueError if a model from outside of the package
     is not what the protocol says, or if two models cannot be a pair.
     """
-    loaders = list_models()
-    names = split_pair(str(name_or_path), lambda name: name in loaders or is_path(name))
-    if names is None:
-        return _load(name_or_path, device, AudioTextModel)
-    first, second = names
-    texts = not second.startswith(HALF)
-    other = _load(second.removeprefix(HALF), device, AudioModel)
-    return ModelPair(_load(first, device, AudioTextModel), other if texts else AudioHalf(other))
+    if names := split_pair(str(name_or_path), list_models()):
+        return load_pair(*names, lambda name, protocol: _load(name, device, protocol))
+    return _load(name_or_path, device, AudioTextModel)
 
 
 def _load(name_or_path, device, protocol):
@@ -71,16 +56,11 @@ def _load(name_or_path, device, protocol):
     name, loaders = str(name_or_path), list_models()
     if name in loaders:
         model = loaders[name](device=device)
-        if missing := find_missing(model, AudioTextModel if has_texts(model) else protocol):
-            is_audio = not has_texts(model) and not find_missing(model, AudioModel)
-            advice = f"; {ALONE.format(name)}" if is_audio else ""
-            problem = f"lacks {', '.join(missing)} of AudioTextModel{advice}"
-            raise PluginError(f"the model {name!r} {problem}")
+        if problem := find_problem(name, model, protocol):
+            raise PluginError(problem)
         if name not in MODELS:
             check_model(model)
         return model
-    if name.startswith(HALF):
-        raise ValueError(f"{name}: {ALONE.format(name)}")
     if is_clap(name):
         return load_clap(name, device)
     if is_msclap(name):
