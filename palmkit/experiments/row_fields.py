@@ -113,7 +113,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("model", "rate_source"), TEXT),
     "about": Kind("an object with texts", is_dict_of(is_text)),
     **dict.fromkeys(("dataset_digest", "fold_digest", "method_digest", "tensors"), TEXT),
-    **dict.fromkeys(("model", "first", "second"), TEXT),
+    **dict.fromkeys(("first", "second"), TEXT),
     "encoders": Kind("one or two", lambda v: v in ("one", "two")),
     **dict.fromkeys(("checkpoint_sha256", "protocol", "stochastic", "diverged"), TEXT),
     **dict.fromkeys(("command", "commit", "palmkit"), TEXT),

@@ -191,14 +191,13 @@ def provenance() -> dict:
 
 
 def model_columns(model) -> dict:
-    """What a row says about the model: its name, "one" or "two" encoders, and two models' digests.
-
-    `weights` is the digest of the whole.
+    """What a row says of two models beside their name and the digest of the whole: `encoders`
+    ("one" or "two"), and the digests of both.
     """
     if not isinstance(model, ModelPair):
-        return {"model": model.name, "encoders": "one"}
+        return {"encoders": "one"}
     digests = [encoder.digest() for encoder in model.encoders]
-    return {"model": model.name, "encoders": "two", "first": digests[0], "second": digests[1]}
+    return {"encoders": "two", "first": digests[0], "second": digests[1]}
 
 
 @functools.cache

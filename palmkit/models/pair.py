@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from palmkit.channels import CHANNELS, model_channels
+from palmkit.models.about import FACTS, describe
 from palmkit.models.base import AudioTextModel, choose_device, find_missing
 from palmkit.padding import PADDINGS, model_padding
 
@@ -35,7 +37,7 @@ EXAMPLE = "mini+clap:FOLDER"
 @runtime_checkable
 class AudioModel(Protocol):
     """A model without texts: the second of a pair. The members mean what those of AudioTextModel
-    do. It may have `audio_digest` and `padding`, too."""
+    do. It may have `audio_digest`, `padding`, `channels` and `about`, too."""
 
     name: str
     sample_rate: int
@@ -56,11 +58,12 @@ def has_texts(model) -> bool:
 
 
 class ModelPair:
-    """Two models as an AudioTextModel. Each embeds clips as it does alone: at its own rate, length
-    and padding, from its own crop, and under its own key of the cache.
+    """Two models as an AudioTextModel. Each embeds clips as it does alone: at its own rate, length,
+    padding and channels, from its own crop, and under its own key of the cache.
 
     first: an AudioTextModel. second: another one, or an AudioModel, on the same device.
-    sample_rate, clip_seconds and padding are the first's. It has no PromptableText.
+    sample_rate, clip_seconds, padding and channels are the first's. It has no PromptableText, and
+    states no defaults of SGD.
     Raises ValueError for models that cannot be a pair.
     """
 
@@ -73,13 +76,20 @@ class ModelPair:
         self.dims = (first.dim, second.dim)
         self.dim = sum(self.dims)
         self.sample_rate, self.clip_seconds = first.sample_rate, first.clip_seconds
-        self.padding, self.device = model_padding(first), first.device
+        self.padding, self.channels = model_padding(first), model_channels(first)
+        self.device = first.device
         types = [one.dtype for one in self.texts]
         self.dtype = torch.float64 if torch.float64 in types else first.dtype
         scales = [one.logit_scale for one in self.texts]
         self.logit_scale = sum(scales) / 2 if len(scales) == 2 else scales[0] * math.sqrt(2)
         notes = dict.fromkeys(one.note for one in self.encoders if one.note)
         self.note = "; ".join([f"two models, {self.name}", *notes])
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Licence, revision and training data of both, as `palmkit.models.about` has them."""
+        facts = [describe(one) for one in self.encoders]
+        return {name: f"{facts[0][name]} + {facts[1][name]}" for name in FACTS}
 
     @property
     def prompt(self) -> str:
@@ -211,7 +221,7 @@ class AudioOnly:
     function: waveforms [n, samples] on the device -> [n, dim]; it need not normalise. An nn.Module
         is set to eval and moved to the device.
     sample_rate: in Hz. clip_seconds: the length of all waveforms. padding: of shorter files, one of
-        `palmkit.padding.PADDINGS`.
+        `palmkit.padding.PADDINGS`. channels: of stereo files, one of `palmkit.channels.CHANNELS`.
     digest: a text that names weights and preprocessing; give another one when they change, as
         cached embeddings are found by it. None is that of an nn.Module's weights; the rest of the
         module must then be the same as before.
@@ -228,6 +238,7 @@ class AudioOnly:
         digest: str | None = None,
         device="auto",
         padding="repeat",
+        channels="mix",
         note="",
     ):
         self.name, self.note = str(name), str(note)
@@ -235,6 +246,8 @@ class AudioOnly:
             raise ValueError(f"{name}: {function!r} is no function of waveforms [n, samples]")
         if padding not in PADDINGS:
             raise ValueError(f"{name}: padding={padding!r}: use {', '.join(PADDINGS)}")
+        if channels not in CHANNELS:
+            raise ValueError(f"{name}: channels={channels!r}: use {', '.join(CHANNELS)}")
         is_module = isinstance(function, nn.Module)
         if not (digest is None and is_module) and not (isinstance(digest, str) and digest.strip()):
             raise ValueError(
@@ -244,7 +257,8 @@ class AudioOnly:
         self.device = choose_device(device)
         if is_module:
             function = function.to(self.device).eval().requires_grad_(False)
-        self.function, self.padding, self.given = function, padding, digest
+        self.function, self.given = function, digest
+        self.padding, self.channels = padding, channels
         self.sample_rate, self.clip_seconds, self.dim = sample_rate, clip_seconds, dim
 
     def encode_audio(self, waveforms) -> torch.Tensor:
@@ -264,7 +278,7 @@ class AudioOnly:
 
     def digest(self) -> str:
         """sha256 of the text that was given, or of the module's weights, and of the settings."""
-        settings = [self.sample_rate, self.clip_seconds, self.dim, self.padding]
+        settings = [self.sample_rate, self.clip_seconds, self.dim, self.padding, self.channels]
         sha = hashlib.sha256(json.dumps(["audio only 1", self.given, *settings]).encode())
         if self.given is None:
             for name, tensor in sorted(self.function.state_dict().items()):
@@ -277,7 +291,8 @@ class AudioHalf:
     """The audio encoder of a model, without its texts. Cached embeddings of the model are its."""
 
     def __init__(self, model):
-        self.model, self.padding = model, model_padding(model)
+        self.model, self.about = model, describe(model)
+        self.padding, self.channels = model_padding(model), model_channels(model)
         self.name, self.note = f"{model.name} (audio)", model.note
         self.sample_rate, self.clip_seconds = model.sample_rate, model.clip_seconds
         self.dim, self.device = model.dim, model.device

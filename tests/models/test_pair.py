@@ -34,6 +34,7 @@ class SecondModel(WordModel):
 
     name, note = "second", "other random weights"
     sample_rate, clip_seconds, dim, padding = 8_000, 2.0, 30, "pad"
+    channels, about = "join", {"licence": "MIT"}
     prompt, logit_scale = "{}, recorded", 5.0
 
     def build(self):
@@ -51,7 +52,10 @@ def clips(tmp_path_factory):
         time = np.arange((1 + n % 6) * 22_050) / 22_050
         tone = np.sin(2 * np.pi * 200 * 4 ** (n % 3) * time) * 0.3 * (1 + n % 3)
         path = folder / f"{n}.wav"
-        soundfile.write(path, 0.5 * tone + 0.02 * rng.standard_normal(len(time)), 22_050)
+        sound = 0.5 * tone + 0.02 * rng.standard_normal(len(time))
+        if n % 4 == 1:  # of two channels
+            sound = np.stack([sound, sound[::-1] / 2], 1)
+        soundfile.write(path, sound, 22_050)
         rows.append({"path": str(path), "label": n % 3})
     return pd.DataFrame(rows)
 
@@ -84,6 +88,7 @@ def test_it_is_a_model():
     assert both.name == "words + second" and both.device == torch.device("cpu")
     assert both.note == "two models, words + second; random weights; other random weights"
     assert (both.sample_rate, both.clip_seconds, both.padding) == (16_000, 4.0, "repeat")
+    assert (both.channels, both.about["licence"]) == ("mix", "not stated + MIT")
     for name in ("coop", "cocoop"):
         with pytest.raises(ValueError, match="which words . second does not have"):
             METHODS[name](both, NAMES)
@@ -369,8 +374,9 @@ def test_the_digest_of_a_function():
         AudioOnly(bands, "bands", 16_000, 1.5, 10, "1"),
         AudioOnly(bands, "bands", 8_000, 2.0, 10, "1"),
         AudioOnly(bands, "bands", 8_000, 1.5, 10, "1", padding="pad"),
+        AudioOnly(bands, "bands", 8_000, 1.5, 10, "1", channels="join"),
     ]
-    assert len({one.digest() for one in (plain, *others)}) == 5
+    assert len({one.digest() for one in (plain, *others)}) == 6
     assert AudioOnly(bands, "other name", 8_000, 1.5, 10, "1").digest() == plain.digest()
 
 
@@ -395,6 +401,7 @@ def test_a_module_has_a_digest_of_its_own():
         ({"digest": 3}, "give a text"),
         ({"function": "bands"}, "no function of waveforms"),
         ({"padding": "mirror"}, "padding='mirror': use repeat"),
+        ({"channels": "left"}, "channels='left': use mix, join"),
     ],
 )
 def test_what_is_no_audio_model(change, message):
