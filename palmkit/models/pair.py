@@ -31,6 +31,7 @@ from palmkit.padding import PADDINGS, model_padding
 
 PLUS = "+"  # between the names of two models
 HALF = "audio:"  # before the name of a model whose texts are left out
+KINDS = ("clap:", "msclap:")  # before files and folders of other models than PENGI
 EXAMPLE = "mini+clap:FOLDER"
 
 
@@ -336,7 +337,7 @@ def split_pair(name: str, names) -> tuple[str, str] | None:
 def _is_known(name: str, names) -> bool:
     """Whether it is the name of a model, a file or a folder."""
     name = name.removeprefix(HALF)
-    path = name.removeprefix("clap:").strip()
+    path = name.partition(":")[2] if name.startswith(KINDS) else name.strip()
     return name in names or bool(path) and Path(path).expanduser().exists()
 
 

@@ -315,6 +315,29 @@ def test_a_file_with_a_plus_is_a_file(tmp_path, compact):
     assert twice.first.digest() == twice.second.digest() == one.digest()
 
 
+def test_a_clap_folder_is_one_of_two(clips, tmp_path, compact):
+    pytest.importorskip("transformers", reason="transformers is not installed: palmkit[clap]")
+    from small_clap import save_clap
+
+    (tmp_path / "c++").mkdir()
+    name = f"clap:{save_clap(tmp_path / 'c++')}"
+    both = load_model(f"{compact.checkpoint}+{name}", "cpu")
+    pengi, clap = both.encoders
+    assert clap.digest() == load_model(name, "cpu").digest()
+    assert both.logit_scale == (pengi.logit_scale + clap.logit_scale) / 2
+    joined = embed(both, clips, cache=tmp_path)
+    for part, model in zip(joined.features.split(both.dims, 1), both.encoders, strict=True):
+        own = embed(model, clips, cache=tmp_path)
+        torch.testing.assert_close(part, own.features * HALF, rtol=1e-6, atol=0)
+        text = model.encode_text([model.prompt.format(one) for one in NAMES])
+        got = METHODS["zeroshot"](both, NAMES).text.split(both.dims, 1)[model is clap]
+        torch.testing.assert_close(got, text * HALF)
+    half = load_model(f"{compact.checkpoint}+audio:{name}", "cpu")
+    assert half.second.digest() == clap.audio_digest()
+    turned = load_model(f"{name}+{compact.checkpoint}", "cpu")
+    assert turned.prompt == clap.prompt and turned.digest() != both.digest()
+
+
 def test_names_that_cannot_be_loaded():
     with pytest.raises(FileNotFoundError, match="did you mean 'mini'"):
         load_model("mini+mimi")
