@@ -11,6 +11,7 @@ from torch import nn
 
 from palmkit import METHODS, embed, evaluate, fit, load_pengi, predict
 from palmkit.methods.draws import draw_linear, draw_normal
+from palmkit.models import ModelPair
 from palmkit.models.checkpoint import CheckpointError
 
 NAMES = ["dog", "rain"]
@@ -94,11 +95,13 @@ def test_a_model_in_double_precision(double, compact):
     assert one.dtype == two.dtype == torch.float32 and (one - two).abs().max() < 1e-5
     assert double.encode_text(NAMES).dtype == torch.float64
     assert double.digest() != single.digest()
-    features, labels = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)), [0, 1] * 4
+    of_one, labels = torch.randn(8, 64, generator=torch.Generator().manual_seed(0)), [0, 1] * 4
     on_embeddings = {name: cls for name, cls in METHODS.items() if not cls.tunes_audio}
     for name, make in on_embeddings.items():
         logits = []
-        for model in (single, double):
+        for one in (single, double):
+            model = ModelPair(one, one) if make.needs_pair else one
+            features = of_one.repeat(1, 2 if make.needs_pair else 1)
             method = make(model, NAMES, seed=0)
             fit(method, features, labels, epochs=2)
             assert {p.dtype for p in method.state_dict().values()} <= {model.dtype, torch.int64}

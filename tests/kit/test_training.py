@@ -19,8 +19,9 @@ from palmkit.models.encoders import tokenize
 NAMES = ["vacuum cleaner", "dog", "rain", "glockenspiel"]
 LEARNED = ["coop", "cocoop", "palm"]
 SEEDED = [*LEARNED, "malp", "cross-modal-probe"]  # on 22 clips, the others have no random part
-# On embeddings; tests/methods/test_aspl.py has the others.
-EVERY = [name for name, cls in METHODS.items() if not cls.tunes_audio]
+# On embeddings of one model; test_aspl.py and test_product_kernel.py in tests/methods have the
+# others.
+EVERY = [name for name, cls in METHODS.items() if not (cls.tunes_audio or cls.needs_pair)]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -200,6 +200,26 @@ def test_one_model_is_refused():
     assert PRODUCT(ModelPair(WordModel(), WordModel()), NAMES).input_dim == 96
 
 
+def test_what_it_owns_and_what_it_leaves_alone():
+    """As tests/kit/test_training.py has it for methods of one model."""
+    one, other = WordModel(), WordModel()
+    digests = one.digest(), ModelPair(one, other).digest()
+    method = PRODUCT(ModelPair(one, other), ["{}", "{0} {name}", "dog"])
+    assert method.class_names == ["{}", "{0} {name}", "dog"]  # data, no format strings
+    x = torch.randn(9, 96, generator=torch.Generator().manual_seed(0))
+    fit(method, x, torch.arange(9) % 3)
+    assert {*dict(method.named_parameters())} == {"keys", "dual", "beta_used"}
+    assert {*dict(method.named_buffers())} == {"text"}
+    state = method.prompt_learner_state()
+    logits = predict(method, x)
+    alone = torch.cat([predict(method, clip[None]) for clip in x])
+    torch.testing.assert_close(logits, alone)
+    assert not logits.requires_grad
+    after = method.prompt_learner_state()
+    assert all(torch.equal(after[name], kept) for name, kept in state.items())
+    assert (one.digest(), ModelPair(one, other).digest()) == digests
+
+
 def test_choices_have_a_kernel_of_each_model_alone():
     values = [PRODUCT.choices[name] for name in ("beta", "beta2", "lam")]
     assert (0.0, None, None) in itertools.product(*values)
