@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from palmkit.encoder_check.report import EncoderReport, Finding, Verdict, not_te
 from palmkit.encoder_check.subject import Subject, hash_tensors, preserved
 from palmkit.models import MODELS, load_model
 from palmkit.models.about import describe as describe_facts
+from palmkit.models.pair import ModelPair
 from palmkit.models.registry import list_models
 
 # Members that a check needs. With a wrong one it is not run.
@@ -108,14 +109,27 @@ def check_encoder(model, load=None) -> EncoderReport:
     model: the model, or its name or folder as `load_model` takes it. load: a function that loads
     it once more, to see whether its digest stays; a name needs none.
     All checks run, and what the model's code raises is a finding. The model is left as it was.
+    Of a `ModelPair` both models are checked: no other part of it is the user's.
     Raises FileNotFoundError for a name of no model.
     """
     if isinstance(model, str | Path):
         return check_name(model)
+    if isinstance(model, ModelPair):
+        return _check_pair(model)
     subject = Subject(model, load)
     with preserved():
         findings = tuple(run_checks(subject))
         return EncoderReport(describe(model), findings, attempt_facts(model))
+
+
+def _check_pair(model: ModelPair) -> EncoderReport:
+    """The findings of both models; the names of checks say of which."""
+    findings = [
+        replace(finding, check=f"{place}: {finding.check}")
+        for place, encoder in zip(("first", "second"), model.encoders, strict=True)
+        for finding in check_encoder(encoder).findings
+    ]
+    return EncoderReport(describe(model), tuple(findings), attempt_facts(model))
 
 
 def check_name(name, device="auto") -> EncoderReport:

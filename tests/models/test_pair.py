@@ -17,6 +17,7 @@ from toy_models import BidirectionalModel, WordModel
 from palmkit import METHODS, embed, fit, load_model, predict
 from palmkit.cli import main
 from palmkit.corruptions import Corruption
+from palmkit.encoder_check import check_encoder
 from palmkit.experiments import executor
 from palmkit.experiments.cached import count_missing
 from palmkit.experiments.executor import count_jobs, in_parallel
@@ -591,3 +592,16 @@ def test_the_encoder_that_the_guide_shows(home, monkeypatch):
     monkeypatch.setenv("PALMKIT_IMPORT", str(home / "my_audio.py"))
     both = load_model("mini+bands", "cpu")
     assert both.dims == (both.first.dim, 40) and both.name == "mini + bands"
+
+
+def test_the_check_of_a_model_is_of_both(monkeypatch):
+    report = check_encoder(ModelPair(WordModel(), AudioHalf(SecondModel())))
+    assert report.title.startswith("words + second (audio): ")
+    assert report["first: text embeddings"].state == "ok"
+    assert report["second: audio embeddings"].state == "ok"
+    assert report["second: text embeddings"].state == "not tested"
+    plain = SecondModel.encode_text
+    monkeypatch.setattr(SecondModel, "encode_text", lambda self, prompts: 2 * plain(self, prompts))
+    report = check_encoder(ModelPair(WordModel(), SecondModel()))
+    assert report["second: text unit length"].state == "wrong" and not report.ok
+    assert report["first: text unit length"].state == "ok"
