@@ -31,7 +31,11 @@ CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors")
 SHORT = 16  # characters of a checksum that are shown
 UNITS = ("B", "kB", "MB", "GB", "TB")
 LOW_DISK = 5e9  # bytes
-MINI = PACKAGE / "mini" / "mini.safetensors"
+# The models that come with the kit, and their names in the manifest.
+SHIPPED = {
+    PACKAGE / "mini" / "mini.safetensors": "mini",
+    PACKAGE / "mini_clap" / "mini_clap.safetensors": "mini-clap",
+}
 
 
 def examine(parity: bool = True, model: str = "", device="auto") -> dict:
@@ -215,7 +219,7 @@ def _list_checkpoints() -> list[Path]:
     found = []
     for folder in (data_root(), *_subfolders(data_root())):
         found += [path for path in _entries(folder) if path.suffix in CHECKPOINTS]
-    return [MINI, *sorted(found)]
+    return [*SHIPPED, *sorted(found)]
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -241,9 +245,11 @@ def _checkpoint(path: Path) -> dict:
             state = "" if problem else "as fetched"
             return found | {"sha256": checksum, "state": state, "problem": problem}
         found["sha256"] = sha256_of(path)
-        if path == MINI and f"sha256:{found['sha256']}" != read_manifest()["mini"]["checksum"]:
+        if path not in SHIPPED:
+            return found | {"problem": ""}
+        if f"sha256:{found['sha256']}" != read_manifest()[SHIPPED[path]]["checksum"]:
             return found | {"problem": "is not the file that was shipped: install palmkit again"}
-        return found | {"state": "as shipped" if path == MINI else "", "problem": ""}
+        return found | {"state": "as shipped", "problem": ""}
     except (OSError, ChecksumError, KeyError) as error:
         return found | {"problem": str(error)}
 

@@ -1,7 +1,7 @@
 """Does this installation compute what it should? A few numbers beside those that are shipped.
 
-`mini/selftest.json` has what mini-PENGI computed from one sound and a few words: written by
-`tools/make_selftest.py`, in the environment of requirements.lock.
+`mini/selftest.json` has what mini-PENGI computed from one sound and a few words, and mini-CLAP from
+the words: written by `tools/make_selftest.py`, in the environment of requirements.lock.
 """
 
 from __future__ import annotations
@@ -105,6 +105,11 @@ class Steps:
         """The embeddings of CLASSES, one after the other."""
         return self.model.encode_text(CLASSES).flatten().double().tolist()
 
+    def embed_text_both_ways(self) -> list[float]:
+        """The same by mini-CLAP, whose tokens see all others."""
+        texts = load_model("mini-clap", self.device).encode_text(CLASSES)
+        return texts.flatten().double().tolist()
+
     def train(self) -> list[float]:
         """The losses of three steps of PALM on the test sound as each of the classes."""
         method = METHODS["palm"](self.model, CLASSES, seed=0)
@@ -117,6 +122,7 @@ STEPS = {
     "decode and resample": Steps.decode,
     "embed sound": Steps.embed_audio,
     "embed text": Steps.embed_text,
+    "embed text, mini-CLAP": Steps.embed_text_both_ways,
     "train PALM": Steps.train,
 }
 

@@ -82,8 +82,8 @@ def _check_names(names: tuple[str, ...], rows: dict[str, dict]) -> None:
     if not names or set(names) - set(known):
         what = " and ".join(sorted(set(names) - set(known))) or "nothing"
         raise FetchError(
-            f"{what} cannot be fetched: there are {', '.join(known)}; mini comes with the kit, and "
-            "generated datasets are made at first use"
+            f"{what} cannot be fetched: there are {', '.join(known)}; mini and mini-clap "
+            "come with the kit, and generated datasets are made at first use"
         )
 
 

@@ -324,11 +324,13 @@ def check_depths(sizes: dict, published: dict = PENGI_SIZES, title: str = "PENGI
             )
 
 
-def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, TextEncoder]:
+def build(
+    sizes: dict, settings: dict, text_class: type[TextEncoder] = TextEncoder
+) -> tuple[AudioEncoder, TextEncoder]:
     """The two encoders with PyTorch's initial values."""
     check_heads(sizes, settings)
     audio, text = build_audio(sizes, settings), sizes["text"]
-    text_encoder = TextEncoder(
+    text_encoder = text_class(
         width=text["hidden_size"],
         layers=text["num_hidden_layers"],
         hidden=text["intermediate_size"],

@@ -8,12 +8,14 @@ from pathlib import Path
 from palmkit.models.base import AudioTextModel
 from palmkit.models.check import check_model
 from palmkit.models.clap import is_clap, load_clap
+from palmkit.models.mini_clap import load_mini_clap
 from palmkit.models.msclap import is_msclap, load_msclap
 from palmkit.models.pair import find_problem, load_pair, split_pair
 from palmkit.models.pengi import load_mini, load_original, load_pengi
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
 
-MODELS = {"mini": load_mini, "pengi": load_original}  # name: loader(device=...)
+# name: loader(device=...)
+MODELS = {"mini": load_mini, "mini-clap": load_mini_clap, "pengi": load_original}
 
 
 def list_models() -> dict:

@@ -86,9 +86,8 @@ def tuned_pengi(model: Pengi, stages: nn.ModuleDict) -> Pengi:
     for name, stage in stages.items():
         frozen[name] = ChannelAffine(stage.gain)
         frozen[name].load_state_dict(stage.state_dict())
-    other = Pengi(
-        TunedAudio(model.audio, frozen), model.text, model.config, model.device, model.name
-    )
+    audio = TunedAudio(model.audio, frozen)
+    other = type(model)(audio, model.text, model.config, model.device, model.name)
     other.note = model.note
     return other
 

@@ -98,7 +98,7 @@ def with_bn_statistics(model, bn0=None) -> Pengi:
     shared = {id(parameter): parameter for parameter in model.audio.parameters()}  # deepcopy's memo
     audio_encoder = copy.deepcopy(model.audio, shared)
     audio_encoder.bn0.load_state_dict(bn0 or {}, strict=False)
-    other = Pengi(audio_encoder, model.text, model.config, model.device, model.name)
+    other = type(model)(audio_encoder, model.text, model.config, model.device, model.name)
     other.note = model.note
     return other
 

@@ -11,6 +11,7 @@ from palmkit import load_dataset, own_dataset
 from palmkit.datasets.archives import ESC10_CLASSES
 from palmkit.datasets.hosts import current_revision
 from palmkit.datasets.manifest import read_manifest
+from palmkit.models.mini_clap import MINI_CLAP
 from palmkit.models.pengi import MINI
 from palmkit.published import paper_datasets
 from palmkit_synthetic.tasks import CLIPS_PER_CLASS, FOLDS, TASKS
@@ -37,7 +38,7 @@ def test_one_row_an_artefact():
         lines = list(csv.reader(file))
     assert lines[0] == COLUMNS and {len(line) for line in lines} == {len(COLUMNS)}
     names = [line[0] for line in lines[1:]]
-    assert names == ["pengi", *paper_datasets(), "ESC10", "mini", *TASKS, *BY_HAND]
+    assert names == ["pengi", *paper_datasets(), "ESC10", "mini", "mini-clap", *TASKS, *BY_HAND]
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -83,8 +84,10 @@ def test_checkpoints():
         "https://zenodo.org/api/records/8387083" in ROWS["pengi"]["notes"]
     )  # where the md5 comes from
     assert current_revision(ROWS["pengi"]) == "8387083"
-    assert int(ROWS["mini"]["bytes"]) == MINI.stat().st_size
-    assert ROWS["mini"]["checksum"] == "sha256:" + hashlib.sha256(MINI.read_bytes()).hexdigest()
+    for name, path in {"mini": MINI, "mini-clap": MINI_CLAP}.items():
+        assert int(ROWS[name]["bytes"]) == path.stat().st_size
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert ROWS[name]["checksum"] == f"sha256:{checksum}"
 
 
 def test_esc10():

@@ -218,7 +218,7 @@ def test_a_subclass_of_a_method_is_another_method(write):
 
 def test_a_model_of_a_file(write):
     load_plugins([write(TOY, "toy.py")])
-    assert list(list_models()) == ["mini", "pengi", "toy"]
+    assert list(list_models()) == ["mini", "mini-clap", "pengi", "toy"]
     assert load_model("toy", "cpu").name == "toy"
     with pytest.raises(FileNotFoundError, match="did you mean 'toy'"):
         load_model("toyy")

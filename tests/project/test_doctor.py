@@ -29,14 +29,15 @@ def test_what_is_at_hand_is_listed_with_its_checksum(data):
     found = doctor.examine(parity=False)
     assert [one["name"] for one in found["checkpoints"]] == [
         "mini/mini.safetensors",
+        "mini_clap/mini_clap.safetensors",
         "pengi/base.pth",
     ]
-    assert found["checkpoints"][0]["state"] == "as shipped"
-    assert found["checkpoints"][1]["sha256"].startswith("a665a45920422f9d417e4867efdc4fb8a04a1f3f")
+    assert [one["state"] for one in found["checkpoints"]] == ["as shipped", "as shipped", ""]
+    assert found["checkpoints"][2]["sha256"].startswith("a665a45920422f9d417e4867efdc4fb8a04a1f3f")
     assert [one["name"] for one in found["datasets"]] == ["fetched", "own"]
     assert [one["state"] for one in found["datasets"]] == ["as fetched", ""]
     assert [one["folds"] for one in found["datasets"]] == [2, 2]
-    assert [step["ok"] for step in found["self_test"]] == [True] * 4
+    assert [step["ok"] for step in found["self_test"]] == [True] * 5
     assert doctor.find_problems(found) == []
     text = doctor.format_report(found)
     for part in (
@@ -96,7 +97,7 @@ class TestSelfTest:
         numbers["embed text"][3] += 1e-3
         (tmp_path / "other.json").write_text(json.dumps(numbers))
         outcomes = self_test.run_self_test(expected=tmp_path / "other.json")
-        assert [one.ok for one in outcomes] == [True, True, False, True]
+        assert [one.ok for one in outcomes] == [True, True, False, True, True]
 
     def test_a_step_that_raises_is_told(self, monkeypatch):
         def fail(steps):
@@ -138,7 +139,7 @@ def test_a_folder_that_there_cannot_be(data, monkeypatch):
     monkeypatch.setenv("PALMKIT_DATA", str(data / ("x" * 300)))
     found = doctor.examine(parity=False)
     assert found["folders"]["data"]["exists"] is False
-    assert found["datasets"] == [] and len(found["checkpoints"]) == 1
+    assert found["datasets"] == [] and len(found["checkpoints"]) == len(doctor.SHIPPED)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"decode and resample": ["a"]}'])

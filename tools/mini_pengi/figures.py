@@ -49,13 +49,13 @@ def measure(folder: Path, training_seed: int, esc10: Path | None = None) -> pd.D
     return figures
 
 
-def wording_rows(pengi, dataset) -> list[dict]:
+def wording_rows(pengi, dataset, prompts=WORDINGS) -> list[dict]:
     """Zero-shot accuracy of each prompt on each fold."""
     rows = []
     for fold in choose_folds(dataset):
         data = load_dataset(dataset, fold)
         test = embed(pengi, data.test)
-        for prompt in WORDINGS:
+        for prompt in prompts:
             method = ZeroShot(pengi, data.class_names, prompt=prompt)
             accuracy = evaluate(method, test.features, test.labels)["accuracy"]
             row = {"dataset": data.name, "fold": fold, "method": prompt}

@@ -260,6 +260,8 @@ def train(corpus: Corpus, out: Path, seed: int = 0, save_every: int = 250, **rec
     Raises ValueError if `out` holds a run of other settings.
     """
     settings = RECIPE | recipe | {"seed": seed, "corpus": corpus.settings}
+    if (finished := _finished(out, settings)) is not None:
+        return finished
     model = Mini(len(corpus.concepts), seed)
     optimizer = optimizer_of(model, settings["lr"], settings["weight_decay"])
     log, first = _resume(out / "progress.pt", settings, model, optimizer)
@@ -281,6 +283,16 @@ def train(corpus: Corpus, out: Path, seed: int = 0, save_every: int = 250, **rec
             if done % save_every == 0 or done == steps:
                 _save(out, settings, model, optimizer, log, done)
     return log
+
+
+def _finished(out: Path, settings: dict) -> list[dict] | None:
+    """The log of a finished run of these settings whose checkpoint is in `out`, or None."""
+    path = out / "log.json"
+    if not path.is_file() or not (out / "mini.safetensors").is_file():
+        return None
+    content = json.loads(path.read_text())
+    is_whole = content["settings"] == settings and content["log"][-1:]
+    return content["log"] if is_whole and content["log"][-1]["step"] == settings["steps"] else None
 
 
 def _resume(path: Path, settings: dict, model: Mini, optimizer) -> tuple[list[dict], int]:

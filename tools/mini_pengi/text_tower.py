@@ -47,14 +47,16 @@ TEXT = dict(
 )
 
 
-def new_text_encoder(seed: int, token_std: float) -> tuple[nn.Module, TextEncoder]:
+def new_text_encoder(
+    seed: int, token_std: float, text_class: type[TextEncoder] = TextEncoder
+) -> tuple[nn.Module, TextEncoder]:
     """An audio projection and a text encoder with initial weights."""
     sizes = copy.deepcopy(SIZES)
     sizes["text"]["num_hidden_layers"] = LAYERS
     config = mini_config()
     config["audio"].pop("stft")
     torch.manual_seed(seed)
-    audio, text = build(sizes, config)
+    audio, text = build(sizes, config, text_class)
     nn.init.normal_(text.token_embedding.weight, std=token_std)
     nn.init.normal_(text.position_embedding.weight, std=0.02)
     return audio.projection, text
@@ -92,9 +94,14 @@ class CaptionedBatches:
         return self.latents[rows], *tokenize(captions)
 
 
+def learned_scale(log_scale: torch.Tensor, step: int, steps: int) -> torch.Tensor:
+    """The learned scale in every step."""
+    return log_scale.exp().clamp(max=LOGIT_SCALE)
+
+
 def logit_scale(log_scale: torch.Tensor, step: int, steps: int) -> torch.Tensor:
     """The learned scale; over the second half of the steps it rises to LOGIT_SCALE."""
-    learned = log_scale.exp().clamp(max=LOGIT_SCALE)
+    learned = learned_scale(log_scale, step, steps)
     if step < steps / 2:
         return learned
     part = (step + 1 - steps / 2) / (steps - steps / 2)
@@ -102,9 +109,12 @@ def logit_scale(log_scale: torch.Tensor, step: int, steps: int) -> torch.Tensor:
 
 
 def train_text(
-    projection, text: TextEncoder, batches: CaptionedBatches, recipe: dict
+    projection, text: TextEncoder, batches: CaptionedBatches, recipe: dict, scale_at=logit_scale
 ) -> list[dict]:
-    """Train both in place. Returns the log, a line per 50 steps."""
+    """Train both in place. Returns the log, a line per 50 steps.
+
+    scale_at: `logit_scale` or `learned_scale`.
+    """
     log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
     optimizer = _optimizer(projection, text, log_scale, recipe)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -117,7 +127,7 @@ def train_text(
             latents, ids, mask = batches(step)
             torch.manual_seed(batches.seed * 1_000_003 + step)  # of dropout
             audio = F.normalize(projection(latents), dim=-1)
-            scale = logit_scale(log_scale, step, recipe["steps"])
+            scale = scale_at(log_scale, step, recipe["steps"])
             logits = scale * audio @ F.normalize(text(ids, mask), dim=-1).T
             target = torch.arange(len(logits))
             loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
