@@ -52,6 +52,12 @@ CAPTIONS = {
     "class beside PALM by SGD.",
     "solved_leads": "Accuracy of Solved PALM minus that of others on nine generated datasets; from "
     "the file that the notebook names, not of this run.",
+    "two_models_methods": "Accuracy of each method on three models; from the file that the "
+    "notebook names, not of this run.",
+    "two_models_rates": "Accuracy and mean lambda of PALM by learning rate on three models; from "
+    "the file that the notebook names, not of this run.",
+    "two_models_lambdas": "Mean learned lambda of each class on two models; from the file that the "
+    "notebook names, not of this run.",
     "language_zeroshot": "Zero-shot accuracy with class names in each language, with intervals "
     "over test clips.",
     "language_shots": "Accuracy of PALM by shots, with class names in English and in other "

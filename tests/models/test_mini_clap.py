@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from mini_pengi import __main__ as making
 from mini_pengi import clap_card, clap_variant, text_tower
 from mini_views import noise_views
+from notebook_cells import make_tiny_dataset
 from safetensors.torch import load_file, save_file
 
 from palmkit import METHODS, embed, evaluate, fit, load_dataset, load_model, load_pengi
 from palmkit.cli import main
+from palmkit.experiments import make_grid, run_trials
 from palmkit.models import AudioTextModel, CheckpointError, Pengi, PromptableText, StochasticText
 from palmkit.models.base import find_missing
 from palmkit.models.check import check_model
@@ -368,6 +370,20 @@ def test_the_command_line_takes_it(tmp_path, monkeypatch, capsys):
     assert set(rows["method"]) == {"zeroshot", "palm", "coop"}
     assert rows["model_note"].str.contains("mini-CLAP").all()
     assert set(rows["weights"]) == {load_model("mini-clap", "cpu").digest()}
+
+
+@pytest.mark.slow
+def test_the_released_protocol_is_defined_for_it(model, tmp_path, monkeypatch):
+    """Its audio encoder and projections are PENGI's, so they have a train mode."""
+    monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path / "cache"))
+    folder = make_tiny_dataset(tmp_path / "tiny")
+    settings = dict(shots=1, epochs=2, protocol="released")
+    trials = make_grid(["palm", "coop"], [str(folder)], "first", [0], **settings)
+    before = model.digest()
+    rows = run_trials(trials, model, tmp_path / "run")
+    assert [row["protocol"] for row in rows] == ["released"] * 2
+    assert all(row["weights"] == before == model.digest() for row in rows)
+    assert all(len(row["losses"]) == 2 for row in rows)
 
 
 def test_palm_learns_on_it(model):

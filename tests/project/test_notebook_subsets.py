@@ -40,7 +40,7 @@ def test_results_with_some_of_the_methods(run, methods):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [8, 11, 15])
+@pytest.mark.parametrize("number", [8, 11, 15, 16])
 def test_the_studies_with_one_dataset_fold_and_seed(run, number):
     run(number)
 
