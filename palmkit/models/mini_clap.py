@@ -88,14 +88,15 @@ def attend(layer: TextBlock, x, others, padding):
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5  # [n, heads, q, s]
     weights = scores.masked_fill(padding[:, None, None], float("-inf")).softmax(-1)
     x = x + layer.out_proj((weights @ v).transpose(1, 2).flatten(2))
-    y = layer.fc1(layer.layer_norm2(x))
-    return x + layer.fc2(y * torch.sigmoid(1.702 * y))  # QuickGELU
+    return x + layer.fc2(layer.activation(layer.fc1(layer.layer_norm2(x))))
 
 
 class MiniClap(Pengi):
     """The two frozen encoders as an AudioTextModel with PromptableText."""
 
     prompt = PROMPT
+    # Of PALM, the median of rates that were chosen inside support sets (notebook 16).
+    defaults = {"lr": 0.05}
 
     def __init__(self, audio, text: BidirectionalText, config, device, name="mini-CLAP"):
         """config: PENGI's settings, and `logit_scale`."""
@@ -136,6 +137,11 @@ def load_mini_clap(device="auto", path: Path = MINI_CLAP) -> MiniClap:
     settings["text"]["attention"] = "both directions"  # it distinguishes the digest
     model = MiniClap(audio, text, settings, choose_device(device))
     model.checkpoint_sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    model.about = {
+        "licence": "MIT",
+        "revision": f"sha256 {model.checkpoint_sha256}",
+        "training data": "generated sounds; see its model card",
+    }
     return model
 
 

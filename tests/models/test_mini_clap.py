@@ -20,6 +20,13 @@ from palmkit import METHODS, embed, evaluate, fit, load_dataset, load_model, loa
 from palmkit.cli import main
 from palmkit.experiments import make_grid, run_trials
 from palmkit.models import AudioTextModel, CheckpointError, Pengi, PromptableText, StochasticText
+from palmkit.models.about import (
+    default_settings,
+    describe,
+    has_pengi_design,
+    is_pengi,
+    not_pengi_note,
+)
 from palmkit.models.base import find_missing
 from palmkit.models.check import check_model
 from palmkit.models.mini_clap import MINI_CLAP, load_mini_clap, random_tokens
@@ -100,6 +107,15 @@ def test_the_logit_scale_is_the_one_that_training_ended_with(model):
     assert model.logit_scale == log[-1]["scale"] != 100
     method = METHODS["zeroshot"](model, NAMES)
     assert method.logit_scale == model.logit_scale
+
+
+def test_it_says_what_it_is_and_stands_beside_no_published_number(model):
+    about = describe(model)
+    assert about["licence"] == "MIT" and "generated" in about["training data"]
+    assert about["revision"] == f"sha256 {model.checkpoint_sha256}"
+    assert not is_pengi(model) and not has_pengi_design(model)
+    assert not_pengi_note(model) == model.note
+    assert default_settings(model) == {"lr": 0.05}
 
 
 def test_each_of_its_parts_tells_it_from_mini_pengi(model, mini):
