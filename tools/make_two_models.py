@@ -35,7 +35,7 @@ LEFT_OUT = (*TRANSDUCTIVE_NAMES, *(cls.name for cls in TUNED))
 METHODS = [*(name for name in METHOD_NAMES if name not in (*SLOW, *LEFT_OUT)), *SLOW]
 RATES = (0.0005, 0.0015, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0)
 SCALED = ("palm", "zs-lp", "coop")
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 
 
 def parse_arguments() -> argparse.Namespace:
