@@ -10,7 +10,7 @@ import pytest
 import torch
 from notebook_cells import make_tiny_dataset
 
-from palmkit import METHODS, embed, load_model, read_clip  # noqa: F401
+from palmkit import load_model
 from palmkit.embeddings import Embeddings
 from palmkit.results import two_models
 from palmkit.results.variance import variance_components
@@ -106,7 +106,8 @@ def test_tau_is_kendalls():
         a, b = rng.integers(0, 6, 9) / 10, rng.integers(0, 6, 9) / 10
         assert two_models.kendall(a, b) == pytest.approx(kendall_by_hand(a, b))
     assert two_models.kendall([0.1, 0.3], [0.1, 0.1 + 0.2]) == 1.0
-    assert two_models.kendall([0.3, 0.1 + 0.2, 0.5], [0.1, 0.1, 0.2]) == 1.0  # a tie of sums
+    sums, tie = [0.3, 0.1 + 0.2, 0.5], [0.1, 0.1, 0.2]  # sums of the same numbers are a tie
+    assert two_models.kendall(sums, tie) == two_models.kendall(tie, sums) == 1.0
 
 
 def test_agreement_of_a_model_with_itself_and_with_another():
@@ -173,6 +174,7 @@ def test_lambdas_by_class_and_their_correlation():
     rows = [line(model=m, dataset=d, seed=s, lambdas=text)
             for m in "ab" for s in (0, 1, 2)
             for d, text in (("x", "0.1 0.2 0.3"), ("y", "0.9 0.8"))]  # fmt: skip
+    rows += [line(model=m, dataset="x", method="zeroshot") for m in "ab"]
     wide = two_models.lambda_table(pd.DataFrame(rows))
     assert wide.loc[("y", 2, 1), "b"] == 0.8 and len(wide) == 15
     found = two_models.lambda_correlations(pd.DataFrame(rows))
@@ -183,7 +185,8 @@ def test_lambdas_by_class_and_their_correlation():
 def make_support(clips=8, classes=3, noise=0.1):
     generator = torch.Generator().manual_seed(0)
     means = torch.nn.functional.normalize(torch.randn(classes, 256, generator=generator), dim=-1)
-    labels = torch.arange(clips * classes) % classes
+    labels = torch.arange(clips * classes)[torch.randperm(clips * classes, generator=generator)]
+    labels = labels % classes
     features = means[labels] + noise * torch.randn(len(labels), 256, generator=generator)
     return labels, torch.nn.functional.normalize(features, dim=-1)
 
@@ -206,8 +209,6 @@ def test_clips_that_are_left_out_are_not_learned_from(monkeypatch):
     assert sorted(n for one in left for n in one) == [*range(len(features))]
     for one in left:
         assert sorted(labels[[*one]].tolist()) == [0, 0, 1, 1, 2, 2]
-    labels_shuffled = Embeddings(features, labels.roll(5), support.paths, support.offsets)
-    assert two_models.score_left_out(model, names, labels_shuffled, 0, lr=0.05, epochs=5) <= 1
 
 
 @pytest.mark.slow
