@@ -471,6 +471,7 @@ def test_a_folder_that_is_not_there(tmp_path):
         load_model(f"clap:{tmp_path / 'absent'}")
 
 
+@pytest.mark.slow
 def test_a_hub_name_with_its_commit(folder, tmp_path):
     """From the hub's cache, as a download leaves it, without a network."""
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -529,6 +530,7 @@ def library_embeddings(library, root, table):
     return library_audio(library, waves), labels
 
 
+@pytest.mark.slow
 def test_trials(model, library, dataset, tmp_path):
     """Rows are as from the library's embeddings of the same files, learned from by hand."""
     methods = ["zeroshot", "coop", "cocoop", "palm", "solved-palm", "kernel-ridge"]
