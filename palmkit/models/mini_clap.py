@@ -3,7 +3,7 @@
 It has mini-PENGI's audio encoder of another training seed, and a text encoder of CLAP's kind:
 - Every token sees all others (mini-PENGI's text encoder is causal), so no prefix can be shared. The
   embedding is read at the first token.
-- The logit scale is the one that training ended with (PENGI's is 100 by decree).
+- The logit scale is the one that training ended with (PENGI's is fixed at 100).
 - The prompt is CLAP's.
 """
 
