@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from importlib.metadata import version
 
@@ -32,6 +33,7 @@ from palmkit.models.about import (
     is_pengi,
     not_pengi_note,
 )
+from palmkit.models.check import check_model
 from palmkit.results import claim_table
 from palmkit.results.comparison import compare, compare_with_paper
 
@@ -266,3 +268,30 @@ def test_notebooks_about_pengis_encoders_are_left_out(tmp_path, caplog, tiny_pen
     books = list_notebooks(tmp_path)
     assert fitting_numbers(books, tiny_pengi) == [1, 2] and not caplog.records
     assert fitting_numbers(books, WordModel()) == [1] and "02_b.ipynb: left out" in caplog.text
+
+
+WRONG = {
+    "padding": ["zeros", None],
+    "channels": ["left"],
+    "defaults": [3, "lr"],
+    "about": ["MIT"],
+    "prompt": ["{} and {}", "a {name} {}", "{ {}", "{0} {}"],
+    "logit_scale": [math.inf],
+    "clip_seconds": [math.inf],
+}
+
+
+@pytest.mark.parametrize("member", WRONG)
+def test_a_member_that_later_code_cannot_use_is_an_error_at_loading(member):
+    check_model(WordModel())
+    for value in WRONG[member]:
+        model = WordModel()
+        setattr(model, member, value)
+        with pytest.raises(ValueError, match=f"^{member} of the model .* is .*: use "):
+            check_model(model)
+
+
+def test_optional_members_may_be_none_or_right():
+    model = WordModel()
+    model.padding, model.channels, model.defaults, model.about = "pad", "join", None, {"x": "y"}
+    check_model(model)
