@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from palmkit.audio import AudioError
+from palmkit.channels import model_channels
 from palmkit.checksums import verify_folder
 from palmkit.data import indistinguishable_names
 from palmkit.datasets.filenames import parse_file_name
@@ -125,6 +126,7 @@ def check_dataset(
     """
     clip_seconds = clip_seconds or getattr(model, "clip_seconds", Pengi.clip_seconds)
     sample_rate = sample_rate or getattr(model, "sample_rate", Pengi.sample_rate)
+    channels = model_channels(Pengi if model is None else model)
     root, found = find_dataset(dataset, **reading), _Findings()
     name = Path(os.path.abspath(root)).name
     facts = paper_datasets().get(name)
@@ -135,7 +137,13 @@ def check_dataset(
     clips = pd.DataFrame({"path": paths})
     if decode:
         clips = _decode(root, name, paths, found)
-        _check_audio(clips, clip_seconds, sample_rate, found)
+        _check_audio(
+            clips,
+            clip_seconds,
+            sample_rate,
+            channels,
+            found,
+        )
     _check_published_folds(folds, facts, found)
     _check_layout(root, folds, paths, found)
     for fold in folds:
@@ -329,7 +337,7 @@ def _decode(root: Path, name: str, paths: list[str], found: _Findings) -> pd.Dat
 
 
 def _check_audio(
-    clips: pd.DataFrame, clip_seconds: float, sample_rate: int, found: _Findings
+    clips: pd.DataFrame, clip_seconds: float, sample_rate: int, channels: str, found: _Findings
 ) -> None:
     """Silent, loud, very short, long and multi-channel files, and odd sample rates."""
     for chosen, what in (
@@ -353,10 +361,17 @@ def _check_audio(
         advice = "Nothing: soxr resamples them, not the published resampler; say so with the number"
         found.note("audios", what, advice)
     if count := (clips["channels"] > 1).sum():
-        what = f"{count} files have several channels"
-        found.note("audios", what, "Nothing: as published, channels are put one after the other")
-    if count := (clips["seconds"] * clips["channels"] > clip_seconds).sum():
-        what = f"{count} files are longer than {clip_seconds:g} s (channels one after the other)"
+        advice = {
+            "join": "Nothing: as published, channels are put one after the other",
+            "mix": "Nothing: the model takes their mean",
+        }
+        found.note("audios", f"{count} files have several channels", advice[channels])
+    repeats, how = {
+        "join": (clips["channels"], " (channels one after the other)"),
+        "mix": (1, ""),
+    }[channels]
+    if count := (clips["seconds"] * repeats > clip_seconds).sum():
+        what = f"{count} files are longer than {clip_seconds:g} s{how}"
         advice = "Nothing: as published, a random part is used; --crop center takes the middle"
         found.note("audios", what, advice)
 

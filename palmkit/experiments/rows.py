@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 import warnings
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -41,6 +42,7 @@ PACKAGES = (
     "scikit-learn",
     "soundfile",
 )
+LIBRARIES = ("transformers", "tokenizers")  # what CLAP models are made of
 COMMAND = "PALMKIT_COMMAND"  # the environment variable with the command line; kernels inherit it
 NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -200,10 +202,15 @@ def model_columns(model) -> dict:
     return {"encoders": "two", "first": digests[0], "second": digests[1]}
 
 
-@functools.cache
 def package_versions() -> dict[str, str]:
+    """Versions of PACKAGES, and of those in LIBRARIES that this process has imported."""
+    return _find_versions(*PACKAGES, *(name for name in LIBRARIES if name in sys.modules))
+
+
+@functools.cache
+def _find_versions(*packages: str) -> dict[str, str]:
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:  # installed by other means, conda say

@@ -55,7 +55,7 @@ from palmkit.experiments.variations import (
 )
 from palmkit.methods.aspl import read_inputs
 from palmkit.methods.base import normalize
-from palmkit.models.about import describe, not_pengi_note
+from palmkit.models.about import checkpoint_config, describe, not_pengi_note
 from palmkit.models.pair import check_two
 from palmkit.models.pengi import Pengi, round_features
 from palmkit.plugins import plugin_digest
@@ -748,7 +748,7 @@ def _fit(trial: Trial, model, method, support) -> tuple[list[float], str]:
 
 def _describe(trial: Trial, model, dataset: Dataset, method) -> dict:
     """The columns of a row that do not depend on training."""
-    config = getattr(model, "config", {})
+    config = checkpoint_config(model)
     return {
         **asdict(trial),
         "stochastic": stochastic_label(trial),
@@ -781,7 +781,7 @@ def _describe_left_out(dataset: Dataset) -> dict:
 
 def _dropout_rates(config: dict) -> dict:
     """Rates of dropout that a checkpoint's config names, which the released protocol uses."""
-    if "projection_dropout" not in config:
+    if not {"projection_dropout", "audio"} <= {*config}:
         return {}
     return {
         "dropout": config["projection_dropout"],

@@ -56,12 +56,21 @@ def is_pengi(model) -> bool:
     return widths == (PENGI_SIZES["d_proj"], PENGI_SIZES["text"]["hidden_size"])
 
 
+def checkpoint_config(model) -> dict:
+    """The config of a checkpoint in PENGI's layout, or {}.
+
+    Another model's `config` may be anything, say an object of `transformers`.
+    """
+    config = getattr(model, "config", None)
+    return config if isinstance(config, dict) else {}
+
+
 def not_pengi_note(model) -> str:
     """Why results of a model do not stand beside the published ones; "" if they do.
 
     A note of the checkpoint's config counts; a note that the user gave does not.
     """
-    note = getattr(model, "config", {}).get("note", "")
+    note = checkpoint_config(model).get("note", "")
     if note or is_pengi(model):
         return note
     return f"{model.name} is not PENGI: the published numbers are of another model"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from palmkit.channels import CHANNELS
 from palmkit.models.pair import has_texts
+from palmkit.padding import PADDINGS
 
 NUMBERS = ("sample_rate", "clip_seconds", "dim", "logit_scale")
 WANTED = dict.fromkeys(NUMBERS, "a number over 0") | {
@@ -12,6 +16,12 @@ WANTED = dict.fromkeys(NUMBERS, "a number over 0") | {
     "note": "a text, or ''",
     "device": "a torch.device",
     "dtype": "torch.float32 or torch.float64",
+}
+OPTIONAL = {  # what a model may have beside these
+    "padding": f"one of {', '.join(PADDINGS)}",
+    "channels": f"one of {', '.join(CHANNELS)}",
+    "defaults": "a dict with settings of SGD, {'lr': ...}",
+    "about": "a dict of texts, {'licence': ...}",
 }
 OF_TEXTS = ("logit_scale", "prompt", "dtype")  # what AudioModel does not have
 
@@ -25,6 +35,12 @@ def check_model(model) -> None:
             raise ValueError(
                 f"{name} of the model {model.name!r} is {getattr(model, name)!r}: "
                 f"use {WANTED[name]}"
+            )
+    for name, wanted in OPTIONAL.items():
+        if hasattr(model, name) and not is_right_option(name, getattr(model, name)):
+            raise ValueError(
+                f"{name} of the model {model.name!r} is {getattr(model, name)!r}: use {wanted}, "
+                "or leave it out"
             )
     digest = model.digest()
     if not isinstance(digest, str) or not digest or model.digest() != digest:
@@ -43,12 +59,27 @@ def is_right(name: str, value) -> bool:
     """Whether a member of WANTED has a value of the right kind and range."""
     if name in NUMBERS:
         kind = int if name in ("sample_rate", "dim") else int | float
-        return isinstance(value, kind) and value > 0
+        return isinstance(value, kind) and 0 < value < math.inf
     if name == "dtype":
         return value in (torch.float32, torch.float64)
     if name == "device":
         return isinstance(value, torch.device)
-    return isinstance(value, str) and (name != "prompt" or "{}" in value)
+    return isinstance(value, str) and (name != "prompt" or takes_a_class(value))
+
+
+def is_right_option(name: str, value) -> bool:
+    """Whether a member of OPTIONAL has a value of the right kind."""
+    if name in ("defaults", "about"):
+        return value is None or isinstance(value, dict)
+    return value in (PADDINGS if name == "padding" else CHANNELS)
+
+
+def takes_a_class(prompt: str) -> bool:
+    """Whether a class name can be put into a prompt."""
+    try:
+        return "dog" in prompt.format("dog") and "{}" in prompt
+    except (LookupError, ValueError):  # other fields than one {}, or a brace alone
+        return False
 
 
 UNIT_TOLERANCE = 1e-3

@@ -72,6 +72,7 @@ COMPUTED = ("window", "mel")  # tensors of HTS-AT here that the checkpoint has i
 STFT_KERNELS = (STFT + "conv_real.weight", STFT + "conv_imag.weight")
 MEL = HTSAT + "logmel_extractor.melW"
 TEXT = "caption_encoder."
+CLAP_AUDIO = "audio_model.audio_encoder."  # of LAION-CLAP in transformers, which is another model
 ENCODERS = ("audio_encoder", "caption_encoder")
 WRAPPERS = ("module", "_orig_mod")  # parts of names that DDP and `torch.compile` add
 CONTAINERS = ("model", "state_dict", "model_state_dict", "module")  # where other programs keep them
@@ -87,6 +88,11 @@ def read_checkpoint(path: Path, others: tuple[str, ...] = (), title="PENGI") -> 
     They may lie in a dict `model` or `state_dict` (Lightning), and their names may have the
     prefixes of DDP, `torch.compile` and other wrappers. Code in the file is never run.
     """
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} is a folder. A folder of transformers.ClapModel is named clap:FOLDER, one of "
+            "MS-CLAP 2023 msclap:FOLDER; of PENGI name the file"
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no checkpoint {path}; PENGI's (2.2 GB): `palmkit fetch pengi`"
@@ -97,6 +103,10 @@ def read_checkpoint(path: Path, others: tuple[str, ...] = (), title="PENGI") -> 
         raise CheckpointError(
             f"{path} is no whole PyTorch or safetensors checkpoint: {error}"
         ) from error
+    if isinstance(tensors, dict) and any(str(key).startswith(CLAP_AUDIO) for key in tensors):
+        raise CheckpointError(
+            f"{path} is of transformers.ClapModel: load its folder as clap:FOLDER"
+        )
     state = find_state(tensors, others)
     if not set(state) - set(others):
         raise CheckpointError(

@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import re
 from pathlib import Path
 
@@ -48,6 +49,12 @@ HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(@(?P<revision>.*))?")
 LAION_FACTS = {
     "licence": "Apache-2.0",
     "training data": "LAION-Audio-630K with AudioCaps, Clotho and AudioSet; its page says more",
+}
+# What ClapProcessor is read from: one of these groups of files for each part. The library makes an
+# empty tokenizer where there is none.
+PROCESSOR_FILES = {
+    "processor's config": [["processor_config.json"], ["preprocessor_config.json"]],
+    "tokenizer": [["tokenizer.json"], ["vocab.json", "merges.txt"]],
 }
 # Buffers that follow from the sizes. Files of some versions of the library have them.
 DERIVED = re.compile(r"\.(position_ids|token_type_ids|relative_position_index)$")
@@ -280,6 +287,11 @@ def check_fit(model: Clap) -> None:
     audio, text = model.network.config.audio_config, model.network.config.text_config
     extractor, tokenizer = model.extractor, model.tokenizer
     problems = []
+    if not 0 < model.logit_scale < math.inf:
+        problems.append(
+            f"logit_scale_a is {float(model.network.logit_scale_a):g}, which gives a scale of "
+            f"{model.logit_scale:g}"
+        )
     if model.padding not in PADDINGS:
         problems.append(f"padding={model.padding!r} of the processor is not {', '.join(PADDINGS)}")
     if extractor.feature_size != audio.num_mel_bins:
@@ -331,6 +343,8 @@ def load_clap(name, device="auto") -> Clap:
     name = str(name).removeprefix(PREFIX)
     folder = Path(name).expanduser()
     found = HUB_NAME.fullmatch(name)
+    if not name:
+        raise FileNotFoundError(f"behind {PREFIX} goes a folder, or a name of the hub")
     if folder.is_dir():
         check_folder(folder)
         source, settings, title = folder, {"local_files_only": True}, folder.resolve().name
@@ -359,7 +373,9 @@ def find_commit(repository: str, revision: str | None) -> str:
         return revision
     try:
         commit = ask_hub(repository, revision)
-    except (OSError, ValueError) as error:  # no network, no such model, no such branch
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # no network, no such model or branch: its errors are of many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FileNotFoundError(
             f"there is no folder {repository!r}, and the Hugging Face hub does not say which "
@@ -377,7 +393,10 @@ def find_commit(repository: str, revision: str | None) -> str:
 
 
 def ask_hub(repository: str, revision: str | None) -> str:
-    """The commit of a branch; None is the main one. Raises OSError, ValueError."""
+    """The commit of a branch; None is the main one. Raises what the hub's client raises.
+
+    Without a network that is an error of the client's HTTP library, which is no OSError.
+    """
     with extra("clap"):
         from huggingface_hub import HfApi
     return HfApi().model_info(repository, revision=revision, timeout=30).sha
@@ -408,6 +427,13 @@ def check_folder(folder: Path) -> None:
             f"{folder.name}: no safetensors file is in it; other files of weights are not read, "
             "as they may hold code. Write it by save_pretrained of the library"
         )
+    for part, ways in PROCESSOR_FILES.items():
+        if not any(all((folder / file).is_file() for file in files) for files in ways):
+            names = " or ".join(" with ".join(files) for files in ways)
+            raise CheckpointError(
+                f"{folder.name}: the {part} is missing ({names}). Save it into the same folder: "
+                "ClapProcessor.from_pretrained(NAME).save_pretrained(FOLDER)"
+            )
 
 
 def read_pretrained(source, title: str, settings: dict) -> tuple:
@@ -415,11 +441,16 @@ def read_pretrained(source, title: str, settings: dict) -> tuple:
     with extra("clap"):
         from transformers import ClapModel, ClapProcessor
         from transformers.utils import logging
-    bars = logging.is_progress_bar_enabled()
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()  # its table of tensors that do not fit: they are named below
     try:
         network, told = ClapModel.from_pretrained(
-            source, use_safetensors=True, output_loading_info=True, **settings
+            source,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # else the error does not say which
+            **settings,
         )
         processor = ClapProcessor.from_pretrained(source, trust_remote_code=False, **settings)
     except MemoryError:
@@ -428,6 +459,7 @@ def read_pretrained(source, title: str, settings: dict) -> tuple:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise CheckpointError(f"{title}: cannot be loaded as a CLAP model: {reason[0]}") from error
     finally:
+        logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
     problems = [

@@ -58,7 +58,7 @@ def _join(rows: pd.DataFrame, logs: pd.DataFrame, metric: str) -> pd.DataFrame:
     joined = ours.merge(paper, on=["dataset", "method"], how="left", suffixes=("", "_paper"))
     joined = joined.rename(columns=columns)
     other = joined.apply(lambda line: is_other_model(_cell_rows(rows, line)), axis=1)
-    joined.loc[other, ["paper", "paper_std"]] = np.nan
+    joined.loc[other, ["paper", "paper_std", "seeds_paper", "folds_paper"]] = np.nan
     joined["difference"] = joined["ours"] - joined["paper"]
     return joined
 

@@ -11,6 +11,7 @@ from palmkit.extras import extra
 from palmkit.models.about import has_pengi_design
 from palmkit.results.formats import DIGITS, NOTHING, format_difference, format_score
 
+PAPERS_N = r"\b\d+ and (?=\d)"  # "11 and " of "11 and 7 datasets"
 CHANGE_NOTHING = ("device", "note")  # parameters that change no finding
 
 
@@ -48,8 +49,9 @@ def claim_table(claims: dict[str, tuple], digits: int = DIGITS, model=None) -> p
     """Claims beside what was found, as text: paper, ours, difference (ours minus paper), n.
 
     claims: {claim: (paper, ours, n)}. paper, ours: a score, a count, a text, or None where there is
-    none. n: over what the numbers are, a count or a text. model: whose numbers they are. The
-    paper's are PENGI's, so they do not stand beside those of a model of another design.
+    none. n: over what the numbers are, a count or a text; "11 and 7 datasets" are the paper's and
+    ours. model: whose numbers they are. The paper's are PENGI's, so they do not stand beside those
+    of a model of another design. Then claims without a number of ours are left out, too.
     """
     lines = {}
     for claim, (paper, ours, n) in claims.items():
@@ -61,7 +63,8 @@ def claim_table(claims: dict[str, tuple], digits: int = DIGITS, model=None) -> p
     table = pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("claim")
     if model is None or has_pengi_design(model):
         return table
-    return table[["ours", "n"]]
+    table = table.loc[table["ours"] != NOTHING, ["ours", "n"]]
+    return table.assign(n=table["n"].str.replace(PAPERS_N, "", regex=True))
 
 
 def _cell(value, digits: int) -> str:

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import math
+import sys
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -17,16 +20,20 @@ from palmkit.datasets.import_folder import import_dataset
 from palmkit.embeddings import provenance
 from palmkit.experiments.config import choose
 from palmkit.experiments.model_defaults import rate_source, warn_of_rates, with_model_defaults
+from palmkit.experiments.rows import package_versions
+from palmkit.experiments.run import _dropout_rates
 from palmkit.experiments.trials import Trial
 from palmkit.models.about import (
     UNKNOWN,
     add_note,
+    checkpoint_config,
     default_settings,
     describe,
     has_pengi_design,
     is_pengi,
     not_pengi_note,
 )
+from palmkit.models.check import check_model
 from palmkit.results import claim_table
 from palmkit.results.comparison import compare, compare_with_paper
 
@@ -168,7 +175,8 @@ def test_results_of_another_model_never_stand_beside_the_papers():
         compare_with_paper(rows_of("x is not PENGI")),
     ):
         assert len(table) and table[["paper", "difference"]].isna().all().all()
-    assert (compare_with_paper(rows_of("x is not PENGI"))["verdict"] == "not comparable").all()
+    judged = compare_with_paper(rows_of("x is not PENGI"))
+    assert (judged["verdict"] == "not comparable").all() and judged["paper_seeds"].isna().all()
 
 
 def test_a_page_shows_the_papers_claims_beside_pengis_design_only(tiny_pengi):
@@ -176,6 +184,37 @@ def test_a_page_shows_the_papers_claims_beside_pengis_design_only(tiny_pengi):
     assert [*claim_table(claims)] == ["paper", "ours", "difference", "n"]
     assert [*claim_table(claims, model=tiny_pengi)] == ["paper", "ours", "difference", "n"]
     assert [*claim_table(claims, model=WordModel())] == ["ours", "n"]
+
+
+def test_the_papers_number_of_datasets_goes_with_its_column(tiny_pengi):
+    claims = {
+        "accuracy": (0.7, 0.5, "11 and 2 datasets, 3 and 1 seeds"),
+        "width": (512, 24, "text width 512 and 24"),
+        "time": (3.0, None, "22 runs"),
+    }
+    whole = claim_table(claims, model=tiny_pengi)["n"].tolist()
+    assert whole == ["11 and 2 datasets, 3 and 1 seeds", "text width 512 and 24", "22 runs"]
+    other = claim_table(claims, model=WordModel())["n"]
+    assert other.to_dict() == {"accuracy": "2 datasets, 1 seeds", "width": "text width 24"}
+
+
+def test_a_config_of_another_kind_is_not_read():
+    """A wrapper of a library's model often has its `config`: an object, or a dict of its own."""
+    for config in (object(), None, {"audio": None}, {"projection_dropout": 0.1}):
+        model = WordModel()
+        model.config = config
+        assert "is not PENGI" in not_pengi_note(model)
+        assert _dropout_rates(checkpoint_config(model)) == {}
+
+
+def test_rows_name_the_libraries_of_a_clap_model(monkeypatch):
+    assert {"torch", "python"} <= {*package_versions()}
+    for name in ("transformers", "tokenizers"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert "transformers" not in package_versions()
+    monkeypatch.setitem(sys.modules, "transformers", object())
+    assert package_versions()["transformers"] == version("transformers")
+    assert "tokenizers" not in package_versions()
 
 
 def test_a_dataset_is_checked_for_a_model(tmp_path):
@@ -201,6 +240,24 @@ def test_a_dataset_is_checked_for_a_model(tmp_path):
     assert "does not take" not in pengi and "longer than" not in pengi
 
 
+def test_a_check_says_what_the_model_does_with_channels(tmp_path):
+    """Stereo files of 3 s are 6 s long for a model that joins channels, and the model takes 4 s."""
+    for name in ("cat", "dog"):
+        for n in range(4):
+            (tmp_path / "two" / name).mkdir(parents=True, exist_ok=True)
+            stereo(tmp_path / "two" / name / f"{n}.wav", 3.0 + 0.1 * n)
+    folder = import_dataset(tmp_path / "two", folds=1)
+    model = WordModel()
+    mixed = check_dataset(folder, shots=2, model=model).findings
+    assert "Nothing: the model takes their mean" in [*mixed["advice"]]
+    assert not mixed["what"].str.contains("longer than").any()
+    assert not mixed.to_string().count("one after the other")
+    model.channels = "join"
+    joined = check_dataset(folder, shots=2, model=model).findings
+    assert joined["what"].str.contains("longer than 4 s .channels one after the other").any()
+    assert joined["advice"].str.contains("channels are put one after the other").any()
+
+
 def test_notebooks_about_pengis_encoders_are_left_out(tmp_path, caplog, tiny_pengi):
     from palmkit.notebooks import fitting_numbers, list_notebooks
 
@@ -211,3 +268,30 @@ def test_notebooks_about_pengis_encoders_are_left_out(tmp_path, caplog, tiny_pen
     books = list_notebooks(tmp_path)
     assert fitting_numbers(books, tiny_pengi) == [1, 2] and not caplog.records
     assert fitting_numbers(books, WordModel()) == [1] and "02_b.ipynb: left out" in caplog.text
+
+
+WRONG = {
+    "padding": ["zeros", None],
+    "channels": ["left"],
+    "defaults": [3, "lr"],
+    "about": ["MIT"],
+    "prompt": ["{} and {}", "a {name} {}", "{ {}", "{0} {}"],
+    "logit_scale": [math.inf],
+    "clip_seconds": [math.inf],
+}
+
+
+@pytest.mark.parametrize("member", WRONG)
+def test_a_member_that_later_code_cannot_use_is_an_error_at_loading(member):
+    check_model(WordModel())
+    for value in WRONG[member]:
+        model = WordModel()
+        setattr(model, member, value)
+        with pytest.raises(ValueError, match=f"^{member} of the model .* is .*: use "):
+            check_model(model)
+
+
+def test_optional_members_may_be_none_or_right():
+    model = WordModel()
+    model.padding, model.channels, model.defaults, model.about = "pad", "join", None, {"x": "y"}
+    check_model(model)

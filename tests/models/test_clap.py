@@ -399,6 +399,15 @@ def set_truncation(folder):
     processor.save_pretrained(folder)
 
 
+def remove(*starts):
+    def edit(folder):
+        for file in folder.iterdir():
+            if file.name.startswith(starts):
+                file.unlink()
+
+    return edit
+
+
 LAYER = "text_projection.linear1.weight"
 BROKEN = {
     "no safetensors file is in it": break_weights,
@@ -411,22 +420,37 @@ BROKEN = {
     f"not finite: {LAYER}": edit_state(lambda state: state[LAYER].fill_(math.nan)),
     "belongs to a model with feature fusion": set_truncation,
     "padding is token 1 of the tokenizer, and 3 of": edit_json("text_config", pad_token_id=3),
+    f"mismatched: {LAYER}": edit_state(lambda state: state.update({LAYER: torch.ones(8, 8)})),
+    "the tokenizer is missing .tokenizer.json or vocab.json with": remove("tokenizer", "vocab"),
+    "the processor's config is missing .*save_pretrained": remove("processor_", "preprocessor_"),
+    "logit_scale_a is 800": edit_state(lambda state: state["logit_scale_a"].fill_(800.0)),
 }
 
 
 @pytest.mark.parametrize("message", BROKEN)
-def test_a_folder_that_is_wrong_says_what(folder, tmp_path, message):
+def test_a_folder_that_is_wrong_says_what(folder, tmp_path, message, capfd):
     copy = shutil.copytree(folder, tmp_path / "broken")
     BROKEN[message](copy)
     with pytest.raises(CheckpointError, match=message):
         load_model(f"clap:{copy}", "cpu")
+    assert "LOAD REPORT" not in "".join(capfd.readouterr())  # the library's, of a hundred lines
+
+
+def test_a_name_without_its_kind_says_which(folder):
+    with pytest.raises(CheckpointError, match="is a folder.*clap:FOLDER"):
+        load_model(folder)
+    with pytest.raises(CheckpointError, match="ClapModel: load its folder as clap:FOLDER"):
+        load_model(folder / "model.safetensors")
+    with pytest.raises(FileNotFoundError, match="behind clap: goes a folder"):
+        load_model("clap:")
 
 
 @pytest.mark.parametrize("name", ["laion/clap-htsat-unfused", "laion/clap-htsat-unfused@main"])
 @pytest.mark.parametrize("prefix", ["", "clap:"])
-def test_without_a_network_a_hub_name_needs_a_commit(name, prefix, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [ConnectionError, type("HttpError", (Exception,), {})])
+def test_without_a_network_a_hub_name_needs_a_commit(name, prefix, kind, tmp_path, monkeypatch):
     def no_network(*arguments):
-        raise ConnectionError("no route")
+        raise kind("no route")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("palmkit.models.clap.ask_hub", no_network)
