@@ -272,7 +272,7 @@ def find_size(state: dict, what: str, *places: tuple[int, str]) -> int:
     for axis, pattern in places:
         shapes = {k: list(tensor.shape) for k, tensor in state.items() if re.fullmatch(pattern, k)}
         if not shapes:
-            key = pattern.replace("\\", "")
+            key = re.sub(r"\\[wd]\+", "*", pattern).replace("\\", "")
             raise CheckpointError(f"the tensor {key}, which shows {what}, is missing")
         for key, shape in shapes.items():
             found[f"{key} {shape}"] = shape[axis] if len(shape) > axis else None

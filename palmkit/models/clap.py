@@ -81,10 +81,17 @@ class Clap:
         self.dim = network.config.projection_dim
         self.text_width = network.config.text_config.hidden_size
         self.logit_scale = float(network.logit_scale_a.exp())  # of logits of audio on texts
-        text = network.config.text_config
-        self.first_position = text.pad_token_id + 1  # RoBERTa's positions start behind padding's
-        self.max_tokens = text.max_position_embeddings - self.first_position
         check_fit(self)
+
+    @property
+    def first_position(self) -> int:
+        """Of a text's first token: RoBERTa's positions start behind padding's."""
+        return self.network.config.text_config.pad_token_id + 1
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that the text encoder takes, with the first and the last."""
+        return self.network.config.text_config.max_position_embeddings - self.first_position
 
     # Audio
 
