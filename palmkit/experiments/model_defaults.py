@@ -53,12 +53,11 @@ def warn_of_rates(trials: list[Trial], model) -> None:
     if not methods:
         return
     log.warning(
-        "%s states no learning rate, so %s learn with PENGI's: lr=%g, published for a logit scale "
-        "of 100, and %s has %.3g. Choose one on data that you do not report (--lr), or state it in "
-        "the model (defaults)",
+        "%s states no learning rate. SGD uses PENGI's (%s): lr=%g, published for a logit scale of "
+        "100; here it is %.3g. Choose a rate on data that you do not report (--lr), or state one "
+        "in the model (defaults)",
         model.name,
         ", ".join(dict.fromkeys(methods)),
         DEFAULTS["lr"],
-        model.name,
         model.logit_scale,
     )

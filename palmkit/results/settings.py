@@ -83,7 +83,7 @@ def split_settings(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     for values in kinds.to_numpy():
         fits = ((labels == values) | (labels == ANY)).all(axis=1)
         if not (placed | ~fits).all():
-            groups.append((_group_label(varied, values), rows[fits]))
+            groups.append((_group_label(varied, values, rows[fits]), rows[fits]))
             placed |= fits
     return groups
 
@@ -92,11 +92,13 @@ def _is_last(column: pd.Series) -> pd.Series:
     return column == ("yes" if column.name == KIND else ANY)
 
 
-def _group_label(names: list[str], values) -> str:
+def _group_label(names: list[str], values, rows: pd.DataFrame) -> str:
     shown = []
     for name, value in zip(names, values, strict=True):
         if name in ("weights", "method_digest"):
             value = value[:LABEL_LENGTH]
+        if name == "weights" and "model" in rows and rows["model"].nunique() == 1:
+            value += f" ({rows['model'].iloc[0]})"
         if (name, value) != ("rates", ANY):
             shown.append(f"{name}={value}")
     return ", ".join(shown)

@@ -36,6 +36,7 @@ from palmkit.models.about import (
 from palmkit.models.check import check_model
 from palmkit.results import claim_table
 from palmkit.results.comparison import compare, compare_with_paper
+from palmkit.results.settings import split_settings
 
 
 def stereo(path, seconds: float, rate=16_000):
@@ -113,7 +114,7 @@ class TestDefaults:
         assert rate_source(Trial("palm", "x", lr=0.1), model) == "given"
         warn_of_rates(trials, model)
         (record,) = caplog.records
-        assert "so palm learn with PENGI's: lr=0.05" in record.getMessage()
+        assert "SGD uses PENGI's (palm): lr=0.05" in record.getMessage()
         caplog.clear()
         model.defaults = {"lr": 0.05}
         warn_of_rates(trials, model)
@@ -295,3 +296,12 @@ def test_optional_members_may_be_none_or_right():
     model = WordModel()
     model.padding, model.channels, model.defaults, model.about = "pad", "join", None, {"x": "y"}
     check_model(model)
+
+
+def test_a_table_names_the_model_beside_its_digest():
+    rows = pd.concat([rows_of(""), rows_of("")], ignore_index=True)
+    rows = rows.assign(weights=["a" * 64] * 2 + ["b" * 64] * 2, model=["one"] * 2 + ["two"] * 2)
+    labels = [label for label, _ in split_settings(rows.assign(protocol="frozen"))]
+    assert labels == ["weights=aaaaaaaaaaaa (one)", "weights=bbbbbbbbbbbb (two)"]
+    labels = [label for label, _ in split_settings(rows.drop(columns="model"))]
+    assert labels == ["weights=aaaaaaaaaaaa", "weights=bbbbbbbbbbbb"]
