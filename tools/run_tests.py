@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 # nbval takes the kernel of this environment, not another one registered as "python3".
 NBVAL = ["--nbval", "--nbval-current-env"]
-LATE = "1[3-9]_*.ipynb"  # pages that the half of the tests runs, too, so that both take as long
+LATE = "1[5-9]_*.ipynb"  # pages that the half of the tests runs, too, so that both take as long
 # Folders of tests/ that take about half of the time of the fast tests; the others are the rest.
 FIRST = ("kit", "methods", "models", "project", "protocols", "synthetic", "widgets")
 
