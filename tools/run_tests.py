@@ -20,17 +20,18 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 # nbval takes the kernel of this environment, not another one registered as "python3".
 NBVAL = ["--nbval", "--nbval-current-env"]
-LATE = "1[5-9]_*.ipynb"  # pages that the half of the tests runs, too, so that both take as long
+# Folders of tests/ that the half of the notebooks runs, too, so that both take as long.
+BESIDE = ("synthetic", "widgets")
 # Folders of tests/ that take about half of the time of the fast tests; the others are the rest.
 FIRST = ("kit", "methods", "models", "project", "protocols", "synthetic", "widgets")
 
 
 def all_halves() -> dict[str, list[str]]:
-    """The commands of both halves of all tests. Every page is in one of them."""
-    late = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob(f"notebooks/{LATE}"))]
+    """The commands of both halves of all tests. Every page and folder is in one of them."""
+    beside = [f"tests/{name}" for name in BESIDE]
     halves = {
-        "tests": [*PYTEST, "tests", *late, *NBVAL],
-        "notebooks": [*PYTEST, "notebooks", *NBVAL, f"--ignore-glob=notebooks/{LATE}"],
+        "tests": [*PYTEST, "tests", *(f"--ignore={folder}" for folder in beside)],
+        "notebooks": [*PYTEST, "notebooks", *beside, *NBVAL],
     }
     return {half: command for half, command in halves.items() if (ROOT / half).is_dir()}
 

@@ -1,6 +1,5 @@
 """The maintainer's scripts start, and find what they need without a test's settings."""
 
-import fnmatch
 import importlib
 import os
 import runpy
@@ -58,13 +57,13 @@ def test_the_straightforward_computation_takes_mini_pengi(cls, monkeypatch):
         torch.testing.assert_close(learner(method)(features), method(features), atol=1e-4, rtol=0)
 
 
-def test_every_page_is_in_one_half():
+def test_every_page_and_folder_is_in_one_half():
     halves = runpy.run_path(str(ROOT / "tools" / "run_tests.py"))["all_halves"]()
-    pages = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("notebooks/*.ipynb"))]
-    (ignored,) = [one.partition("=")[2] for one in halves["notebooks"] if "ignore" in one]
-    late = [page for page in halves["tests"] if page.endswith(".ipynb")]
-    assert late and late == [page for page in pages if fnmatch.fnmatch(page, ignored)]
-    assert "notebooks" in halves["notebooks"] and "tests" in halves["tests"]
+    assert "tests" in halves["tests"] and "notebooks" in halves["notebooks"]
+    left_out = [one.partition("=")[2] for one in halves["tests"] if one.startswith("--ignore")]
+    beside = [one for one in halves["notebooks"] if one.startswith("tests/")]
+    assert left_out and left_out == beside and all((ROOT / one).is_dir() for one in beside)
+    assert not [one for one in halves["notebooks"] if "ignore" in one]
 
 
 def test_every_fast_test_is_in_one_half():
