@@ -20,19 +20,13 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 # nbval takes the kernel of this environment, not another one registered as "python3".
 NBVAL = ["--nbval", "--nbval-current-env"]
-# Folders of tests/ that the half of the notebooks runs, too, so that both take as long.
-BESIDE = ("synthetic", "widgets")
 # Folders of tests/ that take about half of the time of the fast tests; the others are the rest.
 FIRST = ("kit", "methods", "models", "project", "protocols", "synthetic", "widgets")
 
 
 def all_halves() -> dict[str, list[str]]:
-    """The commands of both halves of all tests. Every page and folder is in one of them."""
-    beside = [f"tests/{name}" for name in BESIDE]
-    halves = {
-        "tests": [*PYTEST, "tests", *(f"--ignore={folder}" for folder in beside)],
-        "notebooks": [*PYTEST, "notebooks", *beside, *NBVAL],
-    }
+    """The commands of both halves of all tests. They take about as long as each other."""
+    halves = {"tests": [*PYTEST, "tests"], "notebooks": [*PYTEST, "notebooks", *NBVAL]}
     return {half: command for half, command in halves.items() if (ROOT / half).is_dir()}
 
 
