@@ -267,6 +267,7 @@ def test_the_first_placeholder_is_another_token(model):
 # Invariance and identity
 
 
+@pytest.mark.slow
 def test_a_clip_s_embedding_does_not_depend_on_its_neighbours(model):
     waves = make_waves(7, 10)
     together = model.encode_audio(waves)

@@ -316,6 +316,7 @@ def test_a_file_with_a_plus_is_a_file(tmp_path, compact):
     assert twice.first.digest() == twice.second.digest() == one.digest()
 
 
+@pytest.mark.slow
 def test_a_clap_folder_is_one_of_two(clips, tmp_path, compact):
     pytest.importorskip("transformers", reason="transformers is not installed: palmkit[clap]")
     from small_clap import save_clap
@@ -512,6 +513,7 @@ def test_a_run_of_a_callable_from_outside(home, run_with, capsys):
     assert "was learned with other weights" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_and_two_encoders_are_never_in_one_table(home, run_with, capsys):
     for checkpoint in ("toy", "toy+parts", "toy+toy"):
         assert run_with(checkpoint, "--method", "zeroshot", "kernel-ridge") == 0
@@ -548,6 +550,7 @@ def test_what_cannot_run(home, run_with, capsys):
     assert count_missing(load_model("toy"), test_clips) == 4  # nothing was embedded
 
 
+@pytest.mark.slow
 def test_what_there_is_to_do(run_with, capsys):
     assert run_with("toy+parts", "--method", "product-kernel-ridge", "--dry-run") == 0
     assert "1 trials, 0 of them done; 8 clips to encode" in capsys.readouterr().err
@@ -594,6 +597,7 @@ def test_the_encoder_that_the_guide_shows(home, monkeypatch):
     assert both.dims == (both.first.dim, 40) and both.name == "mini + bands"
 
 
+@pytest.mark.slow
 def test_the_check_of_a_model_is_of_both(monkeypatch):
     report = check_encoder(ModelPair(WordModel(), AudioHalf(SecondModel())))
     assert report.title.startswith("words + second (audio): ")
