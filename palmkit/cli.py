@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import difflib
 import json
 import logging
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -113,6 +115,50 @@ def _message_flags() -> argparse.ArgumentParser:
     return common
 
 
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command of the console script.
+
+    run: called with the parsed arguments; returns an exit status or None. describe: adds arguments
+    to its parser. plugins: whether it takes --import.
+    """
+
+    name: str
+    run: Callable
+    describe: Callable
+    help: str
+    plugins: bool = False
+    aliases: tuple[str, ...] = ()
+
+
+def _list_commands() -> list[Command]:
+    """In the order of --help."""
+    return [
+        Command("run", _run, _describe_run, "run trials; write one row per trial to runs/RUN/rows"),
+        Command("notebooks", _notebooks, _describe_notebooks,
+                "run trials, then execute the notebooks on their rows"),
+        Command("table", _table, _describe_table, "print the results table of a run", True),
+        Command("leaderboard", _leaderboard, _describe_leaderboard,
+                "compare the methods of a run: mean, rank, wins, paired differences", True),
+        Command("export", _export, _describe_export,
+                "write all rows of a run to one CSV or Parquet file", True),
+        Command("predict", _predict, _describe_predict,
+                "predict the classes of clips by what a run learned", True),
+        Command("check", _check, _describe_check,
+                "check datasets: tables, counts, leakage, every audio file", True),
+        Command("check-model", _check_model, _describe_check_model,
+                "check a model of your own: embeddings, batches, digest, gradients, speed", True),
+        Command("import", _import, _describe_import,
+                "make a dataset from a folder of class folders, or from a CSV", aliases=("own",)),
+        Command("fetch", _fetch, _describe_fetch,
+                "download datasets, or PENGI's checkpoint, to the folder PALMKIT_DATA"),
+        Command("doctor", _doctor, _describe_doctor,
+                "show versions, folders and datasets, and test this installation", True),
+        Command("lab", _lab, _describe_lab,
+                "open the notebooks in JupyterLab; it gets all other arguments"),
+    ]  # fmt: skip
+
+
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     common = _message_flags()
     plugins = argparse.ArgumentParser(add_help=False)
@@ -120,65 +166,17 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser = Parser("palmkit", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"palmkit {palmkit.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, function, help: str, parents=(), **more) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
-            help=help,
-            description=help,
-            parents=[common, *parents],
+    for command in _list_commands():
+        subparser = commands.add_parser(
+            command.name,
+            aliases=command.aliases,
+            help=command.help,
+            description=command.help,
+            parents=[common, plugins] if command.plugins else [common],
             allow_abbrev=False,
-            **more,
         )
-        command.set_defaults(command=function)
-        return command
-
-    _describe_run(add("run", _run, "run trials; write one row per trial to runs/RUN/rows"))
-    _describe_notebooks(
-        add("notebooks", _notebooks, "run trials, then execute the notebooks on their rows")
-    )
-    _describe_table(add("table", _table, "print the results table of a run", [plugins]))
-    _describe_leaderboard(
-        add(
-            "leaderboard",
-            _leaderboard,
-            "compare the methods of a run: mean, rank, wins, paired differences",
-            [plugins],
-        )
-    )
-    _describe_export(
-        add("export", _export, "write all rows of a run to one CSV or Parquet file", [plugins])
-    )
-    _describe_predict(
-        add("predict", _predict, "predict the classes of clips by what a run learned", [plugins])
-    )
-    _describe_check(
-        add("check", _check, "check datasets: tables, counts, leakage, every audio file", [plugins])
-    )
-    _describe_check_model(
-        add(
-            "check-model",
-            _check_model,
-            "check a model of your own: embeddings, batches, digest, gradients, speed",
-            [plugins],
-        )
-    )
-    _describe_import(
-        add("import", _import, "make a dataset from a folder of class folders, or from a CSV",
-            aliases=["own"])
-    )  # fmt: skip
-    _describe_fetch(
-        add("fetch", _fetch, "download datasets, or PENGI's checkpoint, to the folder PALMKIT_DATA")
-    )
-    _describe_doctor(
-        add(
-            "doctor",
-            _doctor,
-            "show versions, folders and datasets, and test this installation",
-            [plugins],
-        )
-    )
-    _describe_lab(add("lab", _lab, "open the notebooks in JupyterLab; it gets all other arguments"))
+        subparser.set_defaults(command=command.run)
+        command.describe(subparser)
     return parser, commands.choices
 
 

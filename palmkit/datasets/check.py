@@ -124,9 +124,7 @@ def check_dataset(
 
     A fault becomes a finding with advice. Only an unknown dataset raises DatasetError.
     """
-    clip_seconds = clip_seconds or getattr(model, "clip_seconds", Pengi.clip_seconds)
-    sample_rate = sample_rate or getattr(model, "sample_rate", Pengi.sample_rate)
-    channels = model_channels(Pengi if model is None else model)
+    encoder = Pengi if model is None else model
     root, found = find_dataset(dataset, **reading), _Findings()
     name = Path(os.path.abspath(root)).name
     facts = paper_datasets().get(name)
@@ -137,29 +135,26 @@ def check_dataset(
     clips = pd.DataFrame({"path": paths})
     if decode:
         clips = _decode(root, name, paths, found)
-        _check_audio(
-            clips,
-            clip_seconds,
-            sample_rate,
-            channels,
-            found,
-        )
+        seconds = clip_seconds or encoder.clip_seconds
+        rate = sample_rate or encoder.sample_rate
+        _check_audio(clips, seconds, rate, model_channels(encoder), found)
     _check_published_folds(folds, facts, found)
     _check_layout(root, folds, paths, found)
+    _check_folds(folds, shots, facts, clips, found)
+    _check_parts(root, folds, found)
+    names = count_tokens({name for fold in folds for name in fold.class_names})
+    _check_names(names, facts, model, found)
+    clips = clips.reindex(columns=CLIP_COLUMNS)
+    return Check(name, found.table(), _count(folds, facts), clips, names)
+
+
+def _check_folds(folds: list[_Fold], shots: int, facts, clips, found: _Findings) -> None:
+    """Each fold by itself, then all of them together."""
     for fold in folds:
         _check_fold(fold, shots, found)
         _check_facts(fold, facts, found)
         _check_leakage(fold, clips, found)
     _check_across(folds, found)
-    _check_parts(root, folds, found)
-    names = count_tokens({name for fold in folds for name in fold.class_names})
-    _check_names(names, facts, found)
-    if model is None:
-        _check_length(names, found)
-    else:
-        _check_prompts(names, model, found)
-    clips = clips.reindex(columns=CLIP_COLUMNS)
-    return Check(name, found.table(), _count(folds, facts), clips, names)
 
 
 def _some(items) -> str:
@@ -444,8 +439,10 @@ def count_tokens(class_names) -> pd.DataFrame:
     )
 
 
-def _check_names(names: pd.DataFrame, facts, found: _Findings) -> None:
-    """Underscores in class names, but for published ones, and names that list several classes."""
+def _check_names(names: pd.DataFrame, facts, model, found: _Findings) -> None:
+    """Underscores in class names, but for published ones, names that list several classes, and
+    names that are too long for the model (None is PENGI).
+    """
     published = facts.class_names if facts else ()
     has_underscore = names["class_name"].str.contains("_", regex=False)
     low = names[has_underscore & ~names["class_name"].isin(published)]
@@ -460,6 +457,10 @@ def _check_names(names: pd.DataFrame, facts, found: _Findings) -> None:
     if several := list_multi_label(list(names["class_name"])):
         what = f"class names list others, as multi-label data do: {_some(several)}"
         found.warning("class names", what, "Keep one class for each clip")
+    if model is None:
+        _check_length(names, found)
+    else:
+        _check_prompts(list(names["class_name"]), model, found)
 
 
 def _check_length(names: pd.DataFrame, found: _Findings) -> None:
@@ -472,18 +473,25 @@ def _check_length(names: pd.DataFrame, found: _Findings) -> None:
         found.warning("class names", what, advice)
 
 
-def _check_prompts(names: pd.DataFrame, model, found: _Findings) -> None:
+def _check_prompts(names: list[str], model, found: _Findings) -> None:
     """Class names that a model's text encoder does not take in its own prompt."""
-    refused = {}
-    for name in names["class_name"]:
-        try:
-            model.encode_text([model.prompt.format(name)])
-        except ValueError as error:
-            refused[name] = str(error).splitlines()[0]
+    if not names or _refusal(model, names) is None:  # one call, where all is well
+        return
+    reasons = {name: _refusal(model, [name]) for name in names}
+    refused = [name for name, reason in reasons.items() if reason is not None]
     if refused:
-        reason = next(iter(refused.values()))
+        reason = reasons[refused[0]]
         what = f"{model.name} does not take {len(refused)} class names: {_some(refused)} ({reason})"
         found.warning("class names", what, "Shorten them, or take another model")
+
+
+def _refusal(model, names: list[str]) -> str | None:
+    """Why a model does not take these class names in its prompt; None if it does."""
+    try:
+        model.encode_text([model.prompt.format(name) for name in names])
+    except ValueError as error:
+        return str(error).partition("\n")[0]
+    return None
 
 
 def _count(folds: list[_Fold], facts) -> pd.DataFrame:

@@ -1,4 +1,12 @@
-"""Recordings of one's own as a dataset: class folders, a CSV, or a known layout, with splits."""
+"""Recordings of one's own as a dataset, with splits. `import_dataset` takes one of these:
+
+- A folder with a folder of audio files for each class, named as the class. Class folders may be
+  inside of `train/` and `test/` (and `validation/`), or of `fold1/`, `fold2/`, ...
+- A folder in the layout of a known dataset (`palmkit.datasets.readers`).
+- A CSV with the columns `path` and `classname`. It may have a column `split` (train, test,
+  validation) or `fold` (1, 2, ...: fold K is tested on the rows with K).
+- A dataset in the published layout, to change its class names (`underscores`).
+"""
 
 from __future__ import annotations
 
@@ -79,13 +87,7 @@ def import_dataset(
 
     Recordings are neither copied, moved nor changed.
 
-    path: one of these.
-        A folder with a folder of audio files for each class, named as the class. Class folders may
-        be inside of `train/` and `test/` (and `validation/`), or of `fold1/`, `fold2/`, ...
-        A folder in the layout of a known dataset (`palmkit.datasets.readers`).
-        A CSV with the columns `path` and `classname`. It may have a column `split` (train, test,
-        validation) or `fold` (1, 2, ...: fold K is tested on the rows with K).
-        A dataset in the published layout, to change its class names (`underscores`).
+    path: a folder or a CSV; the top of this module says which.
     Where there is no split a split is made:
     folds: stratified by class, no group in two folds; 1 makes a single split with a quarter to
         test.
@@ -110,13 +112,7 @@ def import_dataset(
         path_column, class_column, fold_column, group_column, split_column, audio_root
     )
     found = _read(path, columns, underscores)
-    splits = own_splits(found)
-    if splits:
-        how = {"split": _describe_splits(found)}
-    else:
-        labels, grouping = find_groups(found, groups, group_column)
-        found.clips["group"] = labels
-        how = {"split": "made here", "folds": folds, "seed": seed, "groups": grouping}
+    splits, how = _own_or_grouped(found, folds, seed, groups, group_column)
     made = _provenance(found, how, underscores)
     place = Path(root) if root else _place_in_cache(found, made)
     if not _is_made(place, made):
@@ -125,6 +121,18 @@ def import_dataset(
         _make(place, bool(root), found, splits, made | {"notes": notes})
     _log_notes(place)
     return place
+
+
+def _own_or_grouped(found: Recordings, folds: int, seed: int, groups, group_column) -> tuple:
+    """(the recordings' own splits, or None; how the split is made, for split.json).
+
+    Without splits, the clips get their groups.
+    """
+    if splits := own_splits(found):
+        return splits, {"split": _describe_splits(found)}
+    labels, grouping = find_groups(found, groups, group_column)
+    found.clips["group"] = labels
+    return None, {"split": "made here", "folds": folds, "seed": seed, "groups": grouping}
 
 
 def _place_in_cache(found: Recordings, made: dict) -> Path:

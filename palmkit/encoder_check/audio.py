@@ -1,4 +1,4 @@
-"""Checks of what an audio encoder listens to."""
+"""Checks of which parts of a sound an audio encoder uses."""
 
 from __future__ import annotations
 
@@ -78,23 +78,23 @@ def check_whole_clip(subject: Subject):
         changed[n, edges[n] : edges[n + 1]] = other[edges[n] : edges[n + 1]]
     moved = (subject.embed_audio(changed) - subject.audio[3]).norm(dim=-1)
     seconds = subject.model.clip_seconds
-    deaf = [n for n in range(PARTS) if moved[n] <= COUNTS]
-    if not deaf:
+    unused = [n for n in range(PARTS) if moved[n] <= COUNTS]
+    if not unused:
         return ok(
             f"Each eighth of {seconds:g} s counts: another sound there moves the embedding by "
             f"{moved.min():.2g} to {moved.max():.2g}."
         )
-    starts = [n for n in deaf if n - 1 not in deaf]
-    ends = [n + 1 for n in deaf if n + 1 not in deaf]
+    starts = [n for n in unused if n - 1 not in unused]
+    ends = [n + 1 for n in unused if n + 1 not in unused]
     spans = [
         f"{start * seconds / PARTS:.3g} to {end * seconds / PARTS:.3g} s"
         for start, end in zip(starts, ends, strict=True)
     ]
     return wrong(
-        f"{len(deaf)} of {PARTS} parts of a clip of {seconds:g} s do not count: another sound at "
-        f"{' and '.join(spans)} moves the embedding by {moved[deaf].max():.1g}.",
-        "What happens there is not heard.",
-        f"Set clip_seconds to what the model takes ({seconds * (1 - len(deaf) / PARTS):.2g} s?), "
+        f"{len(unused)} of {PARTS} parts of a clip of {seconds:g} s do not count: another sound at "
+        f"{' and '.join(spans)} moves the embedding by {moved[unused].max():.1g}.",
+        "What happens there changes no result.",
+        f"Set clip_seconds to what the model takes ({seconds * (1 - len(unused) / PARTS):.2g} s?), "
         "or give it the whole clip.",
     )
 
@@ -140,7 +140,7 @@ def is_in_words(error: Exception) -> bool:
 
 
 def check_sample_rate(subject: Subject):
-    """The rate counts; nothing inside the model says another one; how high it listens."""
+    """The rate counts; no part of the model says another one; the highest frequency that counts."""
     rate, samples = subject.model.sample_rate, subject.samples
     wrong_rates = torch.stack([make_chirp(rate * x, samples) for x in (1.0, 0.5, 2.0)])
     right, *others = subject.embed_audio(wrong_rates)
@@ -149,12 +149,12 @@ def check_sample_rate(subject: Subject):
         return wrong(
             f"One sound at {rate} Hz, at half and at twice that rate has the same embedding "
             f"(distance {moved:.1g}).",
-            "The model does not hear pitch or time, so a wrong rate cannot be noticed.",
+            "Pitch and time have no effect, so a wrong rate cannot be noticed.",
             "Does encode_audio use the order of the samples? See also the other audio checks.",
         )
     top, over = find_band(subject)
     inner = {name: value for name, value in find_rates(subject.model).items() if value != rate}
-    # A model that resamples to a lower rate itself does not hear over half of that.
+    # A model that resamples to a lower rate itself uses nothing over half of that.
     resamples = [name for name, value in inner.items() if top * rate <= value < rate]
     if unlike := {name: value for name, value in inner.items() if name not in resamples}:
         return judge_inner_rate(rate, top, *next(iter(unlike.items())))
@@ -165,7 +165,7 @@ def check_sample_rate(subject: Subject):
         return remark(
             f"{counts}. But tones over {over * rate / 2000:.3g} kHz do not count, of "
             f"{rate / 2000:.3g} kHz at {rate} Hz.",
-            "A model that is made for a lower rate hears all sounds too low and too slow.",
+            "For a model that is made for a lower rate, all sounds are too low and too slow.",
             f"Was it trained at {round(over * rate)} Hz or less? Then set sample_rate to that.",
         )
     return ok(f"{counts}; tones up to {top * rate / 2000:.3g} kHz or higher count.")
@@ -174,14 +174,14 @@ def check_sample_rate(subject: Subject):
 def judge_inner_rate(rate: int, top: float, name: str, value: int):
     """A part of the model says another rate, and nothing shows that the model resamples."""
     effect = (
-        f"Waveforms of {rate} Hz that are taken as {value} Hz are heard {value / rate:.3g} times "
-        "as high and as fast."
+        f"Waveforms of {rate} Hz that are taken as {value} Hz are {value / rate:.3g} times as high "
+        "and as fast."
     )
     advice = f"Set sample_rate to {value}, unless the model resamples from {rate} Hz itself."
     if value > rate:
         return remark(f"sample_rate is {rate}, but {name} is {value}.", effect, advice)
-    heard = f"tones up to {top * rate / 2000:.3g} kHz count, so it does not resample"
-    return wrong(f"sample_rate is {rate}, but {name} is {value}: {heard}.", effect, advice)
+    reason = f"tones up to {top * rate / 2000:.3g} kHz count, so it does not resample"
+    return wrong(f"sample_rate is {rate}, but {name} is {value}: {reason}.", effect, advice)
 
 
 def find_band(subject: Subject) -> tuple[float, float]:

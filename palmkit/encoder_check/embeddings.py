@@ -108,8 +108,8 @@ def check_repeated(subject: Subject, kind: str):
         cause = "A call depends on the call before it: a cache, a running mean, a counter?"
         if seeded <= SAME:
             cause = (
-                "With the global generators seeded alike it is the same: dropout in train mode, or "
-                "a random crop?"
+                "With the same seed of the global generators it is the same: dropout in train "
+                "mode, or a random crop?"
             )
         return wrong(
             f"Two calls with the same input differ by {again:.2g}; {SAME:g} is allowed. {cause}",

@@ -37,14 +37,33 @@ class Check:
     kind: str = "audio"
 
 
+# What must be right before a check means something.
+ENCODED = (*AUDIO, "encode_text", "audio embeddings", "text embeddings")
+SAME_AUDIO = (*AUDIO, "audio embeddings", "device", "audio repeated")
+DISTINCT_AUDIO = (*SAME_AUDIO, "sounds differ")
+SAME_TEXT = (*TEXT, "text embeddings", "text repeated")
+TOKENS = (*TEXT, "text_width", "token ids")
+TRAINED = (
+    *(*ALL, *DISTINCT_AUDIO, *SAME_TEXT),
+    *("texts differ", "audio gradient", "text gradient"),
+)
+
+
 def list_checks(before: str) -> list[Check]:
     """before: `hash_tensors` of the model before all checks."""
-    encoded = (*AUDIO, "encode_text", "audio embeddings", "text embeddings")
-    heard = (*AUDIO, "audio embeddings", "device", "audio repeated")
-    told = (*heard, "sounds differ")
-    read = (*TEXT, "text embeddings", "text repeated")
-    token = (*TEXT, "text_width", "token ids")
-    trained = (*ALL, *told, *read, "texts differ", "audio gradient", "text gradient", "device")
+    return [
+        *embedding_checks(),
+        *audio_checks(),
+        *text_checks(),
+        *token_checks(),
+        *state_checks(),
+        *method_checks(),
+        Check("frozen", partial(state.check_frozen, before=before)),
+        Check("speed", training.check_speed, ENCODED),
+    ]
+
+
+def embedding_checks() -> list[Check]:
     return [
         Check("members", members.check_members),
         Check("logit scale", members.check_logit_scale, ("logit_scale",), "text"),
@@ -55,51 +74,77 @@ def list_checks(before: str) -> list[Check]:
             embeddings.check_device,
             ("encode_audio", "audio embeddings", "encode_text", "text embeddings"),
         ),
-        *(
-            Check(
-                f"{kind} {name}",
-                partial(function, kind=kind),
-                (f"encode_{kind}", f"{kind} embeddings"),
-                kind,
-            )
-            for name, function in (
-                ("unit length", embeddings.check_unit),
-                ("gradient", embeddings.check_no_gradient),
-                ("repeated", embeddings.check_repeated),
-            )
-            for kind in ("audio", "text")
-        ),
-        Check("audio batches", embeddings.check_audio_batches, heard),
-        Check("text batches", embeddings.check_text_batches, read, "text"),
-        Check("sounds differ", audio.check_different_sounds, heard),
-        Check("silence, full scale", audio.check_extremes, heard),
-        Check("whole clip", audio.check_whole_clip, told),
-        Check("clip lengths", audio.check_clip_lengths, heard),
-        Check("sample rate", audio.check_sample_rate, told),
-        Check("volume", audio.check_volume, told),
-        Check("texts differ", text.check_different_texts, read, "text"),
-        Check("spelling", text.check_spellings, (*read, "texts differ"), "text"),
-        Check("long texts", text.check_long_texts, (*read, "texts differ"), "text"),
-        Check("token ids", tokens.check_token_ids, (*TEXT, "text_width"), "tokens"),
-        Check("token text", tokens.check_token_text, (*read, *token, "texts differ"), "tokens"),
-        Check("token padding", tokens.check_token_padding, token, "tokens"),
-        Check("token batches", tokens.check_token_batches, token, "tokens"),
-        Check("token gradients", tokens.check_token_gradients, token, "tokens"),
-        Check("inputs", state.check_inputs, encoded),
-        Check("process", state.check_process, (*encoded, "digest")),
-        Check("digest", state.check_digest, ("digest", *AUDIO, "audio embeddings")),
-        Check("digest covers", state.check_digest_covers, (*heard, *read, "digest")),
-        Check("pickling", state.check_pickling, (*heard, *read)),
-        Check("zero-shot", partial(training.check_method, name="zeroshot"), trained, "text"),
-        Check("PALM", partial(training.check_method, name="palm"), trained, "text"),
+        *both_encoders("unit length", embeddings.check_unit),
+        *both_encoders("gradient", embeddings.check_no_gradient),
+        *both_encoders("repeated", embeddings.check_repeated),
+        Check("audio batches", embeddings.check_audio_batches, SAME_AUDIO),
+        Check("text batches", embeddings.check_text_batches, SAME_TEXT, "text"),
+    ]
+
+
+def both_encoders(name: str, function) -> list[Check]:
+    """The same check of audio and of text. function(subject, kind)."""
+    return [
         Check(
-            "COOP",
-            partial(training.check_method, name="coop"),
-            (*trained, *token, "token gradients"),
-            "tokens",
-        ),
-        Check("frozen", partial(state.check_frozen, before=before)),
-        Check("speed", training.check_speed, encoded),
+            f"{kind} {name}",
+            partial(function, kind=kind),
+            (f"encode_{kind}", f"{kind} embeddings"),
+            kind,
+        )
+        for kind in ("audio", "text")
+    ]
+
+
+def audio_checks() -> list[Check]:
+    return [
+        Check("sounds differ", audio.check_different_sounds, SAME_AUDIO),
+        Check("silence, full scale", audio.check_extremes, SAME_AUDIO),
+        Check("whole clip", audio.check_whole_clip, DISTINCT_AUDIO),
+        Check("clip lengths", audio.check_clip_lengths, SAME_AUDIO),
+        Check("sample rate", audio.check_sample_rate, DISTINCT_AUDIO),
+        Check("volume", audio.check_volume, DISTINCT_AUDIO),
+    ]
+
+
+def text_checks() -> list[Check]:
+    distinct = (*SAME_TEXT, "texts differ")
+    return [
+        Check("texts differ", text.check_different_texts, SAME_TEXT, "text"),
+        Check("spelling", text.check_spellings, distinct, "text"),
+        Check("long texts", text.check_long_texts, distinct, "text"),
+    ]
+
+
+def token_checks() -> list[Check]:
+    distinct = (*SAME_TEXT, *TOKENS, "texts differ")
+    return [
+        Check("token ids", tokens.check_token_ids, (*TEXT, "text_width"), "tokens"),
+        Check("token text", tokens.check_token_text, distinct, "tokens"),
+        Check("token padding", tokens.check_token_padding, TOKENS, "tokens"),
+        Check("token batches", tokens.check_token_batches, TOKENS, "tokens"),
+        Check("token gradients", tokens.check_token_gradients, TOKENS, "tokens"),
+    ]
+
+
+def state_checks() -> list[Check]:
+    both = (*SAME_AUDIO, *SAME_TEXT)
+    return [
+        Check("inputs", state.check_inputs, ENCODED),
+        Check("process", state.check_process, (*ENCODED, "digest")),
+        Check("digest", state.check_digest, ("digest", *AUDIO, "audio embeddings")),
+        Check("digest covers", state.check_digest_covers, (*both, "digest")),
+        Check("pickling", state.check_pickling, both),
+    ]
+
+
+def method_checks() -> list[Check]:
+    zeroshot, palm, coop = (
+        partial(training.check_method, name=name) for name in ("zeroshot", "palm", "coop")
+    )
+    return [
+        Check("zero-shot", zeroshot, TRAINED, "text"),
+        Check("PALM", palm, TRAINED, "text"),
+        Check("COOP", coop, (*TRAINED, *TOKENS, "token gradients"), "tokens"),
     ]
 
 

@@ -74,30 +74,45 @@ def check_method(subject: Subject, name: str):
             f"Loss {start:.3g} on {sizes} (chance: {math.log(CLASSES):.3g}; it says nothing of "
             "real sounds)."
         )
-    tried = []
-    rates = [default_settings(subject.model).get("lr", RATE) * factor for factor in LOWER]
-    for lr in rates:
-        method = METHODS[name](subject.model, names, seed=0)
+    return judge_training(start, train_until_it_learns(subject, name, start), sizes, method.label)
+
+
+def train_until_it_learns(subject: Subject, name: str, start: float) -> dict[float, float]:
+    """{learning rate: loss after STEPS steps}, from the highest rate on, until one is under the
+    loss at the start. NaN where the training diverged.
+    """
+    found = embed_clips(subject)
+    rate = default_settings(subject.model).get("lr", RATE)
+    ends: dict[float, float] = {}
+    for factor in LOWER:
+        lr = rate * factor
+        method = METHODS[name](subject.model, subject.names[:CLASSES], seed=0)
         try:
             fit(method, found.features, found.labels, epochs=STEPS, batch_size=12, lr=lr)
-            end = evaluate(method, found.features, found.labels)["loss"]
+            ends[lr] = evaluate(method, found.features, found.labels)["loss"]
         except TrainingDiverged:
-            end = float("nan")
-        tried.append(f"{end:.4g} with lr={lr:g}")
-        if end < start:
+            ends[lr] = float("nan")
+        if ends[lr] < start:
             break
-    else:
+    return ends
+
+
+def judge_training(start: float, ends: dict[float, float], sizes: str, label: str):
+    """ends: of `train_until_it_learns`. sizes, label: of clips and method, for the words."""
+    tried = [f"{end:.4g} with lr={lr:g}" for lr, end in ends.items()]
+    first, end = next(iter(ends)), [*ends.values()][-1]
+    if not end < start:
         return wrong(
             f"The loss on {sizes} does not fall in {STEPS} steps: from {start:.4g} to "
             f"{', '.join(tried)}.",
-            f"{method.label} learns nothing with this model.",
+            f"{label} learns nothing with this model.",
             "See the other checks; else compare logit_scale with the one of its training.",
         )
-    if lr != rates[0]:
+    if len(ends) > 1:
         return remark(
             f"The loss on {sizes} falls from {start:.4g} to {tried[-1]}, but it ends at "
             f"{tried[0]}.",
-            f"lr={rates[0]:g} is what a run takes: the model's `defaults`, else PENGI's.",
+            f"lr={first:g} is what a run takes: the model's `defaults`, else PENGI's.",
             "Choose --lr on data that you do not report, and state it in the model: "
             'defaults = {"lr": ..}.',
         )

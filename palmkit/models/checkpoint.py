@@ -340,14 +340,7 @@ def build(
     """The two encoders with PyTorch's initial values."""
     check_heads(sizes, settings)
     audio, text = build_audio(sizes, settings), sizes["text"]
-    text_encoder = text_class(
-        width=text["hidden_size"],
-        layers=text["num_hidden_layers"],
-        hidden=text["intermediate_size"],
-        positions=text["max_position_embeddings"],
-        clip_dim=text["projection_dim"],
-        **text_settings(sizes, settings),
-    )
+    text_encoder = text_class(clip_dim=text["projection_dim"], **text_settings(sizes, settings))
     return audio, text_encoder
 
 
@@ -361,9 +354,13 @@ def check_heads(sizes: dict, settings: dict) -> None:
 
 
 def text_settings(sizes: dict, settings: dict) -> dict:
-    """Arguments of a TextEncoder that its tensors do not show, and the joint width."""
-    text = settings["text"]
+    """Arguments that all text encoders have: sizes of their tensors, and what these do not show."""
+    size, text = sizes["text"], settings["text"]
     return {
+        "width": size["hidden_size"],
+        "layers": size["num_hidden_layers"],
+        "hidden": size["intermediate_size"],
+        "positions": size["max_position_embeddings"],
         "heads": text["num_attention_heads"],
         "eps": text["layer_norm_eps"],
         "max_tokens": text["enc_text_len"],

@@ -31,6 +31,7 @@ from palmkit.checksums import sha256_of, verify_folder
 from palmkit.extras import extra
 from palmkit.models.base import choose_device
 from palmkit.models.checkpoint import CheckpointError
+from palmkit.models.prompt_checks import check_length, check_prompts
 from palmkit.padding import PADDINGS
 
 log = logging.getLogger(__name__)
@@ -149,18 +150,11 @@ class Clap:
 
     def tokenize(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and mask of the prompts, both [n, tokens of the longest] int64."""
-        if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-            raise TypeError("prompts must be a list of strings")
-        if not prompts:
-            raise ValueError("there are no prompts to encode")
+        check_prompts(prompts)
         made = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
         ids, mask = made["input_ids"], made["attention_mask"]
         longest = int(mask.sum(1).argmax())
-        if ids.shape[1] > self.max_tokens:
-            raise ValueError(
-                f"{prompts[longest]!r:.80} has {ids.shape[1]} tokens; "
-                f"the text encoder takes {self.max_tokens}: shorten it"
-            )
+        check_length(prompts[longest], ids.shape[1], self.max_tokens)
         return ids, mask
 
     def embed_tokens(self, ids: torch.Tensor) -> torch.Tensor:
@@ -452,7 +446,7 @@ def read_pretrained(source, title: str, settings: dict) -> tuple:
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # its table of tensors that do not fit: they are named below
     try:
-        network, told = ClapModel.from_pretrained(
+        network, loading = ClapModel.from_pretrained(
             source,
             use_safetensors=True,
             output_loading_info=True,
@@ -472,7 +466,7 @@ def read_pretrained(source, title: str, settings: dict) -> tuple:
     problems = [
         f"{kind}: {key if isinstance(key, str) else key[0]}"
         for kind in ("missing", "unexpected", "mismatched")
-        for key in sorted(told[f"{kind}_keys"])
+        for key in sorted(loading[f"{kind}_keys"])
         if not DERIVED.search(key if isinstance(key, str) else key[0])
     ]
     problems += [f"not finite: {k}" for k, v in network.state_dict().items() if not is_finite(v)]

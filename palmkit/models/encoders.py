@@ -16,6 +16,8 @@ from open_clip import SimpleTokenizer
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
+from palmkit.models.prompt_checks import check_length, check_prompts
+
 VOCABULARY = 49_408
 EOT = 49_407  # <|endoftext|>, which is also the padding
 
@@ -256,30 +258,19 @@ def _bpe():
     return bpe
 
 
-SHOWN = 80  # characters of a prompt that an error repeats
-
-
 def tokenize(prompts: list[str], max_tokens: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
     """CLIP's token ids and mask of each prompt, both [n, max_tokens] int64.
 
     Padding is `<|endoftext|>` with mask 0.
     Raises ValueError for a prompt that does not fit: the published code does not truncate either.
     """
-    if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise TypeError("prompts must be a list of strings")
-    if not prompts:
-        raise ValueError("there are no prompts to encode")
+    check_prompts(prompts)
     bpe = _bpe()
     ids = torch.full((len(prompts), max_tokens), EOT)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         tokens = [bpe.sot_token_id, *bpe.encode(prompt), EOT]
-        if len(tokens) > max_tokens:
-            shown = prompt if len(prompt) <= SHOWN else f"{prompt[:SHOWN]}..."
-            raise ValueError(
-                f"{shown!r} has {len(tokens)} tokens; "
-                f"the text encoder takes {max_tokens}: shorten it"
-            )
+        check_length(prompt, len(tokens), max_tokens)
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
     return ids, mask

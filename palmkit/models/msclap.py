@@ -34,7 +34,7 @@ from palmkit.models.checkpoint import (
     read_checkpoint,
     read_config,
 )
-from palmkit.models.encoders import SHOWN, AudioEncoder
+from palmkit.models.encoders import AudioEncoder
 from palmkit.models.gpt2 import END, Gpt2Encoder, Gpt2Tokenizer, read_tokenizer
 from palmkit.models.msclap_checkpoint import (
     MSCLAP_ASSUMED,
@@ -48,6 +48,7 @@ from palmkit.models.msclap_checkpoint import (
     read_sizes,
 )
 from palmkit.models.pengi import HtsatModel
+from palmkit.models.prompt_checks import check_length, check_prompts
 
 PROMPT = "this is the sound of {}"  # of the public package's zero-shot example
 POLICY = "MS-CLAP 2023 of palmkit 1"  # raise it if something here changes a text embedding
@@ -96,20 +97,12 @@ class MsClap(HtsatModel):
         with "!" has, are hidden anyway, as the text encoder is causal.
         Raises ValueError for a prompt that does not fit.
         """
-        if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
-            raise TypeError("prompts must be a list of strings")
-        if not prompts:
-            raise ValueError("there are no prompts to encode")
+        check_prompts(prompts)
         longest = self.text.max_tokens
         ids = torch.zeros(len(prompts), longest, dtype=torch.long)
         for row, prompt in enumerate(prompts):
             tokens = self.tokenizer.encode(f"{prompt} {END}")
-            if len(tokens) > longest:
-                shown = prompt if len(prompt) <= SHOWN else f"{prompt[:SHOWN]}..."
-                raise ValueError(
-                    f"{shown!r} has {len(tokens)} tokens; "
-                    f"the text encoder takes {longest}: shorten it"
-                )
+            check_length(prompt, len(tokens), longest)
             ids[row, : len(tokens)] = torch.tensor(tokens)
         read = (ids != 0).sum(1, keepdim=True)
         return ids, (torch.arange(longest) < read).long()

@@ -112,15 +112,8 @@ def check_config(config: dict, sizes: dict, path: Path) -> None:
 def build(sizes: dict, settings: dict) -> tuple[AudioEncoder, Gpt2Encoder]:
     """The two encoders with PyTorch's initial values."""
     check_heads(sizes, settings)
-    text = sizes["text"]
-    text_encoder = Gpt2Encoder(
-        width=text["hidden_size"],
-        layers=text["num_hidden_layers"],
-        hidden=text["intermediate_size"],
-        positions=text["max_position_embeddings"],
-        vocabulary=text["vocab_size"],
-        **text_settings(sizes, settings),
-    )
+    vocabulary = sizes["text"]["vocab_size"]
+    text_encoder = Gpt2Encoder(vocabulary=vocabulary, **text_settings(sizes, settings))
     return build_audio(sizes, settings), text_encoder
 
 

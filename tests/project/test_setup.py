@@ -212,7 +212,7 @@ def test_reproduce_needs_no_recordings_and_says_so(tmp_path):
 
 FAKE_PYTHON = """\
 #!/bin/sh
-# Stands in for Python and for pip: writes down what it is asked for, and fails when told to.
+# Stands in for Python and for pip: writes down what it is asked for, and fails on demand.
 case "$*" in
 *"-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python && echo venv >> calls ;;
 *"-m pip install"*) shift 3; echo "pip $*" >> calls; test ! -e broken ;;

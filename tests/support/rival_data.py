@@ -15,7 +15,7 @@ SCALE = 8.0
 
 
 class TextModel:
-    """An audio-text model in double precision that reads names; it hears nothing."""
+    """An audio-text model in double precision that reads names; it encodes no sound."""
 
     name, note, prompt, logit_scale = "texts", "a stub", "a sound of {}", SCALE
     sample_rate, clip_seconds, dim = 16_000, 1.0, DIM
