@@ -21,12 +21,18 @@ import sys
 import time
 from pathlib import Path
 
-from palmkit import load_model
+import numpy as np
+import pandas as pd
+import torch
+
+from palmkit import PALM, draw_shots, embed, fit, load_dataset, load_model, predict
 from palmkit.experiments import make_grid, run_trials
 from palmkit.experiments.trials import METHOD_NAMES, TRANSDUCTIVE_NAMES, Trial
 from palmkit.methods import TUNED
-from palmkit.results import two_models
+from palmkit.methods.support import leave_out_folds
+from palmkit.results import load_rows, two_models
 from palmkit.storage import atomic_write, notebooks_folder, run_folder
+from palmkit.training import TrainingDiverged
 from palmkit_synthetic.tasks import DEFAULT_TASKS
 
 SLOW = ("coop", "cocoop")
@@ -37,6 +43,7 @@ METHODS = [*(name for name in METHOD_NAMES if name not in (*SLOW, *LEFT_OUT)), *
 RATES = (0.0005, 0.0015, 0.005, 0.015, 0.05, 0.15, 0.5, 1.5, 5.0)
 SCALED = ("palm", "zs-lp", "coop")
 SEEDS = (0, 1, 2, 3, 4)
+FOLDS = 4  # of the support set, of 16 clips a class: 12 to learn from, 4 left out
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -68,18 +75,81 @@ def list_trials(given: argparse.Namespace, scale: float, slow: bool) -> list[Tri
 
 
 def measure_held_out(model, trials: list[Trial], path: Path) -> dict[str, float]:
-    """Held-out accuracies of the trials of PALM, by `two_models.trial_key`; kept in the file."""
+    """Held-out accuracies of the trials of PALM, by `trial_key`; kept in the file."""
     known = json.loads(path.read_text()) if path.is_file() else {}
-    digest, found = model.digest()[: two_models.DIGEST], {}
+    digest = model.digest()[: two_models.DIGEST]
+    found = {}
     for trial in trials:
         if trial.method != "palm" or trial.options:
             continue
-        key = two_models.trial_key(digest, trial.dataset, trial.seed, trial.lr)
+        key = trial_key(digest, trial.dataset, trial.seed, trial.lr)
         if key not in known:
-            known[key] = two_models.held_out_accuracy(model, trial)
+            known[key] = held_out_accuracy(model, trial)
             atomic_write(path, json.dumps(known))
         found[key] = known[key]
     return found
+
+
+def trial_key(digest: str, dataset: str, seed: int, lr: float) -> str:
+    return f"{digest} {Path(dataset).name} {seed} {lr:g}"
+
+
+def held_out_accuracy(model, trial: Trial) -> float:
+    """Accuracy of PALM on clips that are left out of the support set. No test clip is used."""
+    data = load_dataset(trial.dataset, trial.fold)
+    support = embed(model, draw_shots(data.train, trial.shots, trial.seed))
+    return score_left_out(model, data.class_names, support, trial.seed, lr=trial.lr)
+
+
+def score_left_out(model, class_names, support, seed: int, **settings) -> float:
+    """The same for a support set that is embedded. settings: of `fit`.
+
+    The clips of each class are dealt to FOLDS folds in the order of the draw. A training that
+    diverges has none right.
+    """
+    shots = leave_out_folds(support.labels)
+    right = 0
+    for fold in range(FOLDS):
+        out = torch.zeros_like(support.labels, dtype=torch.bool)
+        out[torch.cat(shots[fold::FOLDS])] = True
+        method = PALM(model, class_names, seed=seed)
+        try:
+            fit(method, support.features[~out], support.labels[~out], seed=seed, **settings)
+        except TrainingDiverged:
+            continue
+        guess = predict(method, support.features[out]).argmax(1).cpu()
+        right += int((guess == support.labels[out]).sum())
+    return right / len(support.labels)
+
+
+def make_table(run, models: dict, held_out: dict[str, float]) -> pd.DataFrame:
+    """`two_models.COLUMNS` of the rows of a run. models: by the name that the table shows."""
+    names = {model.digest(): name for name, model in models.items()}
+    rows = load_rows(run, details=True)
+    rows = rows[rows["weights"].isin(names)]
+    lines = [describe_row(row, names, held_out) for row in rows.to_dict("records")]
+    table = pd.DataFrame(lines, columns=two_models.COLUMNS)
+    place = table["model"].map({name: n for n, name in enumerate(models)})
+    order = ["place", "method", "scale", "lr", "dataset", "seed"]
+    table = table.assign(place=place).sort_values(order, ignore_index=True)
+    return table.drop(columns="place").round({"accuracy": 6, "held_out": 6})
+
+
+def describe_row(row: dict, names: dict[str, str], held_out: dict[str, float]) -> dict:
+    """A row of a run as a line of the table. names: of the models by digest."""
+    digest = row["weights"][: two_models.DIGEST]
+    scale = row["options"].get("scale", np.nan)
+    line = {name: row[name] for name in ("dataset", "fold", "seed", "method", "lr", "accuracy")}
+    line |= {"model": names[row["weights"]], "weights": digest, "scale": scale}
+    line |= {"held_out": np.nan, "lambdas": ""}
+    if row["method"] != "palm":
+        return line
+    if isinstance(row.get("lambdas"), list):
+        line["lambdas"] = " ".join(f"{value:.4f}" for value in row["lambdas"])
+    if np.isnan(scale):
+        key = trial_key(digest, row["dataset"], row["seed"], row["lr"])
+        line["held_out"] = held_out.get(key, np.nan)
+    return line
 
 
 def main() -> None:
@@ -104,7 +174,7 @@ def main() -> None:
             held_out |= measure_held_out(model, trials, path)
             minutes = (time.perf_counter() - start) / 60
             print(f"{name}: {len(trials)} trials, {minutes:.0f} min", flush=True)
-            table = two_models.make_table(given.run, models, held_out)
+            table = make_table(given.run, models, held_out)
             table = table[table["seed"].isin(given.seeds)]  # the run may have more
             text = table.to_csv(index=False, lineterminator="\n")
             atomic_write(given.to, f"{head}. Written by: {command}\n{text}")

@@ -10,102 +10,41 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
 
-from palmkit import METHODS, draw_shots, embed, fit, load_dataset, predict
-from palmkit.results.loading import load_rows
 from palmkit.results.method_style import learns, method_categories, method_label
 from palmkit.results.statistics import DIFFERENCE, DIGITS, seed_interval
-from palmkit.training import TrainingDiverged
 
+# scale: of the logits, NaN for the model's own. held_out: PALM's accuracy on clips that are left
+# out of the support set. lambdas: PALM's, in the order of the classes, "0.61 0.48". weights: the
+# beginning of the model's digest.
 COLUMNS = (
     *("model", "dataset", "fold", "seed", "method", "lr", "scale", "accuracy"),
     *("held_out", "lambdas", "weights"),
 )
-SEED1 = "mini-PENGI, training seed 1"  # not shipped
 DIGEST = 10  # characters of a model's digest
+SEED1 = "mini-PENGI, training seed 1"  # not shipped
 PAPER_RATE = 0.05
-FOLDS = 4  # of the support set, of 16 clips a class: 12 to learn from, 4 left out
-
-
-def make_table(run, models: dict, held_out: dict[str, float]) -> pd.DataFrame:
-    """COLUMNS of the rows of a run. models: by the name that the table shows.
-
-    scale: of the logits, NaN for the model's own. held_out: accuracy on clips left out of the
-    support set, of PALM. lambdas: those of PALM in the order of the classes, "0.61 0.48".
-    """
-    names = {model.digest(): name for name, model in models.items()}
-    rows = load_rows(run, details=True)
-    rows = rows[rows["weights"].isin(names)]
-    table = rows.assign(
-        model=rows["weights"].map(names),
-        scale=rows["options"].map(lambda options: options.get("scale", np.nan)),
-        weights=rows["weights"].str[:DIGEST],
-        lambdas=[_as_text(row) for row in rows.to_dict("records")],
-    )
-    keys = [trial_key(*cell) for cell in zip(
-        table["weights"], table["dataset"], table["seed"], table["lr"], strict=True
-    )]  # fmt: skip
-    is_palm = (table["method"] == "palm") & table["scale"].isna()
-    table["held_out"] = [held_out.get(key, np.nan) for key in keys]
-    table["held_out"] = table["held_out"].where(is_palm)
-    order = ["method", "scale", "lr", "dataset", "seed"]
-    table["place"] = table["model"].map({name: n for n, name in enumerate(models)})
-    table = table.sort_values(["place", *order], ignore_index=True)[list(COLUMNS)]
-    return table.round({"accuracy": 6, "held_out": 6})
-
-
-def _as_text(row: dict) -> str:
-    values = row.get("lambdas") if row["method"] == "palm" else None
-    return " ".join(f"{value:.4f}" for value in values) if isinstance(values, list) else ""
-
-
-def trial_key(digest: str, dataset: str, seed: int, lr: float) -> str:
-    return f"{digest} {Path(dataset).name} {seed} {lr:g}"
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """The table that tools/make_two_models.py wrote."""
-    return pd.read_csv(path, comment="#").astype({"lambdas": object}).fillna({"lambdas": ""})
-
-
-def held_out_accuracy(model, trial) -> float:
-    """Accuracy of PALM on clips that are left out of the support set. No test clip is used.
-
-    The clips of each class are dealt to FOLDS folds in the order of the draw. 0 where the training
-    diverged.
-    """
-    data = load_dataset(trial.dataset, trial.fold)
-    support = embed(model, draw_shots(data.train, trial.shots, trial.seed))
-    return score_left_out(model, data.class_names, support, trial.seed, lr=trial.lr)
-
-
-def score_left_out(model, class_names, support, seed: int, **settings) -> float:
-    """The same for a support set that is embedded. settings: of `fit`."""
-    labels = support.labels
-    rank = torch.zeros_like(labels)
-    for label in labels.unique():
-        rank[labels == label] = torch.arange(int((labels == label).sum()))
-    right = 0
-    for fold in range(FOLDS):
-        out = rank % FOLDS == fold
-        method = METHODS["palm"](model, class_names, seed=seed)
-        try:
-            fit(method, support.features[~out], labels[~out], seed=seed, **settings)
-        except TrainingDiverged:
-            continue
-        guess = predict(method, support.features[out]).argmax(1)
-        right += int((guess == labels[out].to(guess.device)).sum())
-    return right / len(labels)
+CELL = ["model", "dataset", "seed"]
 
 
 # Parts of the table.
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """The table that tools/make_two_models.py wrote."""
+    table = pd.read_csv(path, comment="#")
+    return table.astype({"lambdas": object}).fillna({"lambdas": ""})
+
+
 def paper_settings(table: pd.DataFrame) -> pd.DataFrame:
     """The trials at the paper's rate with the model's own scale."""
     return table[(table["lr"] == PAPER_RATE) & table["scale"].isna()]
+
+
+def palm_trials(table: pd.DataFrame) -> pd.DataFrame:
+    """PALM's trials with the model's own scale, at all rates."""
+    return table[(table["method"] == "palm") & table["scale"].isna()]
 
 
 def score_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,14 +55,15 @@ def score_cells(table: pd.DataFrame) -> pd.DataFrame:
     part = paper_settings(table)
     learned = learns(part["method"])
     seeds = part.loc[learned, ["seed"]].drop_duplicates()
-    once = part[~learned].drop(columns="seed").merge(seeds, how="cross")
-    index = ["model", "dataset", "seed"]
-    cells = pd.concat([part[learned], once]).pivot(index=index, columns="method", values="accuracy")
+    unlearned = part[~learned].drop(columns="seed")
+    rows = pd.concat([part[learned], unlearned.merge(seeds, how="cross")])
+    cells = rows.pivot(index=CELL, columns="method", values="accuracy")
     if cells.isna().any(axis=None):
-        gap = cells.stack(future_stack=True)
-        raise ValueError(f"there is no trial of {gap.index[gap.isna()][0]}")
-    order = [*dict.fromkeys(part["model"])]
-    return cells.loc[order, method_categories(cells.columns)]
+        scores = cells.stack(future_stack=True)
+        missing = scores.index[scores.isna()]
+        raise ValueError(f"there is no trial of {missing[0]}")
+    models = [*dict.fromkeys(part["model"])]
+    return cells.loc[models, method_categories(cells.columns)]
 
 
 def method_means(cells: pd.DataFrame) -> pd.DataFrame:
@@ -131,18 +71,30 @@ def method_means(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.groupby(level="model", sort=False).mean().T
 
 
+def seed_means(cells: pd.DataFrame) -> pd.DataFrame:
+    """[model and seed; methods] means over datasets."""
+    return cells.groupby(level=["model", "seed"], sort=False).mean()
+
+
 def wording_accuracies(figures: dict[str, pd.DataFrame], datasets) -> pd.DataFrame:
     """[prompts; model and dataset] zero-shot accuracy, the mean over folds.
 
     figures: figures.csv of each model, of its shipped training seed.
     """
-    part = pd.concat(figures, names=["model"]).reset_index("model")
-    part = part[(part["kind"] == "wording") & part["dataset"].isin(datasets)]
-    keys = ["method", "model", "dataset"]
-    return part.groupby(keys)["accuracy"].mean().unstack(["model", "dataset"])
+    rows = pd.concat(figures, names=["model"]).reset_index("model")
+    rows = rows[rows["kind"] == "wording"]
+    rows = rows[rows["dataset"].isin(datasets)]
+    means = rows.groupby(["method", "model", "dataset"])["accuracy"].mean()
+    return means.unstack(["model", "dataset"])
 
 
 # The order of the methods.
+
+
+def kendall(a, b) -> float:
+    """Tau (b) of two lists of accuracies. Means of the same numbers are a tie."""
+    found = stats.kendalltau(np.round(a, DIGITS), np.round(b, DIGITS))
+    return round(float(found.statistic), DIGITS)
 
 
 def rank_agreement(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
@@ -152,17 +104,18 @@ def rank_agreement(one: pd.DataFrame, other: pd.DataFrame) -> dict[str, float]:
     over datasets and seeds. within: mean over datasets of the tau on one dataset (means over
     seeds), with the limits of Student's interval over datasets, low and high.
     """
-    means = [part.groupby(level="dataset", sort=False).mean() for part in (one, other)]
-    taus = [kendall(means[0].loc[name], means[1].loc[name]) for name in means[0].index]
+    first = one.groupby(level="dataset", sort=False).mean()
+    second = other.groupby(level="dataset", sort=False).mean()
+    taus = [kendall(first.loc[name], second.loc[name]) for name in first.index]
     within, low, high = seed_interval(taus, bounds=DIFFERENCE)
-    tau = kendall(*(part.mean() for part in means))
+    tau = kendall(one.mean(), other.mean())
     return {"tau": tau, "within": within, "low": low, "high": high}
 
 
-def kendall(a, b) -> float:
-    """Tau (b) of two lists of accuracies. Means of the same numbers are a tie."""
-    tau = stats.kendalltau(np.round(a, DIGITS), np.round(b, DIGITS)).statistic
-    return round(float(tau), DIGITS)
+def seed_pairs(one, other, same_model: bool) -> list[tuple]:
+    """Pairs of different seeds of two models; each pair once if they are one model."""
+    pairs = [(s, t) for s in one for t in other if s != t]
+    return [(s, t) for s, t in pairs if s < t] if same_model else pairs
 
 
 def tau_table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -171,77 +124,23 @@ def tau_table(cells: pd.DataFrame) -> pd.DataFrame:
     A pair of different seeds has other support sets, so a model does not agree with itself either.
     Indexed by (model, model); columns `tau` (mean over pairs), `least`, `most`, and `pairs`.
     """
-    means = cells.groupby(level=["model", "seed"], sort=False).mean()
-    models, lines = [*means.index.unique("model")], {}
+    means = seed_means(cells)
+    models = means.index.unique("model")
+    lines = {}
     for a, b in itertools.combinations_with_replacement(models, 2):
         one, other = means.loc[a], means.loc[b]
-        pairs = [(s, t) for s in one.index for t in other.index if s != t and (a != b or s < t)]
+        pairs = seed_pairs(one.index, other.index, a == b)
         taus = [kendall(one.loc[s], other.loc[t]) for s, t in pairs]
-        lines[a, b] = {"tau": np.mean(taus), "least": min(taus), "most": max(taus),
-                       "pairs": len(taus)}  # fmt: skip
+        lines[a, b] = {
+            "tau": np.mean(taus),
+            "least": min(taus),
+            "most": max(taus),
+            "pairs": len(taus),
+        }
     return pd.DataFrame(lines).T.astype({"pairs": int})
 
 
-# Variance.
-
-# A draw of the support set belongs to its dataset: seed 0 of one has nothing of seed 0 of another.
-NESTED = {"draw": "dataset"}
-
-
-def crossed_components(cells: pd.DataFrame) -> pd.DataFrame:
-    """Variance of accuracy by model, method, dataset, draw and their interactions, in points.
-
-    An analysis of variance of the balanced table of `score_cells`, with every factor taken as
-    random; the draw is nested in the dataset. The estimates are those of the mean squares, so one
-    may be negative, which means about 0. The last line, of all factors together, is the residual.
-
-    Indexed by term ("model x method"): freedom, variance (points squared), std (points, 0 for a
-    negative one), share (of the sum of the positive ones).
-    """
-    frame = cells.rename_axis(columns="method").stack().rename("value").reset_index()
-    frame = frame.rename(columns={"seed": "draw"})
-    factors = ["model", "method", "dataset", "draw"]
-    sizes = frame[factors].nunique()
-    squares: dict[frozenset, np.ndarray] = {}
-    for size in range(1, len(factors) + 1):
-        for term in itertools.combinations(factors, size):
-            closed = frozenset(term) | {NESTED[name] for name in term if name in NESTED}
-            found = np.array([_sum_of_squares(frame, term), np.prod(sizes[[*term]] - 1)])
-            squares[closed] = squares.get(closed, 0) + found
-    shown = {term: _shown(term, factors) for term in squares}
-    places = {term: [factors.index(name) for name in names] for term, names in shown.items()}
-    terms = sorted(squares, key=lambda term: (len(places[term]), places[term]))
-    # Expected mean square of a term: each term that contains it, by how many values a level has.
-    counts = [[sizes.drop([*other]).prod() if term <= other else 0 for other in terms]
-              for term in terms]  # fmt: skip
-    mean_squares = [squares[term][0] / squares[term][1] for term in terms]
-    variance = 1e4 * np.linalg.solve(np.array(counts, float), np.array(mean_squares))
-    names = [" x ".join(shown[term]) for term in terms]
-    freedom = [int(squares[term][1]) for term in terms]
-    table = pd.DataFrame({"freedom": freedom, "variance": variance}, names)
-    table["std"] = table["variance"].clip(lower=0) ** 0.5
-    table["share"] = table["variance"].clip(lower=0) / table["variance"].clip(lower=0).sum()
-    return table
-
-
-def _shown(term: frozenset, factors: list[str]) -> list[str]:
-    """The names of a term, without the dataset that a draw is nested in."""
-    hidden = {NESTED[name] for name in term if name in NESTED}
-    return [name for name in factors if name in term and name not in hidden]
-
-
-def _sum_of_squares(frame: pd.DataFrame, term: tuple[str, ...]) -> float:
-    """Of an interaction in a balanced table: means minus all that smaller terms explain."""
-    effect = np.zeros(len(frame))
-    for size in range(len(term) + 1):
-        for inner in itertools.combinations(term, size):
-            means = frame.groupby([*inner])["value"].transform("mean") if inner else (
-                frame["value"].mean())  # fmt: skip
-            effect = effect + (-1) ** (len(term) - size) * np.asarray(means)
-    return float((effect**2).sum())
-
-
-# PALM's rate, scale and lambda.
+# PALM's rate and lambda.
 
 
 def choose_rates(table: pd.DataFrame) -> pd.DataFrame:
@@ -249,36 +148,45 @@ def choose_rates(table: pd.DataFrame) -> pd.DataFrame:
 
     One line for each model, dataset and seed. A tie goes to the rate nearest to the paper's.
     """
-    part = table[(table["method"] == "palm") & table["scale"].isna() & table["held_out"].notna()]
-    part = part.assign(distance=np.abs(np.log(part["lr"] / PAPER_RATE)))
-    part = part.sort_values(["held_out", "distance"], ascending=[False, True], kind="stable")
-    return part.drop_duplicates(["model", "dataset", "seed"]).drop(columns="distance").sort_index()
+    trials = palm_trials(table).dropna(subset="held_out")
+    distance = np.abs(np.log(trials["lr"] / PAPER_RATE))
+    ranked = trials.assign(distance=distance).sort_values(
+        ["held_out", "distance"], ascending=[False, True], kind="stable"
+    )
+    best = ranked.drop_duplicates(CELL)
+    return best.drop(columns="distance").sort_index()
+
+
+def parse_lambdas(text: str) -> list[float]:
+    return [float(value) for value in text.split()]
 
 
 def rate_curves(table: pd.DataFrame) -> pd.DataFrame:
     """[model and rate] accuracy (test), held_out and lambda of PALM: means of all its trials."""
-    part = table[(table["method"] == "palm") & table["scale"].isna()]
-    means = [np.mean([float(value) for value in text.split()]) for text in part["lambdas"]]
-    part = part.assign(**{"lambda": means})
-    return part.groupby(["model", "lr"], sort=False)[["accuracy", "held_out", "lambda"]].mean()
+    trials = palm_trials(table)
+    means = [np.mean(parse_lambdas(text)) for text in trials["lambdas"]]
+    trials = trials.assign(**{"lambda": means})
+    groups = trials.groupby(["model", "lr"], sort=False)
+    return groups[["accuracy", "held_out", "lambda"]].mean()
 
 
 def widest_rate(curves: pd.DataFrame, loss: float) -> pd.Series:
     """The largest rate of each model whose accuracy is within `loss` of its best."""
     accuracy = curves["accuracy"]
-    near = accuracy >= accuracy.groupby(level="model").transform("max") - loss
-    return near[near].reset_index().groupby("model", sort=False)["lr"].max()
+    best = accuracy.groupby(level="model").transform("max")
+    near = accuracy[accuracy >= best - loss].reset_index()
+    return near.groupby("model", sort=False)["lr"].max()
 
 
 def lambda_table(table: pd.DataFrame) -> pd.DataFrame:
     """[dataset, seed and class number; models] PALM's learned lambdas at the paper's settings."""
-    part = paper_settings(table)
-    part = part[part["method"] == "palm"]
-    part = part.assign(value=part["lambdas"].map(lambda text: [float(x) for x in text.split()]))
-    part = part[["model", "dataset", "seed", "value"]].explode("value")
-    part["class"] = part.groupby(["model", "dataset", "seed"]).cumcount()
-    wide = part.pivot(index=["dataset", "seed", "class"], columns="model", values="value")
-    return wide[[*dict.fromkeys(part["model"])]].astype(float)
+    trials = palm_trials(paper_settings(table))
+    trials = trials[CELL].assign(value=trials["lambdas"].map(parse_lambdas))
+    values = trials.explode("value")
+    values["class"] = values.groupby(CELL).cumcount()
+    wide = values.pivot(index=["dataset", "seed", "class"], columns="model", values="value")
+    models = [*dict.fromkeys(values["model"])]
+    return wide[models].astype(float)
 
 
 def lambda_correlations(table: pd.DataFrame) -> pd.DataFrame:
@@ -291,18 +199,24 @@ def lambda_correlations(table: pd.DataFrame) -> pd.DataFrame:
     centred = wide - wide.groupby(level=["dataset", "seed"]).transform("mean")
     lines = {}
     for a, b in itertools.combinations_with_replacement(wide.columns, 2):
-        line = {}
-        for name, values in {"all classes": wide, "within datasets": centred}.items():
-            one, other = (values[model].unstack("seed") for model in (a, b))
-            pairs = [(s, t) for s in one for t in other if s != t and (a != b or s < t)]
-            line[name] = np.mean([one[s].corr(other[t], method="spearman") for s, t in pairs])
-        lines[f"{a} / {b}"] = line
+        lines[f"{a} / {b}"] = {
+            "all classes": _mean_correlation(wide[a], wide[b]),
+            "within datasets": _mean_correlation(centred[a], centred[b]),
+        }
     return pd.DataFrame(lines).T
+
+
+def _mean_correlation(a: pd.Series, b: pd.Series) -> float:
+    """Mean rank correlation over pairs of seeds of two columns of `lambda_table`."""
+    one, other = a.unstack("seed"), b.unstack("seed")
+    pairs = seed_pairs(one, other, a.name == b.name)
+    return np.mean([one[s].corr(other[t], method="spearman") for s, t in pairs])
 
 
 # Figures.
 
 MODEL_COLORS = ("#0173b2", "#de8f05", "#949494")
+SPACING = 0.22  # between the models of one method
 
 
 def plot_methods(cells: pd.DataFrame, ax) -> None:
@@ -310,15 +224,17 @@ def plot_methods(cells: pd.DataFrame, ax) -> None:
 
     Lines are intervals over seeds (95 percent) of the mean over datasets.
     """
-    by_seed = cells.groupby(level=["model", "seed"], sort=False).mean()
-    models = [*by_seed.index.unique("model")]
-    order = by_seed.loc[models[0]].mean().sort_values(ascending=False).index
+    means = seed_means(cells)
+    models = means.index.unique("model")
+    order = means.loc[models[0]].mean().sort_values(ascending=False).index
+    rows = np.arange(len(order))
     for n, (model, color) in enumerate(zip(models, MODEL_COLORS, strict=False)):
-        limits = np.array([seed_interval(values) for values in by_seed.loc[model][order].T.values])
-        y = np.arange(len(order)) + 0.22 * (n - (len(models) - 1) / 2)
-        ax.hlines(y, limits[:, 1], limits[:, 2], color=color, linewidth=1)
-        ax.plot(limits[:, 0], y, "o", color=color, markersize=4, label=model)
-    ax.set_yticks(np.arange(len(order)), [method_label(name) for name in order], fontsize=7.5)
+        intervals = [seed_interval(means.loc[model][method].to_numpy()) for method in order]
+        mean, low, high = np.array(intervals).T
+        y = rows + SPACING * (n - (len(models) - 1) / 2)
+        ax.hlines(y, low, high, color=color, linewidth=1)
+        ax.plot(mean, y, "o", color=color, markersize=4, label=model)
+    ax.set_yticks(rows, [method_label(name) for name in order], fontsize=7.5)
     ax.set_ylim(len(order) - 0.5, -0.5)
     ax.set(xlabel="accuracy, mean of the datasets")
     ax.legend(frameon=False, fontsize=8, loc="upper left")
@@ -330,15 +246,18 @@ def plot_rates(curves: pd.DataFrame, scales: dict[str, float], axes) -> None:
     Accuracy on the first two, on test clips and (dotted) on clips left out of the support set;
     mean lambda on the third. curves: `rate_curves`. scales: the models' logit scales.
     """
-    for model, color in zip(curves.index.unique("model"), MODEL_COLORS, strict=False):
-        curve, marks = curves.loc[model], dict(color=color, markersize=4)
-        square = scales[model] ** 2
-        for ax, factor in zip(axes, (1, square), strict=False):
-            ax.plot(curve.index * factor, curve["accuracy"], "o-", label=model, **marks)
-            ax.plot(curve.index * factor, curve["held_out"], ":", color=color)
-        axes[2].plot(curve.index * square, curve["lambda"], "o-", **marks)
-    for ax, label in zip(axes, ("rate", "rate x scale²", "rate x scale²"), strict=True):
+    by_rate, by_step, lambdas = axes
+    models = curves.index.unique("model")
+    for model, color in zip(models, MODEL_COLORS, strict=False):
+        curve = curves.loc[model]
+        step = curve.index * scales[model] ** 2
+        for ax, x in ((by_rate, curve.index), (by_step, step)):
+            ax.plot(x, curve["accuracy"], "o-", color=color, markersize=4, label=model)
+            ax.plot(x, curve["held_out"], ":", color=color)
+        lambdas.plot(step, curve["lambda"], "o-", color=color, markersize=4)
+    for ax in axes:
         ax.set_xscale("log")
-        ax.set(xlabel=label, ylabel="accuracy of PALM")
-    axes[2].set(ylabel="mean learned lambda")
-    axes[0].legend(frameon=False, fontsize=7, loc="lower left")
+        ax.set(xlabel="rate x scale²", ylabel="accuracy of PALM")
+    by_rate.set(xlabel="rate")
+    lambdas.set(ylabel="mean learned lambda")
+    by_rate.legend(frameon=False, fontsize=7, loc="lower left")

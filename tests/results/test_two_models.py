@@ -13,6 +13,7 @@ from notebook_cells import make_tiny_dataset
 from palmkit import load_model
 from palmkit.embeddings import Embeddings
 from palmkit.results import two_models
+from palmkit.results.anova import crossed_components
 from palmkit.results.variance import variance_components
 from palmkit.storage import notebooks_folder
 from palmkit_synthetic.tasks import DEFAULT_TASKS
@@ -51,9 +52,7 @@ def simulate(seed, parts=PARTS):
 
 def test_components_are_unbiased():
     """Means over 200 simulated tables are what was put in, within four standard errors."""
-    found = pd.concat(
-        [two_models.crossed_components(simulate(n))["variance"] for n in range(200)], axis=1
-    )
+    found = pd.concat([crossed_components(simulate(n))["variance"] for n in range(200)], axis=1)
     error = found.std(axis=1) / 200**0.5
     expected = {"model": 4, "method": 25, "dataset": 100, "draw": 9, "model x method": 9,
                 "method x dataset": 16, "model x method x draw": 4}  # fmt: skip
@@ -68,7 +67,7 @@ def test_components_without_negative_ones_are_those_of_reml():
     for seed in range(50):
         cells = simulate(seed, parts)
         cells = cells[[*cells][:5]].query("dataset < 3 and seed < 3")
-        got = two_models.crossed_components(cells)["variance"]
+        got = crossed_components(cells)["variance"]
         if (got > 0.1).all():
             break
     assert (got > 0.1).all()
@@ -82,7 +81,7 @@ def test_components_without_negative_ones_are_those_of_reml():
 
 
 def test_shares_and_freedom():
-    table = two_models.crossed_components(simulate(0))
+    table = crossed_components(simulate(0))
     assert table["share"].sum() == pytest.approx(1) and (table["share"] >= 0).all()
     assert table["freedom"].sum() == np.prod([*SIZES.values()]) - 1
     assert table.loc["draw", "freedom"] == 6 * 4 and table.loc["model", "freedom"] == 2
@@ -196,13 +195,13 @@ def test_clips_that_are_left_out_are_not_learned_from(monkeypatch):
     labels, features = make_support()
     support = Embeddings(features, labels, [""] * len(labels), [0] * len(labels))
     seen = []
-    fit = two_models.fit
+    fit = make_two_models.fit
     monkeypatch.setattr(
-        two_models, "fit", lambda m, x, y, **k: (seen.append((x, y)), fit(m, x, y, **k))
+        make_two_models, "fit", lambda m, x, y, **k: (seen.append((x, y)), fit(m, x, y, **k))
     )
     names = ["dog", "rain", "siren"]
-    score = two_models.score_left_out(model, names, support, 0, lr=0.05, epochs=20)
-    assert score > 0.9 and len(seen) == two_models.FOLDS
+    score = make_two_models.score_left_out(model, names, support, 0, lr=0.05, epochs=20)
+    assert score > 0.9 and len(seen) == make_two_models.FOLDS
     left = [
         {n for n in range(len(features)) if not (x == features[n]).all(1).any()} for x, _ in seen
     ]
@@ -222,7 +221,7 @@ def test_the_tool_on_a_tiny_dataset_goes_on_where_it_stopped(tmp_path, monkeypat
         monkeypatch.setattr(sys, "argv", ["make_two_models.py", *arguments])
         make_two_models.main()
         text = (tmp_path / "out.csv").read_text()
-        monkeypatch.setattr(two_models, "held_out_accuracy", None)  # nothing is computed again
+        monkeypatch.setattr(make_two_models, "held_out_accuracy", None)  # nothing is computed again
     assert (
         text == (tmp_path / "out.csv").read_text() and str(tmp_path) not in text.partition("\n")[2]
     )
