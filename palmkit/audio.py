@@ -125,13 +125,17 @@ def read_clip(
         return read_crop(file, path, sample_rate, samples, crop, rng, **policy)[0]
 
 
+def clip_policy(model) -> dict:
+    """What a model does with short clips and with channels: arguments of `read_crop`."""
+    return {"padding": model_padding(model), "channels": model_channels(model)}
+
+
 def clip_settings(model) -> dict:
     """What `read_clip` needs to know of a model: rate, length, padding and channels."""
     return {
         "sample_rate": model.sample_rate,
         "seconds": model.clip_seconds,
-        "padding": model_padding(model),
-        "channels": model_channels(model),
+        **clip_policy(model),
     }
 
 

@@ -16,9 +16,9 @@ import pandas as pd
 import torch
 
 from palmkit import audio
-from palmkit.channels import channels_key, model_channels
+from palmkit.channels import channels_key
 from palmkit.models.pair import each_encoder
-from palmkit.padding import model_padding, padding_key
+from palmkit.padding import padding_key
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
 
@@ -152,8 +152,7 @@ def _read_clip(model, number: int, path: str, key: str, crop, crop_seed, transfo
         if not key.startswith(sha):
             raise audio.AudioError(f"{path}: was changed while it was read; start again")
         rng = random.Random(f"{crop_seed}:{sha}")
-        policy = {"padding": model_padding(model), "channels": model_channels(model)}
-        rate = model.sample_rate
+        rate, policy = model.sample_rate, audio.clip_policy(model)
         waveform, offset = audio.read_crop(file, path, rate, samples, crop, rng, **policy)
     if transform is not None:
         waveform = transform(waveform, sha)

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from palmkit.audio import clip_settings
 from palmkit.channels import CHANNELS, model_channels
 from palmkit.models.about import FACTS, describe
 from palmkit.models.base import AudioTextModel, choose_device, find_missing
@@ -100,14 +101,13 @@ class ModelPair:
     def encode_audio(self, waveforms) -> torch.Tensor:
         """Waveforms [n, samples] -> unit embeddings [n, dim], if both models take the same ones.
 
-        `palmkit.embed` works for every pair. Raises ValueError for models of another rate, length
-        or padding.
+        `palmkit.embed` works for every pair. Raises ValueError for models of another rate, length,
+        padding or use of channels.
         """
-        inputs = {(one.sample_rate, one.clip_seconds, model_padding(one)) for one in self.encoders}
-        if len(inputs) > 1:
+        if clip_settings(self.first) != clip_settings(self.second):
             raise ValueError(
-                f"the two models of {self.name} take clips of another rate, length or padding: "
-                "use palmkit.embed, which reads each file for both"
+                f"the two models of {self.name} take clips of another rate, length, padding or use "
+                "of channels: use palmkit.embed, which reads each file for both"
             )
         return self.join([one.encode_audio(waveforms) for one in self.encoders])
 

@@ -57,21 +57,21 @@ def _join(rows: pd.DataFrame, logs: pd.DataFrame, metric: str) -> pd.DataFrame:
     columns = {"mean_paper": "paper", "std_paper": "paper_std", "mean": "ours", "std": "ours_std"}
     joined = ours.merge(paper, on=["dataset", "method"], how="left", suffixes=("", "_paper"))
     joined = joined.rename(columns=columns)
-    other = joined.apply(lambda line: is_other_model(_cell_rows(rows, line)), axis=1)
-    joined.loc[other, ["paper", "paper_std", "seeds_paper", "folds_paper"]] = np.nan
+    cells = other_model_cells(rows)
+    is_other = [cell in cells for cell in zip(joined["dataset"], joined["method"], strict=True)]
+    joined.loc[is_other, ["paper", "paper_std", "seeds_paper", "folds_paper"]] = np.nan
     joined["difference"] = joined["ours"] - joined["paper"]
     return joined
 
 
-def _cell_rows(rows: pd.DataFrame, line: pd.Series) -> pd.DataFrame:
-    """The rows behind a line of a table: of a dataset and method, or of all datasets."""
-    rows = rows[rows["method"] == line["method"]]
-    return rows if line["dataset"] == AVERAGE else rows[dataset_labels(rows) == line["dataset"]]
-
-
-def is_other_model(rows: pd.DataFrame) -> bool:
-    """Whether a row is of a model that is not PENGI, as its `model_note` says, or of two models."""
-    return bool((_model_notes(rows) != "").any() or has_two_encoders(rows).any())
+def other_model_cells(rows: pd.DataFrame) -> set[tuple[str, str]]:
+    """(dataset, method) of rows of a model that is not PENGI, as `model_note` says, or of two
+    models. With each comes the method's mean, (AVERAGE, method).
+    """
+    others = rows[(_model_notes(rows) != "") | has_two_encoders(rows)]
+    methods = others["method"]
+    cells = {*zip(dataset_labels(others), methods, strict=True)}
+    return cells | {(AVERAGE, method) for method in methods}
 
 
 def has_two_encoders(rows: pd.DataFrame) -> pd.Series:

@@ -19,8 +19,14 @@ import soundfile
 import torch
 from sklearn.manifold import TSNE
 
-from palmkit.audio import AudioError, count_samples, open_file, read_crop, resampled_length
-from palmkit.channels import model_channels
+from palmkit.audio import (
+    AudioError,
+    clip_policy,
+    count_samples,
+    open_file,
+    read_crop,
+    resampled_length,
+)
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
@@ -33,7 +39,6 @@ from palmkit.models import AudioTextModel, load_model
 from palmkit.models.encoders import tokenize
 from palmkit.models.pair import each_encoder
 from palmkit.models.pengi import Pengi
-from palmkit.padding import model_padding
 from palmkit.results.confidence import confidence_frame, probabilities
 from palmkit.results.method_style import is_transductive, learns, method_categories
 from palmkit.results.tables import load_rows, split_settings
@@ -335,7 +340,7 @@ def _encode_sound(model, name: str, data: bytes) -> torch.Tensor:
 
 def _read_sound(model, file, path, crop) -> ClipSound:
     rate, samples = model.sample_rate, count_samples(model.clip_seconds, model.sample_rate)
-    policy = {"padding": model_padding(model), "channels": model_channels(model)}
+    policy = clip_policy(model)
     waveform, _ = read_crop(file, path, rate, samples, crop, **policy)
     with open_sound(file, path) as sound:
         times = sound.channels if policy["channels"] == "join" else 1

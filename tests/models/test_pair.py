@@ -226,8 +226,12 @@ def test_waveforms_are_taken_if_both_models_take_the_same():
     one = WordModel()
     got = ModelPair(one, one).encode_audio(waves)
     torch.testing.assert_close(got[:, 48:], one.encode_audio(waves) * HALF)
-    with pytest.raises(ValueError, match="another rate, length or padding: use palmkit.embed"):
+    with pytest.raises(ValueError, match="padding or use of channels: use palmkit.embed"):
         ModelPair(one, SecondModel()).encode_audio(waves)
+    joined = WordModel()
+    joined.channels = "join"
+    with pytest.raises(ValueError, match="use of channels"):
+        ModelPair(one, joined).encode_audio(waves)
 
 
 def test_time_and_processes_count_both_models(counted):
