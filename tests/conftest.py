@@ -11,6 +11,9 @@ import pytest
 import reference
 import torch
 
+# A comparison that fails there shows its values, as it does in a test.
+pytest.register_assert_rewrite("model_checks")
+
 # Before palmkit is imported: a test never reads or fills the user's cache and runs.
 _scratch = tempfile.mkdtemp(prefix="palmkit-tests-")
 atexit.register(shutil.rmtree, _scratch, ignore_errors=True)

@@ -129,7 +129,7 @@ class TestDefaults:
 
 
 class TestIdentity:
-    def test_facts_of_models(self, tiny_pengi):
+    def test_facts_of_models(self):
         model = WordModel()
         assert {*describe(model).values()} == {UNKNOWN}
         model.about = {"licence": "CC0", "training data": None}

@@ -6,20 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
-import pandas as pd
 import pytest
 import soundfile
+import tones
 import torch
 import torch.nn.functional as F
+from model_checks import assert_near, check_trials, watch_digests
 from safetensors.torch import load_file, save_file
 
-from palmkit import METHODS, embed, evaluate, fit, load_model, read_clip
+from palmkit import METHODS, embed, load_model, read_clip
 from palmkit.audio import crop_clip
 from palmkit.checksums import sha256_of
-from palmkit.experiments.run import run_trials
-from palmkit.experiments.trials import make_grid
 from palmkit.models import AudioTextModel, CheckpointError, PromptableText, clap
 from palmkit.models.about import UNKNOWN, describe
 from palmkit.models.base import find_missing
@@ -33,6 +33,7 @@ from small_clap import make_clap, save_clap  # noqa: E402
 RATE, SECONDS = 48_000, 10
 NAMES = ["low hum", "a very high whistle of a bird", "noise", "dog"]
 MAJOR = int(transformers.__version__.split(".")[0])
+make_waves = partial(tones.make_waves, rate=RATE)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +53,6 @@ def library(folder):
         transformers.ClapModel.from_pretrained(folder).eval(),
         transformers.ClapProcessor.from_pretrained(folder),
     )
-
-
-def make_waves(n, seconds, seed=0):
-    """[n, samples]: tones of other heights in noise."""
-    rng, time = np.random.default_rng(seed), np.arange(int(seconds * RATE)) / RATE
-    waves = [np.sin(2 * np.pi * 150 * 1.7**i * time) + 0.1 * rng.normal(size=len(time))
-             for i in range(n)]  # fmt: skip
-    return torch.tensor(np.stack(waves) * 0.3, dtype=torch.float32)
 
 
 def pooled(answer):
@@ -82,11 +75,6 @@ def library_audio(library, waves):
     )
     with torch.no_grad():
         return pooled(network.get_audio_features(**inputs))
-
-
-def assert_near(ours, theirs, tolerance=1e-5):
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance
 
 
 # What it is
@@ -305,23 +293,12 @@ def test_a_fused_model(tmp_path):
         assert_near(ours, pooled(network.get_audio_features(**inputs)))
 
 
-def test_the_digest_covers_what_changes_an_embedding(folder, tmp_path):
+def test_the_digest_covers_what_changes_an_embedding(folder):
     model = load_model(f"clap:{folder}", "cpu")
     first = model.digest(), model.audio_digest()
     model.encode_text(["a", "a longer one"])  # a call sets the tokenizer's padding
     assert (model.digest(), model.audio_digest()) == first
-
-    def changed(target, name, value):
-        """Whether (digest, audio_digest) change with an attribute; it is put back."""
-        old = getattr(target, name)
-        old = old.clone() if isinstance(old, torch.Tensor) else old
-        setattr(target, name, value)
-        now = model.digest() != first[0], model.audio_digest() != first[1]
-        setattr(target, name, old)
-        assert (model.digest(), model.audio_digest()) == first
-        return now
-
-    network = model.network
+    changed, network = watch_digests(model), model.network
     assert changed(network.logit_scale_a, "data", torch.tensor(2.0)) == (True, False)
     bias = network.text_projection.linear1.bias
     assert changed(bias, "data", bias.data + 1) == (True, False)
@@ -532,53 +509,13 @@ def test_what_it_does_not_take(model):
 @pytest.fixture
 def dataset(tmp_path):
     """Three classes of tones in noise, of 3 s to 10 s, so that no clip is cropped."""
-    root, rng, rows = tmp_path / "tones", np.random.default_rng(0), {"train": [], "test": []}
-    root.mkdir()
-    for split, number in (("train", 4), ("test", 3)):
-        for label, name in enumerate(NAMES[:3]):
-            for n in range(number):
-                time = np.arange((10, 7, 5, 3)[n] * RATE) / RATE
-                wave = np.sin(2 * np.pi * 200 * 5**label * time) * 0.3
-                wave = (wave + 0.03 * rng.normal(size=len(time))).astype(np.float32)
-                soundfile.write(root / f"{split}{label}{n}.wav", wave, RATE, subtype="FLOAT")
-                rows[split].append((f"{split}{label}{n}.wav", name))
-    for split, table in rows.items():
-        table = pd.DataFrame(table, columns=["path", "classname"])
-        table.to_csv(root / f"{split}.csv", index=False)
-    return root
-
-
-def library_embeddings(library, root, table):
-    """The library's embeddings of files, and their labels: classes are sorted by name."""
-    waves = [torch.from_numpy(soundfile.read(root / p, dtype="float32")[0]) for p in table["path"]]
-    labels = torch.tensor([sorted(NAMES[:3]).index(name) for name in table["classname"]])
-    return library_audio(library, waves), labels
+    return tones.write_tone_dataset(tmp_path / "tones", NAMES[:3], RATE, (10, 7, 5, 3))
 
 
 @pytest.mark.slow
 def test_trials(model, library, dataset, tmp_path):
     """Rows are as from the library's embeddings of the same files, learned from by hand."""
-    methods = ["zeroshot", "coop", "cocoop", "palm", "solved-palm", "kernel-ridge"]
-    settings = dict(epochs=5, batch_size=4, lr=0.02)
-    grid = make_grid(datasets=[str(dataset)], methods=methods, seeds=[0], shots=4, **settings)
-    rows = run_trials(grid, model, tmp_path / "run", cache=tmp_path / "cache")
-    assert [row["method"] for row in rows] == methods
-    tables = {split: pd.read_csv(dataset / f"{split}.csv") for split in ("train", "test")}
-    test, test_labels = library_embeddings(library, dataset, tables["test"])
-    for row in rows:
-        assert row["weights"] == model.digest() and "not PENGI" in row["note"]
-        method = METHODS[row["method"]](model, sorted(NAMES[:3]), seed=0)
-        if method.learns:
-            table = tables["train"].set_index("path").loc[row["clips"]].reset_index()
-            losses = fit(method, *library_embeddings(library, dataset, table), **settings, seed=0)
-            assert row["losses"] == pytest.approx(losses, rel=1e-3, abs=1e-3)
-            assert method.own_fit or len(losses) == 15
-        expected = evaluate(method, test, test_labels)
-        assert row["accuracy"] == expected["accuracy"] and not row["diverged"]
-        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3, abs=1e-3)
-    assert len({row["loss"] for row in rows}) == len(rows)
-    again = run_trials(grid, model, tmp_path / "run", cache=tmp_path / "cache")
-    assert [row["written"] for row in again] == [row["written"] for row in rows]
+    check_trials(model, dataset, tmp_path, lambda waves: library_audio(library, waves))
 
 
 def test_other_weights_are_another_model(model, tmp_path):

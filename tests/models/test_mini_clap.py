@@ -232,7 +232,7 @@ def test_copies_with_other_audio_parts_keep_the_text_side(model, tmp_path):
         assert copy.digest() == model.digest()
 
 
-def test_stored_prompts_of_the_other_model_are_told_apart(model, mini, tmp_path):
+def test_stored_prompts_of_the_other_model_are_told_apart(mini, tmp_path):
     save_prompt(tmp_path / "prompt.pt", METHODS["palm"](mini, NAMES))
     from palmkit.results.prediction import PredictionError, load_predictor
 
@@ -375,7 +375,7 @@ def test_making_it_in_two_steps(tmp_path, monkeypatch, mini):
 
 
 @pytest.mark.slow
-def test_the_command_line_takes_it(tmp_path, monkeypatch, capsys):
+def test_the_command_line_takes_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
     arguments = ["run", "--checkpoint", "mini-clap", "--profile", "quick", "--dataset"]
     arguments += ["GermanEmotions", "--method", "zeroshot", "palm", "coop", "--epochs", "2"]

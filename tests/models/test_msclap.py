@@ -6,21 +6,20 @@ import math
 import pickle
 import shutil
 import sys
+from functools import partial
 
-import numpy as np
-import pandas as pd
 import pytest
 import soundfile
+import tones
 import torch
 import torch.nn.functional as F
+from model_checks import assert_near, check_trials, watch_digests
 from reference import relative
 from safetensors.torch import save_file
 
-from palmkit import METHODS, embed, evaluate, fit, load_model, load_pengi
+from palmkit import METHODS, embed, load_model, load_pengi
 from palmkit.cli import main
 from palmkit.experiments import executor
-from palmkit.experiments.run import run_trials
-from palmkit.experiments.trials import make_grid
 from palmkit.models import AudioTextModel, CheckpointError, Pengi, PromptableText
 from palmkit.models.about import UNKNOWN, default_settings, describe, has_pengi_design
 from palmkit.models.base import find_missing
@@ -36,6 +35,7 @@ from small_msclap import CONFIG, END, LOG_SCALE, TEXT, TOKENS, make_encoders, sa
 from transformers import GPT2Config, GPT2Model, GPT2TokenizerFast  # noqa: E402
 
 RATE, CLIP = 44_100, 308_700
+make_waves = partial(tones.make_waves, seconds=7, rate=RATE)
 NAMES = ["low hum", "a very high whistle of a bird", "noise", "stop! dog"]
 PROMPTS = [
     *(
@@ -122,19 +122,6 @@ def reference(state, tokenizer):
     return Reference(state, tokenizer)
 
 
-def make_waves(n, seed=0):
-    """[n, samples]: tones of other heights in noise."""
-    rng, time = np.random.default_rng(seed), np.arange(CLIP) / RATE
-    waves = [np.sin(2 * np.pi * 150 * 1.7**i * time) + 0.1 * rng.normal(size=CLIP)
-             for i in range(n)]  # fmt: skip
-    return torch.tensor(np.stack(waves) * 0.3, dtype=torch.float32)
-
-
-def assert_near(ours, theirs, tolerance=1e-5):
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() <= tolerance
-
-
 def random_features(n):
     return F.normalize(torch.randn(n, 48, generator=torch.Generator().manual_seed(0)), dim=-1)
 
@@ -142,7 +129,7 @@ def random_features(n):
 # What it is
 
 
-def test_it_follows_the_protocols(model, folder):
+def test_it_follows_the_protocols(model):
     assert not find_missing(model, AudioTextModel) and not find_missing(model, PromptableText)
     check_model(model)
     assert (model.sample_rate, model.clip_seconds, model.dim) == (RATE, 7, 48)
@@ -348,19 +335,7 @@ def test_the_digest_covers_what_changes_an_embedding(folder):
     model.encode_text(["a", "a longer one"])
     model.note = "another note"
     assert (model.digest(), model.audio_digest()) == first
-
-    def changed(target, name, value):
-        """Whether (digest, audio_digest) change with an attribute or item; it is put back."""
-        is_item = isinstance(target, dict | list)
-        old = target[name] if is_item else getattr(target, name)
-        put = target.__setitem__ if is_item else lambda *pair: setattr(target, *pair)
-        put(name, value)
-        now = model.digest() != first[0], model.audio_digest() != first[1]
-        put(name, old)
-        assert (model.digest(), model.audio_digest()) == first
-        return now
-
-    text, audio = model.text, model.audio
+    changed, text, audio = watch_digests(model), model.text, model.audio
     assert changed(model, "logit_scale", 21.0) == (True, False)
     for tensor in text.state_dict(keep_vars=True).values():
         assert changed(tensor, "data", tensor.data + 1) == (True, False)
@@ -595,54 +570,16 @@ def test_other_sizes_without_a_config_give_a_warning(folder, tmp_path):
 @pytest.fixture
 def dataset(tmp_path):
     """Three classes of tones in noise, of 7 s or less, so that no clip is cropped."""
-    root, rng, rows = tmp_path / "tones", np.random.default_rng(0), {"train": [], "test": []}
-    root.mkdir()
-    for split, number in (("train", 4), ("test", 3)):
-        for label, name in enumerate(NAMES[:3]):
-            for n in range(number):
-                time = np.arange((7, 6, 5, 3)[n] * RATE) / RATE
-                wave = np.sin(2 * np.pi * 200 * 5**label * time) * 0.3
-                wave = (wave + 0.03 * rng.normal(size=len(time))).astype(np.float32)
-                soundfile.write(root / f"{split}{label}{n}.wav", wave, RATE, subtype="FLOAT")
-                rows[split].append((f"{split}{label}{n}.wav", name))
-    for split, table in rows.items():
-        pd.DataFrame(table, columns=["path", "classname"]).to_csv(
-            root / f"{split}.csv", index=False
-        )
-    return root
-
-
-def encode_files(model, root, table):
-    """Embeddings of files that are read here, and their labels: classes are sorted by name."""
-    waves = [torch.from_numpy(soundfile.read(root / p, dtype="float32")[0]) for p in table["path"]]
-    filled = torch.stack([wave.repeat(3)[:CLIP] for wave in waves])
-    labels = torch.tensor([sorted(NAMES[:3]).index(name) for name in table["classname"]])
-    return model.encode_audio(filled), labels
-
-
-METHOD_NAMES = ["zeroshot", "coop", "cocoop", "palm", "solved-palm", "kernel-ridge"]
-SETTINGS = dict(epochs=5, batch_size=4, lr=0.02)
+    return tones.write_tone_dataset(tmp_path / "tones", NAMES[:3], RATE, (7, 6, 5, 3))
 
 
 def test_trials(model, dataset, tmp_path):
-    """Rows are as from files that are read and learned from by hand."""
-    grid = make_grid(datasets=[str(dataset)], methods=METHOD_NAMES, seeds=[0], shots=4, **SETTINGS)
-    rows = run_trials(grid, model, tmp_path / "run", cache=tmp_path / "cache")
-    assert [row["method"] for row in rows] == METHOD_NAMES
-    tables = {split: pd.read_csv(dataset / f"{split}.csv") for split in ("train", "test")}
-    test, test_labels = encode_files(model, dataset, tables["test"])
-    for row in rows:
-        assert row["weights"] == model.digest() and "not PENGI" in row["note"]
-        method = METHODS[row["method"]](model, sorted(NAMES[:3]), seed=0)
-        if method.learns:
-            table = tables["train"].set_index("path").loc[row["clips"]].reset_index()
-            losses = fit(method, *encode_files(model, dataset, table), **SETTINGS, seed=0)
-            assert row["losses"] == pytest.approx(losses, rel=1e-3, abs=1e-3)
-            assert method.own_fit or len(losses) == 15
-        expected = evaluate(method, test, test_labels)
-        assert row["accuracy"] == expected["accuracy"] and not row["diverged"]
-        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3, abs=1e-3)
-    assert len({row["loss"] for row in rows}) == len(rows)
+    """Rows are as from files that are read, repeated up to 7 s and learned from by hand."""
+
+    def encode(waves):
+        return model.encode_audio(torch.stack([wave.repeat(3)[:CLIP] for wave in waves]))
+
+    check_trials(model, dataset, tmp_path, encode)
 
 
 @pytest.mark.slow

@@ -1,11 +1,9 @@
 """Every method on models that are deliberately not PENGI: 16 kHz, 4 s, 48 dimensions."""
 
-import numpy as np
-import pandas as pd
 import pytest
-import soundfile
 import torch
 import torch.nn.functional as F
+from tones import write_tones
 from toy_models import BidirectionalModel, WordModel
 
 from palmkit import METHODS, embed, evaluate, fit, predict
@@ -20,15 +18,8 @@ TOKEN_LEVEL = [name for name in METHODS if name in ("coop", "cocoop")]
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Nine files of 3 to 6 s at 22,050 Hz, in three classes that differ in loudness and pitch."""
-    folder, rng, rows = tmp_path_factory.mktemp("clips"), np.random.default_rng(0), []
-    for n in range(9):
-        time = np.arange((3 + n % 4) * 22_050) / 22_050
-        tone = np.sin(2 * np.pi * 200 * 4 ** (n % 3) * time) * 0.3 * (1 + n % 3)
-        path = folder / f"{n}.wav"
-        soundfile.write(path, 0.5 * tone + 0.02 * rng.standard_normal(len(time)), 22_050)
-        rows.append({"path": str(path), "label": n % 3})
-    return pd.DataFrame(rows)
+    """Nine files of 3 to 6 s at 22,050 Hz."""
+    return write_tones(tmp_path_factory.mktemp("clips"), [3 + n % 4 for n in range(9)])
 
 
 @pytest.fixture(params=[WordModel, BidirectionalModel], ids=lambda cls: cls.name)

@@ -4,13 +4,11 @@ import json
 import pickle
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-import soundfile
 import torch
 import torch.nn.functional as F
 from outside import few, make_home, read_rows  # noqa: F401
+from tones import write_tones
 from torch import nn
 from toy_models import BidirectionalModel, WordModel
 
@@ -47,18 +45,8 @@ class SecondModel(WordModel):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Nine files of 1 to 6 s at 22,050 Hz, in three classes that differ in loudness and pitch."""
-    folder, rng, rows = tmp_path_factory.mktemp("clips"), np.random.default_rng(0), []
-    for n in range(9):
-        time = np.arange((1 + n % 6) * 22_050) / 22_050
-        tone = np.sin(2 * np.pi * 200 * 4 ** (n % 3) * time) * 0.3 * (1 + n % 3)
-        path = folder / f"{n}.wav"
-        sound = 0.5 * tone + 0.02 * rng.standard_normal(len(time))
-        if n % 4 == 1:  # of two channels
-            sound = np.stack([sound, sound[::-1] / 2], 1)
-        soundfile.write(path, sound, 22_050)
-        rows.append({"path": str(path), "label": n % 3})
-    return pd.DataFrame(rows)
+    """Nine files of 1 to 6 s at 22,050 Hz; the second and the sixth have two channels."""
+    return write_tones(tmp_path_factory.mktemp("clips"), [1 + n % 6 for n in range(9)], {1, 5})
 
 
 @pytest.fixture
@@ -575,7 +563,7 @@ def test_tasks_that_are_changed(home, run_with):
     assert "diverged" in read_rows(home, "a")["product-kernel-ridge"]
 
 
-def test_the_explorer_takes_a_pair(home, monkeypatch):
+def test_the_explorer_takes_a_pair(home):
     from palmkit.widgets import session
 
     both = ModelPair(WordModel(), SecondModel())

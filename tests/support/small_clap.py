@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from small_bpe import train_bpe
 
 CORPUS = ["This is a sound of a dog.", "low hum, high whistle, noise", "X X X X X X X X"]
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]  # ids 0 to 4, as RoBERTa has them
@@ -14,22 +15,13 @@ TOKENS = 300
 
 def make_tokenizer(folder: Path):
     """A byte-level BPE that is trained on CORPUS, as a RobertaTokenizerFast."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import RobertaTokenizerFast
 
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=TOKENS, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator(CORPUS, trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    bpe.model.save(str(folder))
+    train_bpe(folder, CORPUS, TOKENS, SPECIAL)
     return RobertaTokenizerFast.from_pretrained(str(folder))
 
 
-def make_clap(seed=0, fusion=False, dim=32):
+def make_clap(seed=0, fusion=False):
     """A small ClapModel, the same in every version of the library: its weights are drawn here."""
     from transformers import ClapConfig, ClapModel
 
@@ -38,7 +30,7 @@ def make_clap(seed=0, fusion=False, dim=32):
     audio |= dict(fusion_type="aff_2d") if fusion else {}
     text = dict(vocab_size=TOKENS, hidden_size=24, num_hidden_layers=2, num_attention_heads=4)
     text |= dict(intermediate_size=48, max_position_embeddings=66)
-    config = ClapConfig(text_config=text, audio_config=audio, projection_dim=dim)
+    config = ClapConfig(text_config=text, audio_config=audio, projection_dim=32)
     with torch.random.fork_rng(devices=[]):
         model = ClapModel(config).eval()
     with torch.no_grad():

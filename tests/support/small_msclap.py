@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import torch
+from small_bpe import train_bpe
 from small_pengi import AUDIO, SIZES
 
 from palmkit.models.checkpoint import merge_config
-from palmkit.models.gpt2 import Gpt2Tokenizer, read_tokenizer
-from palmkit.models.msclap import WEIGHTS_FILE, MsClap
+from palmkit.models.msclap import WEIGHTS_FILE
 from palmkit.models.msclap_checkpoint import MSCLAP_CONFIG, build, checkpoint_state
 from palmkit.models.random import draw_weights
 
@@ -30,17 +30,7 @@ LOG_SCALE = 3.0
 def write_tokenizer(folder: Path) -> Path:
     """vocab.json and merges.txt of a byte-level BPE that is trained on CORPUS. Token 0 is "!" and
     the last one <|endoftext|>, as GPT-2 has them."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=TOKENS - 1, initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator(10 * CORPUS, trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    bpe.model.save(str(folder))
+    train_bpe(folder, 10 * CORPUS, TOKENS - 1)
     vocabulary = json.loads((folder / "vocab.json").read_text())
     # As many tokens as wanted, however many merges the corpus gave.
     for n in range(len(vocabulary), TOKENS - 1):
@@ -68,13 +58,3 @@ def save_msclap(folder: Path, seed=0) -> Path:
     torch.save({"model": checkpoint_state(*make_encoders(seed), LOG_SCALE)}, folder / WEIGHTS_FILE)
     (folder / "config.json").write_text(json.dumps(CONFIG))
     return folder
-
-
-def make_tokenizer(folder: Path) -> Gpt2Tokenizer:
-    return read_tokenizer(write_tokenizer(folder))
-
-
-def make_msclap(tokenizer: Gpt2Tokenizer, seed=0) -> MsClap:
-    """The same model without a file."""
-    config = merge_config(CONFIG, MSCLAP_CONFIG)
-    return MsClap(*make_encoders(seed), tokenizer, 20.0, config, torch.device("cpu"))
