@@ -225,6 +225,11 @@ def unseen_table(figures: pd.DataFrame) -> pd.DataFrame:
     return table.assign(accuracy=table["accuracy"].map("{:.2f}".format))
 
 
+def unseen_accuracy(figures: pd.DataFrame) -> float:
+    """Mean over the held-out concepts."""
+    return figures[figures["kind"] == "unseen"]["accuracy"].mean()
+
+
 def losses_table(log: list[dict]) -> pd.DataFrame:
     """Eight moments of a training log."""
     chosen = [log[round(k * (len(log) - 1) / 7)] for k in range(8)]
@@ -271,18 +276,25 @@ def _count_names() -> int:
     return sum(len(concept.names) for concept in TRAINING.values())
 
 
-def _what_it_is(path: Path, pengi) -> str:
+def describe_file(path: Path, model) -> dict:
+    """What a card says of a checkpoint: numbers of parameters, size in MB, sha256."""
     audio, text = (
         sum(weight.numel() for weight in encoder.parameters())
-        for encoder in (pengi.audio, pengi.text)
+        for encoder in (model.audio, model.text)
     )
+    return {
+        "total": audio + text,
+        "audio": audio,
+        "text": text,
+        "size": path.stat().st_size / 1e6,
+        "sha256": digest(path.read_bytes()),
+    }
+
+
+def _what_it_is(path: Path, pengi) -> str:
     return WHAT.format(
-        total=audio + text,
-        audio=audio,
-        text=text,
+        **describe_file(path, pengi),
         vocabulary=pengi.text.token_embedding.weight.numel(),
-        size=path.stat().st_size / 1e6,
-        sha256=digest(path.read_bytes()),
         dim=pengi.dim,
         layers=len(pengi.text.layers),
     )
@@ -332,7 +344,7 @@ def _accuracies(figures: pd.DataFrame) -> str:
     return ACCURACIES.format(
         accuracies=to_markdown(accuracy_table(figures)),
         held_out=len(HELD_OUT),
-        unseen=figures[figures["kind"] == "unseen"]["accuracy"].mean(),
+        unseen=unseen_accuracy(figures),
         chance=1 / len(HELD_OUT),
         concepts=to_markdown(unseen_table(figures)),
         prompts=to_markdown(wording_table(figures), markup=True),

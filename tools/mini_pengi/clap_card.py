@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mini_pengi.card import losses_table, wording_table
+from mini_pengi.card import describe_file, losses_table, unseen_accuracy, wording_table
 from mini_pengi.clap_variant import FILE
-from palmkit.audio import digest
 from palmkit.models.mini_clap import TOKEN_IDS, load_mini_clap
 from palmkit.models.torch_files import read_tensors
 from palmkit.results.tables import to_markdown
@@ -72,24 +71,16 @@ def write_card(folder: Path, figures: pd.DataFrame, mini_figures: pd.DataFrame) 
     """
     content, path = json.loads((folder / "log.json").read_text()), folder / FILE
     model = load_mini_clap("cpu", path)
-    audio, text = (
-        sum(weight.numel() for weight in encoder.parameters())
-        for encoder in (model.audio, model.text)
-    )
     return TEXT.format(
-        total=audio + text,
-        audio=audio,
-        text=text,
-        size=path.stat().st_size / 1e6,
-        sha256=digest(path.read_bytes()),
+        **describe_file(path, model),
         tokens=len(read_tensors(path)[TOKEN_IDS]),
         seed=content["settings"]["seed"],
         scale=model.logit_scale,
         prompt=model.prompt,
         losses=to_markdown(losses_table(content["text_log"])).partition("\n")[2],
         accuracies=to_markdown(accuracy_table(figures, mini_figures)),
-        unseen=_unseen(figures),
-        other_unseen=_unseen(mini_figures),
+        unseen=unseen_accuracy(figures),
+        other_unseen=unseen_accuracy(mini_figures),
         wordings=to_markdown(wording_table(figures), markup=True),
     )
 
@@ -105,7 +96,3 @@ def accuracy_table(figures: pd.DataFrame, mini_figures: pd.DataFrame) -> pd.Data
     table = table.loc[[*DEFAULT_TASKS, *sorted(set(table.index) - set(DEFAULT_TASKS))]]
     table.loc["mean of the first 6"] = table.loc[[*DEFAULT_TASKS]].mean()
     return table.map("{:.3f}".format).rename_axis(index="dataset")
-
-
-def _unseen(figures: pd.DataFrame) -> float:
-    return figures.loc[figures["kind"] == "unseen", "accuracy"].mean()

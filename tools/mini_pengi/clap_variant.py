@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 
 from mini_pengi.descriptions import WORDINGS
-from mini_pengi.figures import COLUMNS, unseen_rows, wording_rows
-from mini_pengi.pretrain import CONFIG
+from mini_pengi.figures import save_figures, trial_rows, unseen_rows, wording_rows
+from mini_pengi.pretrain import CONFIG, half_state
 from mini_pengi.text_tower import (
     GAIN,
     LAYERS,
@@ -24,13 +24,11 @@ from mini_pengi.text_tower import (
     amplify,
     learned_scale,
     new_text_encoder,
+    read_trunk,
     train_text,
 )
 from mini_pengi.views import Views
-from palmkit import load_pengi
-from palmkit.experiments.run import run_trials
 from palmkit.experiments.trials import make_grid
-from palmkit.models.checkpoint import checkpoint_state, read_config
 from palmkit.models.mini_clap import (
     PROMPT,
     TOKEN_IDS,
@@ -56,15 +54,10 @@ def add_clap_text(trunk: Path, out: Path, views: Views, seed: int, **recipe) -> 
 
     recipe: changes to TEXT. Does nothing if `out` holds the result of the same settings.
     """
-    first = json.loads((trunk / "log.json").read_text())
     text = TEXT | recipe | {"layers": LAYERS, "gain": GAIN, "variant": "clap"}
-    settings = {**first["settings"], "text": text}
-    path = out / "log.json"
-    if path.is_file() and json.loads(path.read_text())["settings"] == settings:
+    if (found := read_trunk(trunk, out, text)) is None:
         return
-    checkpoint = trunk / "mini.safetensors"
-    config = read_config(checkpoint) | {"precision": "float32"}
-    audio = load_pengi(checkpoint, "cpu", config).audio
+    audio, settings, audio_log = found
     projection, encoder = new_text_encoder(seed, text["token_std"], BidirectionalText)
     with torch.no_grad():
         weight = encoder.token_embedding.weight
@@ -76,7 +69,7 @@ def add_clap_text(trunk: Path, out: Path, views: Views, seed: int, **recipe) -> 
     changed = (encoder.token_embedding.weight != before).any(1).nonzero().flatten()
     amplify(encoder, GAIN)
     audio.projection = projection
-    export(audio, encoder, changed, out, settings, {"log": first["log"], "text_log": log})
+    export(audio, encoder, changed, out, settings, {"log": audio_log, "text_log": log})
 
 
 def export(audio, text, changed, out: Path, settings: dict, logs: dict) -> None:
@@ -84,11 +77,8 @@ def export(audio, text, changed, out: Path, settings: dict, logs: dict) -> None:
 
     changed: tokens whose embeddings are written, int64. All others are as before training.
     """
-    state = {
-        key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
-        for key, tensor in checkpoint_state(audio, text).items()
-        if "spectrogram_extractor" not in key and key != TOKENS
-    }
+    state = half_state(audio, text)
+    del state[TOKENS]
     rows = text.token_embedding.weight.detach()[changed].half().contiguous()
     state |= {TOKEN_IDS: changed.int(), TOKEN_ROWS: rows}
     recipe, scale = settings["text"], logs["text_log"][-1]["scale"]
@@ -106,13 +96,9 @@ def measure(folder: Path, training_seed: int) -> pd.DataFrame:
     Rows have `figures.COLUMNS`, of the kinds "method" (zero-shot only), "wording" and "unseen".
     """
     model = load_mini_clap("cpu", folder / FILE)
-    rows = pd.DataFrame(run_trials(make_grid("zeroshot", list(TASKS)), model, folder / "runs"))
-    chosen = rows[["dataset", "method", "fold", "seed", "shots", "accuracy"]]
-    found = [chosen.assign(kind="method", n=rows["n_test"])]
+    found = [trial_rows(make_grid("zeroshot", list(TASKS)), model, folder)]
     for dataset in DEFAULT_TASKS:
         words = wording_rows(model, dataset, [PROMPT, *WORDINGS])
         found.append(pd.DataFrame(words).assign(kind="wording"))
     found.append(pd.DataFrame(unseen_rows(model)).assign(kind="unseen"))
-    figures = pd.concat(found).assign(training_seed=training_seed)[COLUMNS]
-    figures.to_csv(folder / "figures.csv", index=False, float_format="%.6f")
-    return figures
+    return save_figures(found, folder, training_seed)

@@ -16,7 +16,7 @@ from mini_pengi.pretrain import untrained
 from palmkit import ZeroShot, embed, evaluate, load_dataset, load_pengi, predict
 from palmkit.datasets.resolve import choose_folds
 from palmkit.experiments.run import run_trials
-from palmkit.experiments.trials import make_grid
+from palmkit.experiments.trials import Trial, make_grid
 from palmkit_synthetic.concepts import TRAINING
 from palmkit_synthetic.tasks import DEFAULT_TASKS, TASKS
 
@@ -36,14 +36,24 @@ def measure(folder: Path, training_seed: int, esc10: Path | None = None) -> pd.D
     others = [name for name in TASKS if name not in DEFAULT_TASKS]
     trials = make_grid("all", [*DEFAULT_TASKS, *real])
     trials += make_grid(["zeroshot", "coop", "palm"], others)
-    rows = pd.DataFrame(run_trials(trials, pengi, folder / "runs"))
-    chosen = rows[["dataset", "method", "fold", "seed", "shots", "accuracy"]]
-    found = [chosen.assign(kind="method", n=rows["n_test"])]
+    found = [trial_rows(trials, pengi, folder)]
     for dataset in [*DEFAULT_TASKS, *others, *real]:
         controls = pd.DataFrame(control_rows(pengi, random_pengi, dataset))
         found.append(controls.assign(kind="control"))
         found.append(pd.DataFrame(wording_rows(pengi, dataset)).assign(kind="wording"))
     found.append(pd.DataFrame(unseen_rows(pengi)).assign(kind="unseen"))
+    return save_figures(found, folder, training_seed)
+
+
+def trial_rows(trials: list[Trial], model, folder: Path) -> pd.DataFrame:
+    """Run trials, with what is kept of them in `folder`; their rows, of the kind "method"."""
+    rows = pd.DataFrame(run_trials(trials, model, folder / "runs"))
+    chosen = rows[["dataset", "method", "fold", "seed", "shots", "accuracy"]]
+    return chosen.assign(kind="method", n=rows["n_test"])
+
+
+def save_figures(found: list[pd.DataFrame], folder: Path, training_seed: int) -> pd.DataFrame:
+    """Tables of figures as one with COLUMNS, kept as `figures.csv` in `folder`."""
     figures = pd.concat(found).assign(training_seed=training_seed)[COLUMNS]
     figures.to_csv(folder / "figures.csv", index=False, float_format="%.6f")
     return figures

@@ -354,14 +354,18 @@ def train_step(model: Mini, optimizer, batch, step: int, settings: dict) -> dict
     return dict(contrast=contrast.item(), matched=matched, classified=classified)
 
 
-def export(audio, text, out: Path, settings: dict, logs: dict) -> None:
-    """The encoders in half precision in the layout of base.pth, with config and log."""
-    state = {
+def half_state(audio, text) -> dict[str, torch.Tensor]:
+    """What is stored of the encoders: in half precision, without the constants of the STFT."""
+    return {
         key: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for key, tensor in checkpoint_state(audio, text).items()
         if "spectrogram_extractor" not in key
     }
+
+
+def export(audio, text, out: Path, settings: dict, logs: dict) -> None:
+    """The encoders in half precision in the layout of base.pth, with config and log."""
     config = {"note": NOTE, "precision": "float64", **CONFIG}  # equal on all processors
     atomic_write(out / "config.json", json.dumps(config, indent=1))
     atomic_write(out / "log.json", json.dumps({"settings": settings, **logs}, indent=1))
-    atomic_write(out / "mini.safetensors", save(state))
+    atomic_write(out / "mini.safetensors", save(half_state(audio, text)))

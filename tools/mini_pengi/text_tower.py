@@ -23,10 +23,9 @@ from torch import nn
 
 from mini_pengi.descriptions import caption
 from mini_pengi.pretrain import SIZES, WEIGHT, export, mean_of, mini_config, schedule
-from mini_pengi.views import Views
-from palmkit import load_pengi
-from palmkit.models.checkpoint import build, read_config
-from palmkit.models.encoders import TextEncoder, tokenize
+from mini_pengi.views import Views, load_audio
+from palmkit.models.checkpoint import build
+from palmkit.models.encoders import AudioEncoder, TextEncoder, tokenize
 from palmkit.storage import progress_bar
 from palmkit_synthetic.concepts import TRAINING
 
@@ -171,22 +170,30 @@ def amplify(text: TextEncoder, gain: float) -> None:
             product.bias.mul_(gain)
 
 
+def read_trunk(trunk: Path, out: Path, text: dict) -> tuple[AudioEncoder, dict, list[dict]] | None:
+    """The audio encoder in folder `trunk`, the settings of the whole model, the encoder's log.
+
+    text: the recipe of the text encoder that is to be trained for it. None if `out` holds the
+    result of the same settings.
+    """
+    first = json.loads((trunk / "log.json").read_text())
+    settings, path = {**first["settings"], "text": text}, out / "log.json"
+    if path.is_file() and json.loads(path.read_text())["settings"] == settings:
+        return None
+    return load_audio(trunk / "mini.safetensors"), settings, first["log"]
+
+
 def add_text_encoder(trunk: Path, out: Path, views: Views, seed: int, **recipe) -> None:
     """Train a text encoder for the audio encoder in folder `trunk`, and export both to `out`.
 
     recipe: changes to TEXT. Does nothing if `out` holds the result of the same settings.
     """
-    first = json.loads((trunk / "log.json").read_text())
-    settings = {**first["settings"], "text": TEXT | recipe | {"layers": LAYERS, "gain": GAIN}}
-    path = out / "log.json"
-    if path.is_file() and json.loads(path.read_text())["settings"] == settings:
+    text = TEXT | recipe | {"layers": LAYERS, "gain": GAIN}
+    if (found := read_trunk(trunk, out, text)) is None:
         return
-    checkpoint = trunk / "mini.safetensors"
-    config = read_config(checkpoint) | {"precision": "float32"}
-    audio = load_pengi(checkpoint, "cpu", config).audio
-    projection, text = new_text_encoder(seed, settings["text"]["token_std"])
-    batches = CaptionedBatches(views, settings["text"], seed)
-    log = train_text(projection, text, batches, settings["text"])
-    amplify(text, GAIN)
+    audio, settings, audio_log = found
+    projection, encoder = new_text_encoder(seed, text["token_std"])
+    log = train_text(projection, encoder, CaptionedBatches(views, text, seed), text)
+    amplify(encoder, GAIN)
     audio.projection = projection
-    export(audio, text, out, settings, {"log": first["log"], "text_log": log})
+    export(audio, encoder, out, settings, {"log": audio_log, "text_log": log})

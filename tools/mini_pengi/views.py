@@ -28,6 +28,7 @@ from mini_pengi.pretrain import (
 )
 from palmkit import load_pengi
 from palmkit.models.checkpoint import read_config
+from palmkit.models.encoders import AudioEncoder
 
 VIEWS = 4
 BATCH = 64
@@ -98,11 +99,16 @@ def embed_batch(audio, corpus: Corpus, rows, rng) -> tuple[torch.Tensor, pd.Data
     return latents, done.assign(concept=concepts[rows].to_numpy(), second=second)
 
 
+def load_audio(checkpoint: Path) -> AudioEncoder:
+    """The audio encoder of a checkpoint, in single precision."""
+    config = read_config(checkpoint) | {"precision": "float32"}
+    return load_pengi(checkpoint, "cpu", config).audio
+
+
 def embed_corpus(checkpoint: Path, corpus_folder: Path, view: int, seed: int):
     """One view of every clip: latents [clips, width] float16, and the table of `Views`."""
     torch.set_num_threads(1)
-    config = read_config(checkpoint) | {"precision": "float32"}
-    audio, corpus = load_pengi(checkpoint, "cpu", config).audio, Corpus(corpus_folder)
+    audio, corpus = load_audio(checkpoint), Corpus(corpus_folder)
     latents, tables = [], []
     for start in range(0, len(corpus.clips), BATCH):
         rng = np.random.default_rng([seed, view, start])
