@@ -10,7 +10,11 @@ import pandas as pd
 from palmkit.experiments.sweeps import SHOTS, STARTS
 from palmkit.extras import extra
 from palmkit.results.method_style import method_label
-from palmkit.results.statistics import DIFFERENCE, describe_difference, seed_interval
+from palmkit.results.statistics import (
+    DIFFERENCE,
+    describe_difference,
+    seed_interval,
+)
 
 with extra("report"):
     import matplotlib.pyplot as plt
@@ -18,16 +22,39 @@ with extra("report"):
 CURVE = ["method", "start", "lr"]  # what a curve over shots belongs to
 
 
-def seed_means(rows: pd.DataFrame, by: list[str], metric: str = "accuracy") -> pd.DataFrame:
+def seed_means(
+    rows: pd.DataFrame,
+    by: list[str],
+    metric: str = "accuracy",
+) -> pd.DataFrame:
     """Mean over folds, then over datasets: one line for each of `by` and seed.
 
     A dataset counts the same with one fold as with five.
     """
-    of_dataset = rows.groupby([*by, "seed", "dataset"], sort=False)[metric].mean()
-    return of_dataset.groupby([*by, "seed"], sort=False).mean().reset_index()
+    folds = rows.groupby([*by, "seed", "dataset"], sort=False)
+    of_dataset = folds[metric].mean()
+    datasets = of_dataset.groupby([*by, "seed"], sort=False)
+    return datasets.mean().reset_index()
 
 
-def compare_variants(rows: pd.DataFrame, default: str, margin: float) -> pd.DataFrame:
+def _summarize_seeds(
+    rows: pd.DataFrame,
+    metric: str,
+) -> tuple[float, float, float, int]:
+    """Mean, low, high (of `seed_interval`) and the number of seeds.
+
+    metric: a column of differences of accuracies.
+    """
+    seeds = seed_means(rows, [], metric)
+    mean, low, high = seed_interval(seeds[metric], bounds=DIFFERENCE)
+    return mean, low, high, len(seeds)
+
+
+def compare_variants(
+    rows: pd.DataFrame,
+    default: str,
+    margin: float,
+) -> pd.DataFrame:
     """Each variant against the default one, in pairs of equal dataset, fold and seed.
 
     rows: with columns variant, dataset, fold, seed, accuracy; the same trials of every variant.
@@ -35,34 +62,49 @@ def compare_variants(rows: pd.DataFrame, default: str, margin: float) -> pd.Data
     95 percent, of the mean over datasets), verdict (`describe_difference` with this margin), seeds.
     Raises ValueError if a variant lacks a trial of the default.
     """
-    keys = ["dataset", "fold", "seed"]
-    cells = rows.assign(fold=rows["fold"].fillna(0)).set_index(["variant", *keys])["accuracy"]
-    wide = cells.unstack("variant")
-    if wide.isna().any(axis=None):
-        missing = [*wide.columns[wide.isna().any()]]
-        raise ValueError(f"not every variant has every dataset, fold and seed: {missing}")
-    changes = wide.sub(wide[default], axis=0)
+    accuracies = _accuracies_by_variant(rows)
     lines = {}
-    for variant in dict.fromkeys(rows["variant"]):
-        frame = changes[variant].rename("change").reset_index()
-        seeds = seed_means(frame, [], "change")["change"]
-        mean, low, high = seed_interval(seeds, bounds=DIFFERENCE)
-        verdict = describe_difference(low, high, margin)
-        whole = wide[variant].groupby("dataset").mean().mean()
-        lines[variant] = (whole, mean, low, high, verdict, len(seeds))
-    columns = ["accuracy", "change", "low", "high", "verdict", "seeds"]
-    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+    for variant in rows["variant"].unique():
+        own = accuracies[variant]
+        change = own - accuracies[default]
+        trials = change.rename("change").reset_index()
+        mean, low, high, seeds = _summarize_seeds(trials, "change")
+        of_datasets = own.groupby("dataset").mean()
+        lines[variant] = {
+            "accuracy": of_datasets.mean(),
+            "change": mean,
+            "low": low,
+            "high": high,
+            "verdict": describe_difference(low, high, margin),
+            "seeds": seeds,
+        }
+    table = pd.DataFrame(lines.values(), index=[*lines])
     table.loc[default, "verdict"] = "default"
     return table.rename_axis("variant")
+
+
+def _accuracies_by_variant(rows: pd.DataFrame) -> pd.DataFrame:
+    """[trials, variants], indexed by dataset, fold and seed; fold is 0 for a single split."""
+    rows = rows.assign(fold=rows["fold"].fillna(0))
+    trials = rows.set_index(["variant", "dataset", "fold", "seed"])
+    table = trials["accuracy"].unstack("variant")
+    incomplete = table.isna().any()
+    if incomplete.any():
+        missing = [*table.columns[incomplete]]
+        raise ValueError(f"not every variant has every dataset, fold and seed: {missing}")
+    return table
 
 
 def add_gain(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of learned methods with `gain`: accuracy minus zero-shot's on the same test clips."""
     keys = ["dataset", "fold"]
     table = table.assign(fold=table["fold"].fillna(0))
-    zero_shot = table[table["method"] == "zeroshot"].set_index(keys)["accuracy"]
-    learned = table[table["method"] != "zeroshot"]
-    return learned.assign(gain=learned["accuracy"] - learned.set_index(keys).index.map(zero_shot))
+    is_zero_shot = table["method"] == "zeroshot"
+    zero_shot = table[is_zero_shot].set_index(keys)
+    learned = table[~is_zero_shot]
+    test_clips = learned.set_index(keys).index
+    before = test_clips.map(zero_shot["accuracy"])
+    return learned.assign(gain=learned["accuracy"] - before)
 
 
 def gain_curves(table: pd.DataFrame) -> pd.DataFrame:
@@ -70,14 +112,14 @@ def gain_curves(table: pd.DataFrame) -> pd.DataFrame:
 
     table: of `add_gain`. Columns: mean, low, high, seeds, datasets.
     """
+    point = [*CURVE, "shots"]
     lines = {}
-    for key, part in table.groupby([*CURVE, "shots"]):
-        seeds = seed_means(part, [], "gain")["gain"]
-        interval = seed_interval(seeds, bounds=DIFFERENCE)
-        lines[key] = (*interval, len(seeds), part["dataset"].nunique())
+    for key, part in table.groupby(point):
+        summary = _summarize_seeds(part, "gain")
+        lines[key] = (*summary, part["dataset"].nunique())
     columns = ["mean", "low", "high", "seeds", "datasets"]
-    index = pd.MultiIndex.from_tuples(lines, names=[*CURVE, "shots"])
-    return pd.DataFrame(list(lines.values()), index, columns)
+    index = pd.MultiIndex.from_tuples(lines, names=point)
+    return pd.DataFrame(lines.values(), index, columns)
 
 
 def fewest_shots(curves: pd.DataFrame) -> pd.Series:
@@ -87,49 +129,92 @@ def fewest_shots(curves: pd.DataFrame) -> pd.Series:
     """
     found = {}
     for key, part in curves.groupby(CURVE):
-        means = part["mean"].droplevel(CURVE).sort_index()
-        failing = means.index[~(means > 0)]
-        better = means.index if failing.empty else means.index[means.index > failing[-1]]
-        found[key] = better[0] if len(better) else pd.NA
+        means = part["mean"].droplevel(CURVE)
+        found[key] = _start_of_gain(means)
     index = pd.MultiIndex.from_tuples(found, names=CURVE)
     return pd.Series(list(found.values()), index, "Int64")
 
 
-def rates_chosen_elsewhere(table: pd.DataFrame, shots: int, start: str) -> pd.DataFrame:
+def _start_of_gain(means: pd.Series):
+    """The smallest number of shots from which on all means are above zero, or NA.
+
+    means: of one curve, indexed by shots.
+    """
+    fewest = pd.NA
+    falling = means.sort_index(ascending=False)
+    for shots, mean in falling.items():
+        if not mean > 0:
+            break
+        fewest = shots
+    return fewest
+
+
+def rates_chosen_elsewhere(
+    table: pd.DataFrame,
+    shots: int,
+    start: str,
+) -> pd.DataFrame:
     """Accuracy of each method at the rate that is best on the *other* datasets.
 
     So no rate is chosen on the data that it is reported on. table: of `add_gain`, with two datasets
     or more. One line for each method, dataset and seed: lr (the chosen rate), accuracy.
     """
-    rows = table[(table["shots"] == shots) & (table["start"] == start)]
-    means = rows.groupby(["method", "dataset", "lr"])["accuracy"].mean().unstack("dataset")
+    of_shots = table["shots"] == shots
+    of_start = table["start"] == start
+    rows = table[of_shots & of_start]
+    trials = rows.groupby(["method", "dataset", "lr"])
+    means = trials["accuracy"].mean()
+    means = means.unstack("dataset")
     chosen = []
-    for dataset in means.columns if len(means.columns) > 1 else []:
-        elsewhere = means.drop(columns=dataset).mean(axis=1)
-        for method, scores in elsewhere.groupby("method"):
-            lr = scores.idxmax()[1]
-            own = rows[["method", "dataset", "lr"]].eq([method, dataset, lr]).all(axis=1)
-            chosen.append(rows[own].groupby(["method", "dataset", "seed"])["accuracy"].mean())
-            chosen[-1] = chosen[-1].reset_index().assign(lr=lr)
+    for dataset in means.columns:
+        others = means.drop(columns=dataset)
+        if others.empty:  # one dataset: there is no other
+            continue
+        own = rows[rows["dataset"] == dataset]
+        by_rate = others.mean(axis=1)
+        for method, scores in by_rate.groupby("method"):
+            _, lr = scores.idxmax()
+            chosen.append(_accuracies_at_rate(own, method, lr))
     columns = ["method", "dataset", "seed", "lr", "accuracy"]
-    return pd.concat(chosen)[columns] if chosen else pd.DataFrame(columns=columns)
+    if not chosen:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(chosen)[columns]
 
 
-def lead_over(scores: pd.DataFrame, method: str = "palm") -> pd.DataFrame:
+def _accuracies_at_rate(
+    rows: pd.DataFrame,
+    method: str,
+    lr: float,
+) -> pd.DataFrame:
+    """Means over folds of one method at one rate: method, dataset, seed, accuracy, lr."""
+    of_method = rows["method"] == method
+    of_rate = rows["lr"] == lr
+    part = rows[of_method & of_rate]
+    folds = part.groupby(["method", "dataset", "seed"])
+    means = folds["accuracy"].mean().reset_index()
+    return means.assign(lr=lr)
+
+
+def lead_over(
+    scores: pd.DataFrame,
+    method: str = "palm",
+) -> pd.DataFrame:
     """How far a method is ahead of each other one, in pairs of equal dataset and seed.
 
     scores: columns method, dataset, seed, accuracy. Columns: lead (mean over datasets, then over
     seeds), low, high (Student's interval over seeds), seeds, datasets.
     """
     wide = scores.pivot_table("accuracy", ["dataset", "seed"], "method")
+    others = wide.columns.drop(method) if method in wide else []
     lines = {}
-    for other in wide.columns.drop(method, errors="ignore") if method in wide else []:
-        lead = (wide[method] - wide[other]).dropna().rename("lead").reset_index()
-        seeds = seed_means(lead, [], "lead")["lead"]
-        interval = seed_interval(seeds, bounds=DIFFERENCE)
-        lines[other] = (*interval, len(seeds), lead["dataset"].nunique())
+    for other in others:
+        lead = wide[method] - wide[other]
+        lead = lead.dropna().rename("lead").reset_index()
+        summary = _summarize_seeds(lead, "lead")
+        lines[other] = (*summary, lead["dataset"].nunique())
     columns = ["lead", "low", "high", "seeds", "datasets"]
-    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("method")
+    table = pd.DataFrame.from_dict(lines, orient="index", columns=columns)
+    return table.rename_axis("method")
 
 
 def plot_sweep(curves: pd.DataFrame, axes) -> None:
@@ -138,35 +223,73 @@ def plot_sweep(curves: pd.DataFrame, axes) -> None:
     curves: of `gain_curves`. axes: [3, 3], those of STARTS. Each rate has a colour; the legend is
     the figure's, above the axes. A method has no curve in a column of a start it does not have.
     """
-    starts = STARTS["palm"]
-    rates = sorted(curves.index.unique("lr"))
-    colors = plt.get_cmap("viridis")([0.9 * n / max(len(rates) - 1, 1) for n in range(len(rates))])
+    panels = _name_panels(axes)
+    colors = _rate_colors(curves)
+    drawn = {}  # a line of each rate, for the legend
     for (method, start, lr), part in curves.groupby(CURVE):
-        ax = axes[[*STARTS].index(method)][starts.index(start)]
-        line = 100 * part["mean"].droplevel(CURVE)
-        label = f"rate {lr:g}"
-        ax.plot(line.index, line, "o-", color=colors[rates.index(lr)], markersize=3, label=label)
+        ax = panels[method, start]
+        drawn[lr] = _plot_curve(part, ax, lr, colors[lr])
+    for (method, start), ax in panels.items():
+        _format_panel(ax, method, start)
+    figure = axes.flat[0].figure
+    figure.legend(
+        handles=[drawn[lr] for lr in colors],
+        loc="outside upper center",
+        ncols=4,
+        frameon=False,
+    )
+    figure.supxlabel("clips a class")
+    figure.supylabel("gain over zero-shot (points)")
+
+
+def _name_panels(axes) -> dict:
+    """{(method, start): axes}. PALM has every start."""
+    panels = {}
     for method, row in zip(STARTS, axes, strict=True):
-        for start, ax in zip(starts, row, strict=True):
-            if start not in STARTS[method]:
-                ax.set_visible(False)
-                continue
-            ax.axhline(0, color="0.6", linewidth=0.8)
-            ax.set(xscale="log", title=f"{method_label(method)}, from {start}")
-            ax.set_xticks(SHOTS, map(str, SHOTS))
-            ax.minorticks_off()
-    lines = {}
-    for ax in axes.flat:
-        handles, labels = ax.get_legend_handles_labels()
-        lines |= dict(zip(labels, handles, strict=True))
-    fig = axes.flat[0].figure
-    ordered = [f"rate {lr:g}" for lr in rates]
-    handles = [lines[name] for name in ordered]
-    fig.legend(handles, ordered, loc="outside upper center", ncols=4, frameon=False)
-    fig.supxlabel("clips a class")
-    fig.supylabel("gain over zero-shot (points)")
+        for start, ax in zip(STARTS["palm"], row, strict=True):
+            panels[method, start] = ax
+    return panels
+
+
+def _rate_colors(curves: pd.DataFrame) -> dict:
+    """{rate: colour}, from the smallest rate, which is dark, to the largest."""
+    rates = sorted(curves.index.unique("lr"))
+    steps = max(len(rates) - 1, 1)
+    color_map = plt.get_cmap("viridis")
+    colors = {}
+    for number, rate in enumerate(rates):
+        colors[rate] = color_map(0.9 * number / steps)
+    return colors
+
+
+def _plot_curve(curve: pd.DataFrame, ax, lr: float, color):
+    """One curve of `gain_curves` over shots; returns its line."""
+    points = 100 * curve["mean"].droplevel(CURVE)
+    (line,) = ax.plot(
+        points.index,
+        points,
+        "o-",
+        color=color,
+        markersize=3,
+        label=f"rate {lr:g}",
+    )
+    return line
+
+
+def _format_panel(ax, method: str, start: str) -> None:
+    """Zero line, title and ticks of an axes; hides one whose method lacks the start."""
+    if start not in STARTS[method]:
+        ax.set_visible(False)
+        return
+    ax.axhline(0, color="0.6", linewidth=0.8)
+    title = f"{method_label(method)}, from {start}"
+    ax.set(xscale="log", title=title)
+    ax.set_xticks(SHOTS, map(str, SHOTS))
+    ax.minorticks_off()
 
 
 def as_points(change: float) -> str:
     """A change of accuracy in points with one digit and a sign: 0.1234 -> "+12.3"."""
-    return f"{round(100 * change, 1) + 0.0:+.1f}"
+    points = round(100 * change, 1)
+    points += 0.0  # makes 0.0 of -0.0
+    return f"{points:+.1f}"
