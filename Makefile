@@ -27,7 +27,7 @@ FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 
 PYTEST = $(PY) -m pytest -p no:cacheprovider
 
-.PHONY: help env check test test-arithmetics endurance reproduce quick mini notebooks browser lab benchmark rehearsal lock clean no-esc10
+.PHONY: help env check test test-arithmetics endurance reproduce quick mini notebooks browser lab benchmark gpu rehearsal lock clean no-esc10
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 20
@@ -99,6 +99,9 @@ lab: env ## Open the notebooks in JupyterLab
 
 benchmark: env ## Measure speed
 	$(PY) benchmarks/speed.py
+
+gpu: env ## All that depends on the device, on a GPU: the table of docs/gpu.md (5 minutes)
+	@$(FRESH) $(PY) tools/gpu.py
 
 rehearsal: env ## The published grid on stand-ins behind a server: fetch, check, estimate, run (8 minutes)
 	$(PY) tools/rehearse.py

@@ -8,13 +8,14 @@ Weights are read by the checkpoint's names, so no line of palmkit's forward is s
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 
 from palmkit.methods.coop import CoCoOp
 from palmkit.methods.palm import PALM
 from palmkit.models.checkpoint import HTSAT, MEL, STFT, TEXT, checkpoint_state
-from palmkit.models.random import random_encoders
 
 
 def projection(state, prefix, x):
@@ -116,11 +117,10 @@ class Audio:
     def __init__(self, pengi):
         self.state = checkpoint_state(pengi.audio, pengi.text)
         self.hop, self.size = pengi.config["audio"]["hop_size"], pengi.config["audio"]["spec_size"]
-        self.trunk = random_encoders()[0].trunk.to(pengi.device).requires_grad_(False)
+        self.trunk = copy.deepcopy(pengi.audio.trunk)
         for stage in self.trunk.layers:
             for block in stage.blocks:  # as timm leaves it
                 block.attn.fused_attn = False
-        self.trunk.load_state_dict(pengi.audio.trunk.state_dict())
 
     def log_mel(self, waveforms):
         """[n, samples] -> [n, 1, frames, mel] in dB, by the checkpoint's convolution kernels."""

@@ -19,6 +19,7 @@ import joblib
 import torch
 
 from palmkit.audio import AudioError
+from palmkit.experiments.memory import ADVICE, is_out_of_memory
 from palmkit.experiments.watchdog import end_with
 from palmkit.models.pair import each_encoder
 from palmkit.plugins import explain, listed_files, load_plugins
@@ -101,14 +102,15 @@ def attempt(function, *arguments):
 
 def _describe(error: Exception) -> str:
     """Type, message and place of an error in one line. Code from outside names its own place."""
+    advice = ADVICE if is_out_of_memory(error) else ""
     if reason := explain(error):
-        return reason
+        return advice + reason
     message = " ".join(str(error).split()) or "without a message"
     # The message of bad data says all; where it was found out helps nobody.
     is_data = isinstance(error, (AudioError, DatasetError))
     frames = [] if is_data else traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {message[:LONGEST_MESSAGE]}{place}"
+    return f"{advice}{type(error).__name__}: {message[:LONGEST_MESSAGE]}{place}"
 
 
 def _in_processes(function, calls: list[tuple], order: list[int], jobs: int, names: list[str]):

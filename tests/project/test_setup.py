@@ -54,6 +54,7 @@ TARGETS = [
         "browser",
         "lab",
         "benchmark",
+        "gpu",
         "rehearsal",
         "lock",
         "clean",
