@@ -1,5 +1,6 @@
 """`make gpu` on the CPU: every part of the script runs, and what is over a limit is noticed."""
 
+import copy
 import math
 import os
 import re
@@ -11,7 +12,20 @@ from types import SimpleNamespace
 import gpu
 import pytest
 import torch
-from device_checks import DEFAULT, FULL, PRECISIONS, TF32, Line, Setup, parity, precision, within
+from device_checks import (
+    DEFAULT,
+    FULL,
+    PRECISIONS,
+    TF32,
+    Line,
+    Setup,
+    costs,
+    parity,
+    precision,
+    protocol,
+    several,
+    within,
+)
 from device_checks import rows as row_checks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,17 +126,100 @@ def test_precision_is_set_and_put_back(name):
     assert now() == before
 
 
-@pytest.mark.parametrize("encoder", ["audio", "text"])
-def test_parity_notices_other_weights(tmp_path, encoder):
-    setup = Setup(torch.device("cpu"), True, tmp_path)
+@pytest.fixture
+def setup(tmp_path):
+    return Setup(torch.device("cpu"), True, tmp_path)
+
+
+def spoil(model, encoder, factor):
     with torch.no_grad():
-        getattr(setup.there, encoder).projection.linear2.weight.mul_(1.001)
+        getattr(model, encoder).projection.linear2.weight.mul_(factor)
+
+
+@pytest.mark.parametrize("encoder", ["audio", "text"])
+def test_parity_notices_other_weights(setup, encoder):
+    spoil(setup.there, encoder, 1.001)
     with precision(FULL):
         errors = parity.measure_encoders(setup)
     over = {
         what for (what, kind), error in errors.items() if error.max() > parity.LIMITS[FULL][kind]
     }
     assert f"{encoder} embedding" in over and not over & {"log-mel", "image", "latent"}
+
+
+def test_the_protocol_notices_another_device_s_numbers(setup):
+    spoil(setup.there, "audio", 1.01)
+    first = next(protocol.check(setup))
+    assert first.what == "stream, device to CPU" and first.passed is False
+
+
+def test_nothing_is_timed_that_computes_something_else(setup, monkeypatch):
+    monkeypatch.setattr(
+        costs, "Audio", lambda model: lambda waves: 1.01 * model.encode_audio(waves)
+    )
+    with pytest.raises(AssertionError, match="encode_audio: the two computations differ"):
+        next(costs.check(setup))
+
+
+def test_a_batch_that_did_not_fit_is_named(setup, monkeypatch):
+    measured = {"seconds": 0.5, "mib": 10.0}
+    row = dict(what="COCOOP, training step", clips=16, plain_clips=2, palmkit=measured)
+    row["plain"] = {"seconds": 4.0, "mib": 80.0}
+    monkeypatch.setattr(costs, "learner_rows", lambda *given: [row])
+    monkeypatch.setattr(costs, "ZeroShot", lambda *given: lambda features: features)
+    stopwatch = costs.Stopwatch(setup.device, 1)
+    line = [*costs.method_lines(setup, setup.there, stopwatch, 3, 16)][-1]
+    expected = "0.500 s, 10 MiB; straightforward: 4.00 s, 80 MiB; ratio 8.00"
+    assert line.value == f"{expected} (scaled up from 2 clips)"
+
+
+def test_rows_of_a_second_run_that_differ_are_named(setup, monkeypatch, tmp_path):
+    def run(setup, name, model, trials):
+        error = 0.5 if name == "rows of the released protocol 2" else 0.0
+        return [
+            ({"method": one, "losses": [2.0 + error]}, {"logits": torch.ones(2, 2)})
+            for one in ("palm", "coop")
+        ]
+
+    monkeypatch.setattr(row_checks, "run", run)
+    row_checks.write_tones(tmp_path / "few", train=3, test=1)
+    lines = {line.what: line for line in row_checks.equality_lines(setup, tmp_path / "few")}
+    wrong = lines.pop("rows of the released protocol, run twice")
+    assert wrong.passed is False and wrong.value == "0 of 2 rows equal (not palm, coop: 2.0e-01)"
+    assert len(lines) == 2 and all(line.passed for line in lines.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "small", "count", "expected"),
+    [
+        ("cpu", True, 0, ["cpu", "cpu"]),
+        ("cpu", False, 0, ["cpu"]),
+        ("cuda", False, 1, ["cuda:0"]),
+        ("cuda", True, 8, ["cuda:0", "cuda:1"]),
+    ],
+)
+def test_which_devices_are_compared(monkeypatch, kind, small, count, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    given = SimpleNamespace(device=torch.device(kind), small=small)
+    assert several.list_devices(given) == expected
+    if len(expected) == 1:
+        assert [*several.check(given)] == [Line("two devices", "not run: there is one")]
+
+
+def test_a_pair_across_two_devices_is_refused(setup):
+    other = copy.copy(setup.there)
+    other.device = torch.device("meta")
+    assert several.join(setup.there, setup.here) == "joined"
+    assert several.join(setup.there, other) == "refused"
+
+
+def test_the_card_is_named(monkeypatch):
+    about = SimpleNamespace(name="NVIDIA Example", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
+    monkeypatch.setattr(gpu, "find_driver", lambda: "580.1.2")
+    lines = gpu.describe_machine(SimpleNamespace(device=torch.device("cuda"), small=False))
+    assert [line.value for line in lines[:2]] == ["NVIDIA Example, 80 GiB", "580.1.2"]
+    assert torch.__version__ in lines[2].value and len(lines) == 4
 
 
 def test_rows_that_differ_are_noticed():
