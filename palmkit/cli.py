@@ -137,6 +137,8 @@ def _list_commands() -> list[Command]:
         Command("run", _run, _describe_run, "run trials; write one row per trial to runs/RUN/rows"),
         Command("notebooks", _notebooks, _describe_notebooks,
                 "run trials, then execute the notebooks on their rows"),
+        Command("status", _status, _describe_status,
+                "tell how far a run is: done, running, failed, time left"),
         Command("table", _table, _describe_table, "print the results table of a run", True),
         Command("leaderboard", _leaderboard, _describe_leaderboard,
                 "compare the methods of a run: mean, rank, wins, paired differences", True),
@@ -248,6 +250,11 @@ def _describe_notebooks(books) -> None:
     books.add_argument(
         "--copy-to", metavar="FOLDER", help="copy the notebooks to this folder, and stop"
     )
+
+
+def _describe_status(status) -> None:
+    status.add_argument("run", help="name of the run, or its folder")
+    status.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _describe_table(table) -> None:
@@ -655,6 +662,15 @@ def _notebooks(arguments) -> None:
         numbers = fitting_numbers(books, model)
         page = run_series(choices.name, parameters, arguments.notebooks, jobs, numbers, given)
     print(f"Open {page}")
+
+
+def _status(arguments) -> None:
+    from palmkit.experiments.status import format_status, read_status
+
+    status = read_status(arguments.run)
+    print(
+        json.dumps(status.as_dict(), indent=1) if arguments.json else format_status(status), end=""
+    )
 
 
 def _table(arguments) -> None:

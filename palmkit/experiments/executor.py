@@ -68,23 +68,31 @@ KILLED = Failure(
 )
 
 
-def in_parallel(function, calls: list[tuple], seconds: list[float], jobs: int, names=None):
+def in_parallel(
+    function,
+    calls: list[tuple],
+    seconds: list[float],
+    jobs: int,
+    names=None,
+    on_start=lambda n: None,
+):
     """Yield (n, function(*calls[n])) as calls finish, in `jobs` processes of one thread each. The
     longest call starts first.
 
     A call that raises yields (n, Failure), and the others go on. So do they if a process is
     killed: each call that may have been running in it is tried once more, alone. A full or
     read-only disk ends everything: no other call could do better. names: of the calls, for
-    messages.
+    messages. on_start: called with n when a call starts, or is given to a process.
     Work that takes less time than starting processes runs in this process, also on one thread, so
     results have the same bits.
     """
     order = sorted(range(len(calls)), key=lambda n: -seconds[n])
     if jobs > 1 and len(calls) > 1 and sum(seconds) > START:
         names = names or [f"call {n}" for n in range(len(calls))]
-        yield from _in_processes(function, calls, order, jobs, names)
+        yield from _in_processes(function, calls, order, jobs, names, on_start)
         return
     for n in order:
+        on_start(n)
         with threads(1 if jobs > 1 else torch.get_num_threads()):
             done = attempt(function, *calls[n])
         yield n, done
@@ -113,12 +121,14 @@ def _describe(error: Exception) -> str:
     return f"{advice}{type(error).__name__}: {message[:LONGEST_MESSAGE]}{place}"
 
 
-def _in_processes(function, calls: list[tuple], order: list[int], jobs: int, names: list[str]):
+def _in_processes(
+    function, calls: list[tuple], order: list[int], jobs: int, names: list[str], on_start
+):
     """As `in_parallel`, with worker processes."""
     waiting, running = deque(order), set()
     while waiting:
         try:
-            for n, done in _parallel(function, calls, waiting, running, jobs):
+            for n, done in _parallel(function, calls, waiting, running, jobs, on_start):
                 running.discard(n)
                 yield n, done
         except (BrokenProcessPool, pickle.PicklingError):
@@ -129,13 +139,14 @@ def _in_processes(function, calls: list[tuple], order: list[int], jobs: int, nam
             )
         for n in sorted(running):
             running.discard(n)
+            on_start(n)
             yield n, _alone(function, calls, n)
 
 
 def _alone(function, calls: list[tuple], n: int):
     """The result of one call in a process that runs nothing else."""
     try:
-        ((_, done),) = _parallel(function, calls, deque([n]), set(), 2)
+        ((_, done),) = _parallel(function, calls, deque([n]), set(), 2, lambda n: None)
     except BrokenProcessPool:
         return KILLED
     except pickle.PicklingError as error:
@@ -143,7 +154,7 @@ def _alone(function, calls: list[tuple], n: int):
     return done
 
 
-def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: int):
+def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: int, on_start):
     """Yield (n, result) of waiting calls. A call is taken from `waiting` when it starts, and then
     is in `running` until the caller discards it.
     """
@@ -153,6 +164,7 @@ def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: 
         while waiting:
             n = waiting.popleft()
             running.add(n)
+            on_start(n)
             yield joblib.delayed(_call)(plugins, n, function, calls[n])
 
     # No more calls are given away than processes can start, so `running` is what it says. Arrays

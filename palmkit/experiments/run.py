@@ -36,6 +36,7 @@ from palmkit.experiments.rows import (
     write_row,
 )
 from palmkit.experiments.selection import choose_options, combinations
+from palmkit.experiments.status import Progress
 from palmkit.experiments.timing import Clock, duration
 from palmkit.experiments.trials import TRANSFER, Trial, find_method, stochastic_label
 from palmkit.experiments.tuning import (
@@ -93,6 +94,11 @@ class Job:
     path: Path
 
     @property
+    def file(self) -> str:
+        """The row's file, below the run's `rows`."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
     def tested(self) -> ClipSet:
         options = json.dumps(task_options(self.trial.options), sort_keys=True)
         return ClipSet(self.trial.dataset, self.trial.fold, options)
@@ -145,7 +151,8 @@ def run_trials(
     if old := count_old_rows(run, set(rows)):
         log.info("%d rows of another version of palmkit are not used", old)
     if missing:
-        _run_missing([*missing.values()], run, model, cache, compact)
+        with Progress(run, {job.path: job.key for job in jobs}) as progress:
+            _run_missing([*missing.values()], run, model, cache, compact, progress)
         rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
     if gone := [path for path, row in rows.items() if row is None]:
         raise _deleted(run, f"{len(gone)} of its rows are gone")
@@ -277,7 +284,7 @@ def _stream_passes(job: Job) -> int:
     return job.trial.epochs * job.n_train + len(job.dataset.test)
 
 
-def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
+def _run_missing(jobs: list[Job], run, model, cache, compact: bool, progress: Progress) -> None:
     rows_folder = run_folder(run) / "rows"
     rows_folder.mkdir(parents=True, exist_ok=True)
     warn_of_rates([job.trial for job in jobs], model)
@@ -307,7 +314,8 @@ def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
     jobs = without_failed(jobs, costs)
     if not jobs:
         return
-    _announce(jobs, [costs[job.path] for job in jobs], processes, clock, cache)
+    embedding = _announce(jobs, [costs[job.path] for job in jobs], processes, clock, cache)
+    progress.plan({job.file: costs[job.path] for job in jobs}, processes, embedding)
     embedded = [job for job in jobs if not (job.uses_stream or job.tunes_audio)]
     sources = _embed_all(embedded, model, cache)
     sources |= {job.path: _audio_source(job, model) for job in jobs if job.tunes_audio}
@@ -319,36 +327,48 @@ def _run_missing(jobs: list[Job], run, model, cache, compact: bool) -> None:
         (job.trial, model, job.dataset, sources[job.path], tuned.get(job.path)) for job in jobs
     ]
     seconds = [costs[job.path] for job in jobs]
-    for n, done in _run_calls(jobs, calls, seconds, processes):
+    progress.begin([job.file for job in jobs])
+    for n, done in _run_calls(jobs, calls, seconds, processes, progress):
         record(jobs[n], done)
+        progress.finish(jobs[n].file)
 
 
-def _announce(jobs: list[Job], seconds: list[float], processes: int, clock: Clock, cache) -> None:
-    """Log what there is to do and how long it takes. seconds: of each job."""
+def _announce(jobs: list[Job], seconds: list[float], processes: int, clock: Clock, cache) -> float:
+    """Log what there is to do and how long it takes. seconds: of each job. Returns the seconds
+    that embedding takes at most.
+    """
     # A dataset to tune on that cannot be read fails its trials later.
     tuning = attempt(tuning_work, jobs, clock.model, clock, cache)
     more, tuning_s = (0, 0.0) if isinstance(tuning, Failure) else tuning
     clips = count_passes(jobs, clock.model, cache) + more
     longest = max([*seconds, (sum(seconds) + tuning_s) / processes])
+    embedding = clips * clock.clip()
     log.info(
         "To do: %d trials, %d at a time: %s, after at most %s for embedding %d clips",
         len(jobs),
         processes,
         duration(longest),
-        duration(clips * clock.clip()),
+        duration(embedding),
         clips,
     )
+    return embedding
 
 
-def _run_calls(jobs: list[Job], calls: list[tuple], seconds: list[float], processes: int):
+def _run_calls(
+    jobs: list[Job], calls: list[tuple], seconds: list[float], processes: int, progress: Progress
+):
     """Yield (n, the result of jobs[n]) as trials finish, with a progress bar."""
     names = [job.trial.name for job in jobs]
+
+    def start(n: int) -> None:
+        progress.start(jobs[n].file, names[n])
+
     # A trial of one method takes a hundred times as long as one of another, so the bar counts
     # seconds of work.
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
     label = f"of {len(jobs)} trials"
     with progress_bar(sum(seconds), f"0 {label}", "s", bar_format=form) as bar:
-        parallel = in_parallel(_run_job, calls, seconds, processes, names)
+        parallel = in_parallel(_run_job, calls, seconds, processes, names, start)
         for count, (n, done) in enumerate(parallel, 1):
             yield n, done
             bar.set_description(f"{count} {label}", refresh=False)
