@@ -612,7 +612,14 @@ def _try_trials(choices: Choices, model, retry_failed: bool, compact: bool):
     if model.note:
         log.info("Note: %s", model.note)
     try:
-        run_trials(trials, model, choices.name, retry_failed=retry_failed, compact=compact)
+        run_trials(
+            trials,
+            model,
+            choices.name,
+            retry_failed=retry_failed,
+            compact=compact,
+            checkpoint=choices.values["checkpoint"],
+        )
     except TrialsFailed as failed:
         return failed
     return None

@@ -18,12 +18,19 @@ import torch
 from palmkit.audio import digest, file_digest
 from palmkit.corruptions import Corruption
 from palmkit.data import Dataset, draw_shots
-from palmkit.datasets.resolve import list_folds, load_dataset
+from palmkit.datasets.resolve import SKIP_BAD, list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
 from palmkit.experiments.cached import count_missing
 from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
 from palmkit.experiments.failures import TrialsFailed, failed_row, forget_mended
 from palmkit.experiments.model_defaults import rate_source, warn_of_rates
+from palmkit.experiments.references import (
+    DatasetReference,
+    ModelReference,
+    check_versions,
+    own_versions,
+    skipping_bad,
+)
 from palmkit.experiments.rows import (
     count_old_rows,
     make_compact,
@@ -129,6 +136,7 @@ def run_trials(
     cache="default",
     retry_failed: bool = False,
     compact: bool = False,
+    checkpoint=None,
 ) -> list[dict]:
     """Run the trials without a row in `runs/RUN`. Returns all rows, in the order of the trials.
 
@@ -137,7 +145,9 @@ def run_trials(
     A trial that fails gets a row that says why, and the others go on; at the end TrialsFailed is
     raised. retry_failed: run those again that failed before. compact: for thousands of trials; the
     test logits are kept as float16, and what was learned is not. A compact row is run again where
-    compact is False. Raises FileNotFoundError if the run's folder is deleted meanwhile.
+    compact is False. checkpoint: what the model was loaded by; then worker processes load it
+    themselves, and read embeddings from the cache. Without it they are sent the model and the
+    embeddings. Raises FileNotFoundError if the run's folder is deleted meanwhile.
     """
     jobs = prepare(trials, model, run)
     for line in dict.fromkeys(_tell_left_out(job.dataset) for job in jobs if job.dataset.left_out):
@@ -152,7 +162,8 @@ def run_trials(
         log.info("%d rows of another version of palmkit are not used", old)
     if missing:
         with Progress(run, {job.path: job.key for job in jobs}) as progress:
-            _run_missing([*missing.values()], run, model, cache, compact, progress)
+            loading = Loading.of(model, checkpoint, cache)
+            _run_missing([*missing.values()], run, model, loading, compact, progress)
         rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
     if gone := [path for path, row in rows.items() if row is None]:
         raise _deleted(run, f"{len(gone)} of its rows are gone")
@@ -284,7 +295,10 @@ def _stream_passes(job: Job) -> int:
     return job.trial.epochs * job.n_train + len(job.dataset.test)
 
 
-def _run_missing(jobs: list[Job], run, model, cache, compact: bool, progress: Progress) -> None:
+def _run_missing(
+    jobs: list[Job], run, model, loading: Loading, compact: bool, progress: Progress
+) -> None:
+    cache = loading.cache
     rows_folder = run_folder(run) / "rows"
     rows_folder.mkdir(parents=True, exist_ok=True)
     warn_of_rates([job.trial for job in jobs], model)
@@ -319,12 +333,16 @@ def _run_missing(jobs: list[Job], run, model, cache, compact: bool, progress: Pr
     embedded = [job for job in jobs if not (job.uses_stream or job.tunes_audio)]
     sources = _embed_all(embedded, model, cache)
     sources |= {job.path: _audio_source(job, model) for job in jobs if job.tunes_audio}
-    sources |= _embed_streams([job for job in jobs if job.uses_stream], model, cache, clock)
+    sources |= _embed_streams([job for job in jobs if job.uses_stream], model, loading, clock)
     jobs = without_failed(jobs, sources)
-    tuned = _tune_all([job for job in jobs if job.trial.tuned_on], costs, model, cache)
+    tuned = _tune_all([job for job in jobs if job.trial.tuned_on], costs, model, loading)
     jobs = without_failed(jobs, sources | tuned)
     calls = [
-        (job.trial, model, job.dataset, sources[job.path], tuned.get(job.path)) for job in jobs
+        (
+            Call(loading.refer(job), job.trial, model, job.dataset, sources[job.path]),
+            tuned.get(job.path),
+        )
+        for job in jobs
     ]
     seconds = [costs[job.path] for job in jobs]
     progress.begin([job.file for job in jobs])
@@ -397,6 +415,114 @@ def _record(job: Job, done, model, origin: dict, shown: set[str]) -> None:
     row, tensors = done
     write_row(job.path, row | columns, tensors)
     log.debug("%s: accuracy %.4f", job.trial.name, row["accuracy"])
+
+
+# What worker processes are sent.
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How workers get the model, and the cache folder, as `embed` takes it.
+
+    model: None where the model must be sent: it has no name, or there is no cache.
+    """
+
+    model: ModelReference | None
+    cache: object
+
+    @classmethod
+    def of(cls, model, checkpoint, cache) -> Loading:
+        if checkpoint is None or cache is None:
+            return cls(None, cache)
+        return cls(ModelReference.of(model, checkpoint), str(cache))
+
+    def refer(self, job: Job) -> JobReference | None:
+        if self.model is None:
+            return None
+        trial, options = job.trial, job.tested.options
+        fold = (trial.dataset, trial.fold, options, job.digests["fold_digest"])
+        dataset = DatasetReference.of(*fold)
+        return JobReference(trial, self.model, dataset, self.cache, own_versions())
+
+
+@dataclass(frozen=True)
+class JobReference:
+    """A job without its model, clips and embeddings: how to load them. About a kilobyte."""
+
+    trial: Trial
+    model: ModelReference
+    dataset: DatasetReference
+    cache: str
+    versions: tuple
+
+    def load(self) -> Call:
+        """The job with what it needs. Raises WorkerDiffers if this process is no equal worker."""
+        check_versions(self.versions)
+        trial, model, dataset = self.trial, self.model.load(), self.dataset.load()
+        learns = find_method(trial.method).learns
+        drawn = self.dataset.draw(trial.shots, trial.seed) if learns else None
+        job = Job(trial, dataset, drawn, {}, "", Path())
+        if job.uses_stream:
+            source = _stream_source(job, model, self.cache)
+        elif job.tunes_audio:
+            source = _audio_source(job, model)
+        else:
+            source = self._embedded(job)
+        return Call(None, trial, model, dataset, source)
+
+    def _embedded(self, job: Job) -> EmbeddedClips:
+        clips = functools.partial(_load_clips, self.model, self.dataset, self.cache)
+        test = clips(_test_settings(job.trial), None)
+        if not job.n_train:
+            return EmbeddedClips(test, None)
+        draw = (job.trial.shots, job.trial.seed)
+        return EmbeddedClips(test, clips(_support_settings(job.trial), draw))
+
+
+@functools.lru_cache(64)
+def _load_clips(
+    model: ModelReference,
+    dataset: DatasetReference,
+    cache: str,
+    settings: EmbedSettings,
+    draw: tuple[int, int] | None,
+) -> Embeddings:
+    """Test clips, or those of a draw, from the cache. This process keeps them for later trials."""
+    frame = dataset.load().test if draw is None else dataset.draw(*draw)
+    loaded = model.load()
+    arguments = settings.arguments(loaded)
+    with _no_progress():
+        clips = embed(loaded, unique_clips([frame]), cache=cache, **arguments)
+    return clips.select(frame)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A job with all that it needs. A worker process is sent its reference only, if it has one."""
+
+    reference: JobReference | None
+    trial: Trial
+    model: object
+    dataset: Dataset
+    source: object
+
+    def __reduce__(self):
+        if self.reference is not None:
+            return Referred, (self.reference,)
+        return Call, (None, self.trial, self.model, self.dataset, self.source)
+
+    def load(self) -> Call:
+        return self
+
+
+@dataclass(frozen=True)
+class Referred:
+    """A `Call` as a worker gets it. What cannot be loaded is found when it runs, as its failure."""
+
+    reference: JobReference
+
+    def load(self) -> Call:
+        return self.reference.load()
 
 
 # Clips of trials that learn from frozen embeddings, and of methods that learn nothing.
@@ -486,7 +612,7 @@ def _embed_dataset(jobs: list[Job], model, cache, label: str) -> dict[Path, Embe
 # Options that are tuned on another dataset.
 
 
-def _tune_all(jobs: list[Job], costs: dict, model, cache) -> dict[Path, dict | Failure]:
+def _tune_all(jobs: list[Job], costs: dict, model, loading: Loading) -> dict[Path, dict | Failure]:
     """The tuned options of each job, by its path. They are found once for all jobs that share them:
     those of a method with its options, shots, crop and training.
     """
@@ -494,7 +620,7 @@ def _tune_all(jobs: list[Job], costs: dict, model, cache) -> dict[Path, dict | F
     @functools.cache
     def load(dataset: str, shots: int, settings: EmbedSettings) -> list | Failure:
         arguments = settings.arguments(model)
-        return attempt(lambda: load_tuning_tasks(model, dataset, shots, cache, **arguments))
+        return attempt(lambda: load_tuning_tasks(model, dataset, shots, loading.cache, **arguments))
 
     found, groups, calls, seconds = {}, [], [], []
     for group in _tuned_together(jobs):
@@ -505,11 +631,40 @@ def _tune_all(jobs: list[Job], costs: dict, model, cache) -> dict[Path, dict | F
             continue
         count = len(combinations(find_method(trial.method), method_options(trial.options)))
         groups.append([job.path for job in group])
-        calls.append((trial, model, tasks))
+        calls.append((TuningCall(loading, os.environ.get(SKIP_BAD, ""), trial, model, tasks),))
         seconds.append(count * len(tasks) * costs[group[0].path])
-    for n, options in in_parallel(tune, calls, seconds, count_jobs(model)):
+    for n, options in in_parallel(_tune, calls, seconds, count_jobs(model)):
         found |= dict.fromkeys(groups[n], options)
     return found
+
+
+@dataclass(frozen=True)
+class TuningCall:
+    """A trial with the tasks that its options are tuned on. A worker loads them, if it can."""
+
+    loading: Loading
+    skip_bad: str
+    trial: Trial
+    model: object
+    tasks: list | None
+
+    def __reduce__(self):
+        carried = (self.model, self.tasks) if self.loading.model is None else (None, None)
+        return TuningCall, (self.loading, self.skip_bad, self.trial, *carried)
+
+    def load(self) -> tuple:
+        """The arguments of `tune`."""
+        if self.tasks is not None:
+            return self.trial, self.model, self.tasks
+        model, trial = self.loading.model.load(), self.trial
+        arguments = _support_settings(trial).arguments(model)
+        about = (trial.tuned_on, trial.shots, self.loading.cache)
+        with skipping_bad(self.skip_bad), _no_progress():
+            return trial, model, load_tuning_tasks(model, *about, **arguments)
+
+
+def _tune(call: TuningCall) -> dict:
+    return tune(*call.load())
 
 
 def _tuned_together(jobs: list[Job]) -> list[list[Job]]:
@@ -588,21 +743,25 @@ def _stream_key(job: Job) -> tuple[ClipSet, str]:
     return job.learned, json.dumps(_stream_settings(job.trial), sort_keys=True)
 
 
-def _embed_streams(jobs: list[Job], model, cache, clock: Clock) -> dict[Path, object]:
+def _stream_source(job: Job, model, cache) -> StreamSource:
+    return StreamSource(model, job.drawn, job.dataset.test, _stream_settings(job.trial), cache)
+
+
+def _embed_streams(jobs: list[Job], model, loading: Loading, clock: Clock) -> dict[Path, object]:
     """Compute the streams, several at a time, each once for all methods. A source for each job, by
     its path.
 
     The source reads the stream from the cache; without a cache it holds it.
     """
     streams = {_stream_key(job): job for job in jobs}
-    sources = [
-        StreamSource(model, job.drawn, job.dataset.test, _stream_settings(job.trial), cache)
-        for job in streams.values()
-    ]
+    sources = [_stream_source(job, model, loading.cache) for job in streams.values()]
     seconds = [_stream_passes(job) * clock.clip() for job in streams.values()]
     processes = min(count_jobs(model), max(len(sources), 1))
     quiet = processes > 1  # the bars of several processes would write over each other
-    calls = [(source, quiet) for source in sources]
+    calls = [
+        (Call(loading.refer(job), job.trial, model, job.dataset, source), quiet)
+        for job, source in zip(streams.values(), sources, strict=True)
+    ]
     names = [f"the stream of {job.trial.name}" for job in streams.values()]
     found = dict(zip(streams, sources, strict=True))
     with progress_bar(len(calls) if quiet else 0, "streams", "stream") as bar:
@@ -613,8 +772,9 @@ def _embed_streams(jobs: list[Job], model, cache, clock: Clock) -> dict[Path, ob
     return {job.path: found[_stream_key(job)] for job in jobs}
 
 
-def _compute_stream(source: StreamSource, quiet: bool) -> EmbeddedClips | None:
+def _compute_stream(call: Call | Referred, quiet: bool) -> EmbeddedClips | None:
     """Compute a stream into the cache. Without a cache it is returned."""
+    source = call.load().source
     with _no_progress() if quiet else contextlib.nullcontext():
         embedded = EmbeddedClips(*source.load())
     return embedded if source.cache is None else None
@@ -675,8 +835,10 @@ def _audio_source(job: Job, model) -> AudioSource:
 # One trial.
 
 
-def _run_job(trial: Trial, model, dataset: Dataset, source, tuned) -> tuple[dict, dict]:
-    return run_trial(trial, model, dataset, *source.load(), tuned=tuned)
+def _run_job(call: Call | Referred, tuned: dict | None) -> tuple[dict, dict]:
+    call = call.load()
+    clips = call.source.load()
+    return run_trial(call.trial, call.model, call.dataset, *clips, tuned=tuned)
 
 
 def run_trial(
