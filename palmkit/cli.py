@@ -483,6 +483,7 @@ def _read_choices(arguments) -> Choices:
 
 def _check_choices(choices: Choices) -> None:
     """Raise for what cannot be run, before anything is generated, loaded or measured."""
+    from palmkit.experiments.engines import check_engine
     from palmkit.experiments.trials import check_datasets, check_trials
 
     grid = choices.grid()
@@ -495,6 +496,7 @@ def _check_choices(choices: Choices) -> None:
         also = paper_datasets()
     check_datasets(datasets, also)
     check_run_folder(choices.name)
+    check_engine(choices.values["backend"], choices.values["address"])
     check_trials(**grid)  # loads PyTorch
 
 
@@ -601,6 +603,7 @@ def _load_model(choices: Choices) -> tuple:
 
 def _try_trials(choices: Choices, model, retry_failed: bool, compact: bool):
     """Run the trials; the TrialsFailed that tells of failed ones, or None."""
+    from palmkit.experiments.engines import engine
     from palmkit.experiments.failures import TrialsFailed
     from palmkit.experiments.run import run_trials
     from palmkit.experiments.trials import make_grid
@@ -612,14 +615,15 @@ def _try_trials(choices: Choices, model, retry_failed: bool, compact: bool):
     if model.note:
         log.info("Note: %s", model.note)
     try:
-        run_trials(
-            trials,
-            model,
-            choices.name,
-            retry_failed=retry_failed,
-            compact=compact,
-            checkpoint=choices.values["checkpoint"],
-        )
+        with engine(choices.values["backend"], choices.values["address"]):
+            run_trials(
+                trials,
+                model,
+                choices.name,
+                retry_failed=retry_failed,
+                compact=compact,
+                checkpoint=choices.values["checkpoint"],
+            )
     except TrialsFailed as failed:
         return failed
     return None
@@ -643,7 +647,7 @@ def _notebooks(arguments) -> None:
     choices = _read_choices(arguments)
     # Which trials are run is the command's affair: a notebook may show more of them, or fewer.
     reading = {flag.choice for flag in READING.values()}
-    own = {"name", "profile", "imports", "skip_bad", *AXES, *reading}
+    own = {"name", "profile", "imports", "skip_bad", "backend", "address", *AXES, *reading}
     given = set(extra) | (choices.given - own)
     # Checked before an hour of work, not after it.
     books = list_notebooks(arguments.notebooks, arguments.only)

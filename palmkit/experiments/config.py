@@ -74,6 +74,12 @@ def clean_device(name: str, value) -> str:
     return value
 
 
+def clean_backend(name: str, value) -> str:
+    if value not in ("processes", "dask"):
+        raise ValueError(f"{name}={value!r}: use processes or dask")
+    return value
+
+
 def clean_underscores(name: str, value) -> str:
     if value not in ("keep", "space"):
         raise ValueError(f"{name}={value!r}: use keep or space")
@@ -128,6 +134,20 @@ FLAGS: dict[str, Flag] = {
         ),
     ),
     "device": Flag("device", Setting("auto, cpu, cuda, cuda:1, ...", clean_device), "auto"),
+    "backend": Flag(
+        "backend",
+        Setting(
+            "where trials run: processes of this machine, or dask, a cluster at --address",
+            clean_backend,
+            choices=("processes", "dask"),
+        ),
+        "processes",
+    ),
+    "address": Flag(
+        "address",
+        Setting("Dask's scheduler, tcp://HOST:PORT; its workers have --nthreads 1", metavar="URL"),
+        "",
+    ),
     "note": Flag(
         "note", Setting("a sentence to be shown with every output of this run", metavar="TEXT"), ""
     ),

@@ -11,9 +11,12 @@ import re
 import traceback
 import warnings
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import joblib
 import torch
@@ -36,10 +39,35 @@ LONGEST_MESSAGE = 500  # characters of an error's message that are kept
 SMALL = 128  # width of a text encoder whose steps are too short to be shared by several cores
 
 
+# What has `run`, as `in_parallel`, and `jobs`; None: processes of this machine.
+_engine: ContextVar[Engine | None] = ContextVar("engine", default=None)
+
+
+class Engine(Protocol):
+    """Another place than this machine where calls run, see `engines`."""
+
+    jobs: int
+
+    def run(self, function, calls: list[tuple], order: list[int], names: list[str], on_start):
+        """As `in_parallel`. order: the numbers of the calls, the longest first."""
+
+
+@contextlib.contextmanager
+def use_engine(engine: Engine) -> Iterator[None]:
+    """Calls of `in_parallel` run on the engine in the block."""
+    token = _engine.set(engine)
+    try:
+        yield
+    finally:
+        _engine.reset(token)
+
+
 def count_jobs(model) -> int:
     """Trials to run at the same time: PALMKIT_JOBS; else one per core for a small model on a CPU,
-    and one for all others.
+    and one for all others. On an engine, its number of workers.
     """
+    if engine := _engine.get():
+        return engine.jobs
     if given := os.environ.get("PALMKIT_JOBS"):
         if not re.fullmatch("[1-9][0-9]{0,3}", given):
             raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
@@ -87,8 +115,12 @@ def in_parallel(
     results have the same bits.
     """
     order = sorted(range(len(calls)), key=lambda n: -seconds[n])
+    names = names or [f"call {n}" for n in range(len(calls))]
+    if engine := _engine.get():
+        if calls:
+            yield from engine.run(function, calls, order, names, on_start)
+        return
     if jobs > 1 and len(calls) > 1 and sum(seconds) > START:
-        names = names or [f"call {n}" for n in range(len(calls))]
         yield from _in_processes(function, calls, order, jobs, names, on_start)
         return
     for n in order:

@@ -1,0 +1,73 @@
+"""A Dask cluster on loopback, in processes of its own."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+
+
+@contextlib.contextmanager
+def dask_cluster(folder, caches, threads=1):
+    """A scheduler, and a worker for each cache folder. Gives the scheduler's address.
+
+    Workers are in another folder than the test, and each has a nanny that starts it anew. At the
+    end no process of them is left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place, started = folder / "scheduler.json", []
+    try:
+        local = ["--host", "127.0.0.1", "--scheduler-file", str(place)]
+        started.append(_start(folder, {}, "dask_scheduler", *local, "--port", "0"))
+        _wait(lambda: place.is_file() and place.read_text().endswith("}"), started)
+        for n, cache in enumerate(caches):
+            more = [*local, "--nthreads", str(threads), "--name", f"worker{n}"]
+            more += ["--local-directory", str(folder / f"space{n}")]
+            variables = {"PALMKIT_CACHE": str(cache), "TEST_WORKER": str(n)}
+            started.append(_start(folder, variables, "dask_worker", *more))
+        address = json.loads(place.read_text())["address"]
+        _wait(lambda: _count_workers(address) == len(caches), started)
+        yield address
+    finally:
+        _end(started)
+
+
+def _start(folder, variables: dict, program: str, *arguments: str) -> subprocess.Popen:
+    """A program of Dask, in a folder of its own. It writes to a file there."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PALMKIT_")}
+    output = folder / f"{program}{variables.get('TEST_WORKER', '')}.log"
+    command = [sys.executable, "-m", f"distributed.cli.{program}", *arguments, "--no-dashboard"]
+    with output.open("w") as file:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment | variables, stdout=file, stderr=file
+        )
+
+
+def _count_workers(address: str) -> int:
+    from distributed import Client
+
+    with Client(address, set_as_default=False) as client:
+        return len(client.nthreads())
+
+
+def _wait(condition, started, seconds=90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert all(one.poll() is None for one in started) and time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _end(started: list[subprocess.Popen]) -> None:
+    family = []
+    for one in started:
+        with contextlib.suppress(psutil.Error):
+            family += [psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)]
+    for one in reversed(started):
+        one.terminate()
+    _, left = psutil.wait_procs(family, timeout=15)
+    for one in left:
+        one.kill()
+    psutil.wait_procs(left, timeout=15)
