@@ -20,6 +20,7 @@ OPTIONAL = {
     "synthetic": ("pretty_midi", "espeakng_loader"),
     "fetch": ("pooch", "requests"),
     "clap": ("transformers", "tokenizers"),
+    "dask": ("distributed", "dask"),
 }
 HEAVY = ("torch", "pandas", "sklearn", "scipy", "open_clip", "timm", "matplotlib")
 
@@ -180,6 +181,8 @@ NEEDS = {
     "widgets": "from palmkit.widgets import listen",
     "synthetic": "from palmkit import load_dataset; load_dataset('Instruments', fold=1)",
     "fetch": "import palmkit; palmkit.fetch",
+    "dask": "from palmkit.experiments.engines import engine\n"
+    "engine('dask', 'tcp://127.0.0.1:1').__enter__()",
     "clap": "from palmkit import load_model; load_model('laion/clap@' + 40 * '0')",
 }
 

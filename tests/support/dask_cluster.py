@@ -53,7 +53,7 @@ def _count_workers(address: str) -> int:
         return len(client.nthreads())
 
 
-def _wait(condition, started, seconds=90) -> None:
+def _wait(condition, started, seconds=300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert all(one.poll() is None for one in started) and time.monotonic() < end
