@@ -18,6 +18,7 @@ import torch
 from palmkit import audio
 from palmkit.channels import channels_key
 from palmkit.models.pair import each_encoder
+from palmkit.models.precision import exact_convolutions
 from palmkit.padding import padding_key
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
@@ -165,7 +166,8 @@ def _encode_batches(model, batches, paths, total, on_progress, label):
     with progress_bar(0 if on_progress else total, label, "clip") as bar:
         for batch in batches:
             waveforms = torch.stack([clip.waveform for clip in batch])
-            features = model.encode_audio(waveforms).float().cpu()
+            with exact_convolutions():
+                features = model.encode_audio(waveforms).float().cpu()
             for clip, feature in zip(batch, features, strict=True):
                 check_embedding(feature, clip.waveform, paths[clip.number])
                 yield clip.number, {"feature": feature.numpy(), "offset": np.array(clip.offset)}
@@ -223,7 +225,14 @@ def provenance(model, crop, crop_seed) -> dict:
         "precision": f"float32, matmul {torch.get_float32_matmul_precision()}",
         **padding_key(model),
         **channels_key(model),
+        **_device_key(model),
     }
+
+
+def _device_key(model) -> dict:
+    """The kind of device, unless it is the CPU: a GPU's last digits are others."""
+    kind = torch.device(getattr(model, "device", "cpu")).type
+    return {} if kind == "cpu" else {"device": kind}
 
 
 def read_ahead(pool, function, items, batch_size):

@@ -31,6 +31,7 @@ from palmkit.checksums import sha256_of, verify_folder
 from palmkit.extras import extra
 from palmkit.models.base import choose_device
 from palmkit.models.checkpoint import CheckpointError
+from palmkit.models.precision import exact_convolutions
 from palmkit.models.prompt_checks import check_length, check_prompts
 from palmkit.padding import PADDINGS
 
@@ -96,6 +97,7 @@ class Clap:
 
     # Audio
 
+    @exact_convolutions()
     def encode_audio(self, waveforms) -> torch.Tensor:
         """Waveforms [n, samples] at `sample_rate` -> unit embeddings [n, dim], float32, no
         gradient.

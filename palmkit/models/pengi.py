@@ -28,6 +28,7 @@ from palmkit.models.checkpoint import (
     read_sizes,
 )
 from palmkit.models.encoders import AudioEncoder, TextEncoder, tokenize
+from palmkit.models.precision import exact_convolutions
 from palmkit.storage import data_root
 
 MINI = Path(__file__).parents[1] / "mini" / "mini.safetensors"  # its model card is beside it
@@ -72,6 +73,7 @@ class HtsatModel:
     def note(self, note: str):
         self._note = note
 
+    @exact_convolutions()
     def encode_audio(self, waveforms) -> torch.Tensor:
         """Waveforms [n, samples] at 44.1 kHz -> unit embeddings [n, dim], float32, no gradient."""
         waveforms = torch.as_tensor(waveforms, dtype=torch.float32)

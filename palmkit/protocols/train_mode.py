@@ -13,6 +13,7 @@ from timm.layers import DropPath
 from palmkit import audio
 from palmkit.models.checkpoint import PENGI_CONFIG
 from palmkit.models.pengi import Pengi, round_features
+from palmkit.models.precision import exact_convolutions
 
 STOCHASTIC = (
     "crops",  # longer clips are cropped again in every epoch, and at test by each seed
@@ -142,6 +143,7 @@ class TrainModeAudio:
         self.encoder.bn0.load_state_dict({name: state[name] for name in self.bn0}, strict=False)
 
     @torch.no_grad()
+    @exact_convolutions()
     def precompute(self, waveforms):
         """Waveforms [n, samples] -> what no epoch changes: log-mels, or the projection's input."""
         log_mel = self.model.batched(self.encoder.log_mel, waveforms)
@@ -158,6 +160,7 @@ class TrainModeAudio:
             return self.model.batched(self.encoder.pooled, image)
 
     @torch.no_grad()
+    @exact_convolutions()
     def __call__(self, x, epoch: int, step: int) -> torch.Tensor:
         with torch.autocast(self.model.device.type, enabled=self.autocast):
             pooled = x if self.deterministic else self.pooled(x, epoch, step)
