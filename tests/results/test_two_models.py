@@ -50,6 +50,7 @@ def simulate(seed, parts=PARTS):
 # Variance
 
 
+@pytest.mark.slow
 def test_components_are_unbiased():
     """Means over 200 simulated tables are what was put in, within four standard errors."""
     found = pd.concat([crossed_components(simulate(n))["variance"] for n in range(200)], axis=1)
