@@ -17,8 +17,8 @@ import pandas as pd
 
 from palmkit.checksums import verify_folder
 from palmkit.names import one_spelling
-from palmkit.storage import map_in_chunks
 from palmkit.tables import SPLITS, DatasetError, find_folds, read_split, split_path
+from palmkit.thread_pools import map_in_chunks
 
 HASHING_THREADS = 4
 NAMED = 20  # classes that a warning names

@@ -20,8 +20,9 @@ from palmkit.channels import channels_key
 from palmkit.chunks import ClipEncoder
 from palmkit.models.pair import each_encoder
 from palmkit.padding import padding_key
-from palmkit.storage import cache_folder, map_in_chunks, progress_bar
+from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
+from palmkit.thread_pools import map_in_chunks
 
 LOUD = 10  # a peak; samples should lie in -1 to 1
 # Raise it when audio.py or a model changes such that embeddings change but no digest does.

@@ -23,8 +23,9 @@ from palmkit.names import one_spelling
 from palmkit.published import paper_datasets
 from palmkit.resampling import uses_soxr
 from palmkit.sound_files import scan
-from palmkit.storage import map_in_chunks, progress_bar
+from palmkit.storage import progress_bar
 from palmkit.tables import SPLITS, DatasetError, find_folds, read_table, resolve_rows, split_path
+from palmkit.thread_pools import map_in_chunks
 
 SILENT = 1e-4  # a peak of -80 dB of full scale
 LOUD = 2  # a peak; full scale is 1, and decoders of MP3 and Ogg go a little over it

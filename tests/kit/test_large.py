@@ -16,7 +16,7 @@ from soundfile import write as write_sound
 from palmkit import draw_shots, embed
 from palmkit.audio import REMEMBERED, file_digest
 from palmkit.embeddings import Embeddings
-from palmkit.storage import map_in_chunks
+from palmkit.thread_pools import map_in_chunks
 
 
 class Counted(str):

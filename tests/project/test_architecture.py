@@ -11,6 +11,7 @@ PACKAGES = ("palmkit", "palmkit_synthetic")
 FLOORS = (
     ("palmkit.leftovers", "palmkit.endings"),
     ("palmkit.storage", "palmkit.extras", "palmkit.names", "palmkit.clip_paths"),
+    ("palmkit.thread_pools",),
     ("palmkit.padding", "palmkit.channels", "palmkit.memory"),
     ("palmkit.sound_headers", "palmkit.resampling", "palmkit.csv_files", "palmkit.locks"),
     ("palmkit.sound_files",),
@@ -49,7 +50,7 @@ KIT = {
     *("palmkit.sound_files", "palmkit.sound_headers", "palmkit.resampling"),
     *("palmkit.clip_paths", "palmkit.csv_files", "palmkit.padding", "palmkit.channels"),
     *("palmkit.memory", "palmkit.chunks"),
-    "palmkit.leftovers",
+    *("palmkit.leftovers", "palmkit.thread_pools"),
 }
 # What one reads in a sitting, in this order: model, cache, methods, training, data.
 READ = (
