@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import itertools
 import os
 import random
-from collections import deque
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,7 +20,7 @@ from palmkit.models.pair import each_encoder
 from palmkit.padding import padding_key
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
-from palmkit.thread_pools import map_in_chunks
+from palmkit.thread_pools import map_in_chunks, read_ahead
 
 LOUD = 10  # a peak; samples should lie in -1 to 1
 # Raise it when audio.py or a model changes such that embeddings change but no digest does.
@@ -247,26 +245,6 @@ def _device_key(model) -> dict:
     """The kind of device, unless it is the CPU: a GPU's last digits are others."""
     kind = torch.device(getattr(model, "device", "cpu")).type
     return {} if kind == "cpu" else {"device": kind}
-
-
-def read_ahead(pool, function, items, batch_size):
-    """Results of function(item) in order, in lists of batch_size, at most four batches read ahead.
-
-    Results from before a failed item are yielded before its error is raised.
-    """
-    items = iter(items)
-    ahead = deque(pool.submit(function, item) for item in itertools.islice(items, 4 * batch_size))
-    while ahead:
-        batch, error = [], None
-        while ahead and len(batch) < batch_size and error is None:
-            future = ahead.popleft()
-            error = future.exception()
-            batch += [] if error else [future.result()]
-        ahead.extend(pool.submit(function, item) for item in itertools.islice(items, len(batch)))
-        if batch:
-            yield batch
-        if error:
-            raise error
 
 
 def with_csv_row(error, frame) -> str:

@@ -9,13 +9,14 @@ import random
 import torch
 
 from palmkit import audio
-from palmkit.embeddings import Embeddings, as_frame, list_labels, read_ahead, with_csv_row
+from palmkit.embeddings import Embeddings, as_frame, list_labels, with_csv_row
 from palmkit.methods.base import normalize
 from palmkit.methods.coop import CoCoOp, CoOp
 from palmkit.methods.palm import PALM
 from palmkit.methods.support import check_number
 from palmkit.models.pengi import round_features
 from palmkit.models.stages import TunedAudio, log_mel_shape, make_stages, tuned_pengi
+from palmkit.thread_pools import read_ahead
 
 MOST_BYTES = 2**32  # of the log-mels of a support set, which are kept in memory
 READ = 16  # clips that are decoded ahead

@@ -25,13 +25,13 @@ from palmkit.embeddings import (
     check_embedding,
     list_labels,
     provenance,
-    read_ahead,
     with_csv_row,
 )
 from palmkit.protocols import STREAM_VERSION
 from palmkit.protocols.train_mode import STOCHASTIC, TrainModeAudio
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
+from palmkit.thread_pools import read_ahead
 from palmkit.training import shuffled
 
 # Bytes of log-mels (or latents) that are kept; the others are computed again in each epoch.
