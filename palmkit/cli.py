@@ -615,7 +615,7 @@ def _try_trials(choices: Choices, model, retry_failed: bool, compact: bool):
     if model.note:
         log.info("Note: %s", model.note)
     try:
-        with engine(choices.values["backend"], choices.values["address"]):
+        with engine(choices.values["backend"], choices.values["address"], model.device.type):
             run_trials(
                 trials,
                 model,

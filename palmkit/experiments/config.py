@@ -74,9 +74,12 @@ def clean_device(name: str, value) -> str:
     return value
 
 
+BACKENDS = ("processes", "dask", "ray")
+
+
 def clean_backend(name: str, value) -> str:
-    if value not in ("processes", "dask"):
-        raise ValueError(f"{name}={value!r}: use processes or dask")
+    if value not in BACKENDS:
+        raise ValueError(f"{name}={value!r}: use processes, dask or ray")
     return value
 
 
@@ -137,15 +140,17 @@ FLAGS: dict[str, Flag] = {
     "backend": Flag(
         "backend",
         Setting(
-            "where trials run: processes of this machine, or dask, a cluster at --address",
+            "where trials run: processes of this machine, or a dask or ray cluster at --address",
             clean_backend,
-            choices=("processes", "dask"),
+            choices=BACKENDS,
         ),
         "processes",
     ),
     "address": Flag(
         "address",
-        Setting("Dask's scheduler, tcp://HOST:PORT; its workers have --nthreads 1", metavar="URL"),
+        Setting(
+            "of Dask's scheduler, tcp://HOST:PORT, or of Ray, HOST:PORT or auto", metavar="URL"
+        ),
         "",
     ),
     "note": Flag(

@@ -1,107 +1,144 @@
-"""Other places where trials run than processes of this machine: a Dask cluster, through joblib.
+"""Other places where trials run than processes of this machine: a Dask or a Ray cluster.
 
-The workers are started by the user, with the same versions of palmkit and PyTorch, and one thread
-each. Results are sent home: only the command writes rows. A worker reads and fills its own cache,
-the one that its PALMKIT_CACHE names. Workers with a common file system share a cache if that names
-one folder; without one, each embeds what its own cache lacks.
+The workers are started by the user, with the same versions of palmkit and PyTorch. Results are
+sent home: only the command writes rows. A worker reads and fills its own cache, the one that its
+PALMKIT_CACHE names. Workers with a common file system share a cache if that names one folder.
+
+The cluster starts processes, carries messages and tells which workers are there. Here is what it
+does not promise: a worker that cannot give the same rows gets nothing, a call whose worker is lost
+is tried once more, and nothing waits for ever. docs/engines.md says why joblib's own backends for
+Dask and Ray are not used.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
 import pickle
 import re
-import sys
-import uuid
+import secrets
+import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
-import joblib
-
-from palmkit.experiments.executor import KILLED, Failure, attempt, threads, use_engine
-from palmkit.experiments.references import WorkerDiffers, check_versions, own_versions
+from palmkit.experiments.clusters import Cluster, Lost, Unfit
+from palmkit.experiments.config import BACKENDS
+from palmkit.experiments.executor import Failure, use_engine
+from palmkit.experiments.references import WorkerDiffers, own_versions
+from palmkit.experiments.sources import Sources
 from palmkit.extras import extra
-from palmkit.plugins import listed_files, load_plugins
-from palmkit.storage import atomic_write, cache_root
+from palmkit.storage import cache_root
 
 log = logging.getLogger(__name__)
 
-BACKENDS = ("processes", "dask")
-ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+:\d+")
-CONNECT_S = 20  # seconds to wait for the scheduler
+DASK = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+:\d+")
+RAY = re.compile(r"auto|(ray://)?[^\s/:]+:\d+")
+LOOK_S = 1.0  # seconds between two looks at who is there
+ANSWER_S = 120.0  # seconds that a worker has for its first answer: it loads PyTorch
+NO_WORKER_S = 300.0  # seconds without any worker after which a run stops
 
 
-class Lost:
-    """The result of a call that was sent again, because its worker was lost while it ran."""
+class NoWorkers(RuntimeError):
+    """The cluster has no worker that can be used, and none came within NO_WORKER_S."""
 
 
-@contextlib.contextmanager
-def engine(backend: str, address: str = "") -> Iterator[None]:
-    """Trials run on this backend in the block. address: of Dask's scheduler, tcp://HOST:PORT.
+class ClusterEngine:
+    """Calls on a cluster, one at a time on each worker."""
 
-    Raises ValueError without a usable address, OSError if no scheduler answers, WorkerDiffers for
-    a worker that cannot give the same rows, ModuleNotFoundError without the extra `dask`.
-    """
-    check_engine(backend, address)
-    if backend == "processes":
-        yield
-        return
-    with extra("dask"):
-        import distributed
-    try:
-        client = distributed.Client(address, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, TimeoutError) as error:
-        raise OSError(f"no Dask scheduler answers at {address}: start one, or mend it") from error
-    with client, use_engine(DaskEngine(client, _check_workers(client, address))):
-        yield
+    def __init__(self, cluster: Cluster):
+        self.cluster = cluster
+        self.there: set[str] = set()  # workers of the last look
+        self.usable: dict[str, bool] = {}  # whether its cache is the command's
+        self.refused: dict[str, str] = {}  # why, by the worker's name
+        self.asked: dict[str, object] = {}
+        self.shares_cache = self.reached = False
+        self.mark = ("", "")
+        self.looked, self.seen = float("-inf"), time.monotonic()
 
+    @property
+    def jobs(self) -> int:
+        """Calls at a time."""
+        return max(len(self.usable), 1)
 
-def check_engine(backend: str, address: str) -> None:
-    """Raise ValueError for a backend without its address, or an address without its backend."""
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}: use {' or '.join(BACKENDS)}")
-    if backend == "processes" and address:
-        raise ValueError(f"--address {address} is of a Dask scheduler: add --backend dask")
-    if backend == "dask" and not ADDRESS.fullmatch(address):
-        raise ValueError("--backend dask needs --address tcp://HOST:PORT, that of the scheduler")
+    def connect(self) -> None:
+        """Ask all workers that are there. Raises WorkerDiffers, which names one that cannot be
+        used, and NoWorkers.
+        """
+        end = time.monotonic() + ANSWER_S
+        with _shared_mark() as self.mark:
+            while True:
+                self._look()
+                if self.refused:
+                    worker, reason = next(iter(self.refused.items()))
+                    raise self._differs(worker, reason)
+                if not self.there:
+                    raise NoWorkers(f"{self.cluster.what} has no worker: {self.cluster.start_hint}")
+                if self.usable and not self.asked:
+                    break
+                if time.monotonic() > end:
+                    break
+                time.sleep(0.05)
+        self.shares_cache = all(self.usable.values())
+        silent = ", ".join(map(self.cluster.name, self.asked))
+        if not self.usable:
+            raise NoWorkers(
+                f"no worker of {self.cluster.what} answers within {ANSWER_S:g} s ({silent}): "
+                f"{self.cluster.start_hint}"
+            )
+        if silent:
+            log.warning("Workers that do not answer get no trials until they do: %s", silent)
 
+    def _look(self) -> None:
+        """See who is there, and ask those who are new."""
+        self.looked = time.monotonic()
+        there = self.cluster.present()
+        self.reached = there is not None
+        if there is None:  # who is there is not known
+            return
+        self.there = there
+        for worker in there - {*self.usable, *self.refused, *self.asked}:
+            self.asked[worker] = self.cluster.ask(worker, (own_versions(), *self.mark))
+        self.asked = {worker: one for worker, one in self.asked.items() if worker in there}
+        self.usable = {worker: one for worker, one in self.usable.items() if worker in there}
+        for worker, asked in [*self.asked.items()]:
+            if (answer := self.cluster.told(asked)) is not None:
+                del self.asked[worker]
+                if answer.problem:
+                    self.refused[worker] = answer.problem
+                else:
+                    self.usable[worker] = answer.shares_cache
 
-def _check_workers(client, address: str) -> int:
-    """The number of workers. Raises WorkerDiffers, which names a worker that cannot be used."""
-    found = client.run(_probe, own_versions(), on_error="return")
-    if not found:
-        raise WorkerDiffers(f"the Dask cluster at {address} has no worker: start some")
-    threads_of = client.nthreads()
-    for worker, problem in found.items():
-        if isinstance(problem, Exception):
-            # Without palmkit, a worker cannot even read the question.
-            problem = f"it cannot load palmkit ({type(problem).__name__}: {problem})"
-        if threads_of.get(worker, 1) != 1:
-            problem = "it runs several trials in one process: start it with --nthreads 1"
-        if problem:
-            raise WorkerDiffers(f"the Dask worker {worker} cannot be used: {problem}")
-    return len(found)
+    def _look_again(self) -> None:
+        """Now and then while calls run. Raises NoWorkers."""
+        if time.monotonic() < self.looked + LOOK_S:
+            return
+        before = {*self.refused}
+        self._look()
+        for worker in {*self.refused} - before:
+            self._tell_refused(worker)
+        if self.usable and self.reached:
+            self.seen = time.monotonic()
+        elif time.monotonic() > self.seen + NO_WORKER_S:
+            raise NoWorkers(
+                f"{self.cluster.what} has had no worker that can be used for {NO_WORKER_S:g} s. "
+                f"Finished trials are kept: {self.cluster.start_hint}, and the same command goes "
+                "on from there"
+            )
 
+    def _tell_refused(self, worker: str) -> None:
+        name = self.cluster.name(worker)
+        log.warning("The worker %s gets no trials: %s", name, self.refused[worker])
 
-def _probe(versions: tuple) -> str:
-    """In a worker: why it cannot be used, or ""."""
-    try:
-        check_versions(versions)
-    except WorkerDiffers as error:
-        return str(error)
-    return ""
+    def _refuse(self, worker: str, reason: str) -> None:
+        """A worker that gave a call back. Raises WorkerDiffers if no other is left."""
+        self.usable.pop(worker, None)
+        self.refused[worker] = reason
+        self._tell_refused(worker)
+        if not self.usable and not self.asked:
+            raise self._differs(worker, reason)
 
-
-@dataclass(frozen=True)
-class DaskEngine:
-    """A connected cluster. jobs: trials at a time, one for each worker."""
-
-    client: object
-    jobs: int
+    def _differs(self, worker: str, reason: str) -> WorkerDiffers:
+        return WorkerDiffers(f"the worker {self.cluster.name(worker)} cannot be used: {reason}")
 
     def run(self, function, calls: list[tuple], order: list[int], names: list[str], on_start):
         """As `in_parallel`: yield (n, function(*calls[n])), or (n, Failure).
@@ -110,7 +147,7 @@ class DaskEngine:
         """
         lost = []
         for n, done in self._send(function, calls, order, on_start):
-            if done is Lost:
+            if isinstance(done, Lost):
                 lost.append(n)
             else:
                 yield n, done
@@ -122,100 +159,113 @@ class DaskEngine:
             )
         for n in lost:
             ((_, done),) = self._send(function, calls, [n], on_start)
-            yield n, KILLED if done is Lost else done
+            yield n, done.failure if isinstance(done, Lost) else done
 
-    def _send(self, function, calls: list[tuple], order: list[int], on_start):
-        plugins = Sources.read()
-        run = uuid.uuid4().hex
+    def _send(self, function, calls: list[tuple], order: list[int], on_start) -> Iterator[tuple]:
+        """Yield (n, result, Failure or Lost), as calls finish."""
+        waiting, running = deque(order), {}  # handle: (n, its worker)
+        sources = Sources.read()
+        self.seen = time.monotonic()
+        try:
+            while waiting or running:
+                self._look_again()
+                busy = {worker for _, worker in running.values()}
+                free = [worker for worker in self.usable if worker not in busy]
+                for worker in free[: len(waiting)]:
+                    n = waiting.popleft()
+                    on_start(n)
+                    try:
+                        sent = pickle.dumps((function, calls[n]))
+                    except Exception as error:  # whatever an object from outside raises
+                        yield n, Failure.of(error)
+                        continue
+                    handle = self.cluster.submit(worker, (sources, own_versions(), sent))
+                    running[handle] = n, worker
+                yield from self._collect(waiting, running)
+        finally:
+            self.cluster.drop([*running])
 
-        def tasks():
-            for n in order:
-                on_start(n)
-                try:
-                    sent = pickle.dumps((function, calls[n]))
-                except Exception as error:  # whatever an object from outside raises
-                    sent = pickle.dumps((_give, (Failure.of(error),)))
-                yield joblib.delayed(_call)(plugins, f"palmkit-{run}-{n}", n, sent)
+    def _collect(self, waiting: deque, running: dict) -> Iterator[tuple]:
+        """Yield what is done, and what is lost because its worker is gone."""
+        if not running:
+            time.sleep(LOOK_S / 10)
+            return
+        for handle, done in self.cluster.poll([*running], LOOK_S):
+            n, worker = running.pop(handle)
+            if isinstance(done, Unfit):
+                waiting.appendleft(n)
+                self._refuse(worker, done.reason)
+                continue
+            if isinstance(done, Lost):  # it is asked again, if it is still there
+                self.usable.pop(worker, None)
+                self.looked = float("-inf")
+            yield n, done
+        for handle, (n, worker) in [*running.items()]:
+            if worker not in self.there:
+                self.cluster.drop([handle])
+                del running[handle]
+                yield n, Lost()
 
-        with joblib.parallel_config(backend="dask", client=self.client):
-            parallel = joblib.Parallel(
-                self.jobs,
-                return_as="generator_unordered",
-                pre_dispatch=self.jobs,
-                batch_size=1,
-            )
-        return parallel(tasks())
 
-
-def _give(value):
-    return value
-
-
-def _call(plugins: Sources, name: str, n: int, sent: bytes):
-    """The call in a worker. Nothing is raised but a full disk: a task that fails otherwise is lost
-    by joblib's Dask backend (1.5), which then waits for ever.
-
-    name: of this task. Dask starts a task again whose worker died. The event tells that it was
-    started before; a third start would be a danger to all workers.
-    """
-    from distributed import Event
-
-    event = Event(name)
-    if event.is_set():
-        event.clear()
-        return n, Lost
-    event.set()
+@contextlib.contextmanager
+def _shared_mark() -> Iterator[tuple[str, str]]:
+    """(name, content) of a file in the command's cache folder, while workers look for it."""
+    mark = f"palmkit-{secrets.token_hex(8)}", secrets.token_hex(16)
+    path = cache_root() / mark[0]
     try:
-        with threads(1):
-            return n, attempt(_unpickle_and_call, plugins, sent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(mark[1])
+    except OSError as error:  # a read-only cache is no reason to stop
+        log.debug("no mark in the cache: %s", error)
+    try:
+        yield mark
     finally:
-        event.clear()
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
-def _unpickle_and_call(plugins: Sources, sent: bytes):
-    plugins.load()
-    function, arguments = pickle.loads(sent)
-    return function(*arguments)
+# By name.
 
 
-@dataclass(frozen=True)
-class Sources:
-    """The files of --import, {path: content}: a worker may have none of them."""
+@contextlib.contextmanager
+def engine(backend: str, address: str = "", device: str = "cpu") -> Iterator[None]:
+    """Trials run on this backend in the block. address: of Dask's scheduler, tcp://HOST:PORT, or of
+    a Ray cluster, HOST:PORT; without one, Ray is started on this machine. device: the model's type
+    of device; of "cuda", a Ray worker gets one GPU.
 
-    files: dict[str, bytes]
+    Raises ValueError without a usable address, OSError if no cluster answers, NoWorkers, and
+    WorkerDiffers for a worker that cannot give the same rows, ModuleNotFoundError without the
+    extra `dask` or `ray`.
+    """
+    check_engine(backend, address)
+    if backend == "processes":
+        yield
+        return
+    with extra(backend):
+        if backend == "dask":
+            from palmkit.experiments.dask_cluster import connect
+        else:
+            from palmkit.experiments.ray_cluster import connect
+    with connect(address, device) as cluster:
+        found = ClusterEngine(cluster)
+        found.connect()
+        log.info(
+            "%s: %d workers, %s",
+            cluster.what,
+            found.jobs,
+            "which share the cache here" if found.shares_cache else "with caches of their own",
+        )
+        with use_engine(found):
+            yield
 
-    @classmethod
-    def read(cls) -> Sources:
-        return cls({str(path): path.read_bytes() for path in listed_files()})
 
-    def load(self) -> None:
-        """Import the files, from a copy in the cache where they are not as the command has them.
-
-        Raises WorkerDiffers if this worker has imported an older content: its classes are in use.
-        """
-        paths = []
-        for path, content in self.files.items():
-            digest = hashlib.sha256(content).hexdigest()
-            if (known := _imported.setdefault(Path(path).stem, digest)) != digest:
-                raise WorkerDiffers(
-                    f"{path} was changed after a worker imported it ({known[:12]}, now "
-                    f"{digest[:12]}): restart the Dask workers"
-                )
-            paths.append(_place(Path(path), content, digest))
-        load_plugins(paths)
-
-
-_imported: dict[str, str] = {}  # the names of files that this process imported, their sha256
-
-
-def _place(path: Path, content: bytes, digest: str) -> Path:
-    """Where a worker has this file."""
-    loaded = sys.modules.get(f"palmkit.plugins.{path.stem}")
-    if loaded is not None:
-        return Path(str(loaded.__file__))
-    if os.access(path, os.R_OK) and path.read_bytes() == content:
-        return path
-    copy = cache_root() / "imported" / digest[:32] / path.name
-    if not copy.is_file():
-        atomic_write(copy, content)
-    return copy
+def check_engine(backend: str, address: str) -> None:
+    """Raise ValueError for a backend without its address, or an address without its backend."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}")
+    if backend == "processes" and address:
+        raise ValueError(f"--address {address} is of a cluster: add --backend dask or ray")
+    if backend == "dask" and not DASK.fullmatch(address):
+        raise ValueError("--backend dask needs --address tcp://HOST:PORT, that of the scheduler")
+    if backend == "ray" and address and not RAY.fullmatch(address):
+        raise ValueError("--backend ray takes --address HOST:PORT or auto, or no --address")

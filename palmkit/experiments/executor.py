@@ -22,6 +22,7 @@ import joblib
 import torch
 
 from palmkit.audio import AudioError
+from palmkit.experiments.devices import Gpus, gpus_for, share_out, shared_gpus
 from palmkit.experiments.memory import ADVICE, is_out_of_memory
 from palmkit.experiments.watchdog import end_with
 from palmkit.models.pair import each_encoder
@@ -44,9 +45,13 @@ _engine: ContextVar[Engine | None] = ContextVar("engine", default=None)
 
 
 class Engine(Protocol):
-    """Another place than this machine where calls run, see `engines`."""
+    """Another place than this machine where calls run, see `engines`.
+
+    jobs: calls at a time. shares_cache: whether all workers have this process's cache folder.
+    """
 
     jobs: int
+    shares_cache: bool
 
     def run(self, function, calls: list[tuple], order: list[int], names: list[str], on_start):
         """As `in_parallel`. order: the numbers of the calls, the longest first."""
@@ -62,9 +67,20 @@ def use_engine(engine: Engine) -> Iterator[None]:
         _engine.reset(token)
 
 
+def uses_engine() -> bool:
+    """Whether calls run on an engine."""
+    return _engine.get() is not None
+
+
+def shares_cache() -> bool:
+    """Whether worker processes have this process's cache folder."""
+    engine = _engine.get()
+    return engine is None or engine.shares_cache
+
+
 def count_jobs(model) -> int:
     """Trials to run at the same time: PALMKIT_JOBS; else one per core for a small model on a CPU,
-    and one for all others. On an engine, its number of workers.
+    one per GPU for a model on "cuda", and one for all others. On an engine, its number of workers.
     """
     if engine := _engine.get():
         return engine.jobs
@@ -72,6 +88,8 @@ def count_jobs(model) -> int:
         if not re.fullmatch("[1-9][0-9]{0,3}", given):
             raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
         return int(given)
+    if gpus := gpus_for(model.device):
+        return len(gpus)
     widths = [getattr(one, "text_width", one.dim) for one, _, _ in each_encoder(model)]
     return joblib.cpu_count() if model.device.type == "cpu" and max(widths) <= SMALL else 1
 
@@ -208,10 +226,16 @@ def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: 
         pre_dispatch=jobs,
         batch_size=1,
         max_nbytes=None,
-        initializer=end_with,
-        initargs=(os.getpid(),),
+        initializer=_begin,
+        initargs=(os.getpid(), shared_gpus()),
     )
     return parallel(tasks())
+
+
+def _begin(parent: int, gpus: Gpus) -> None:
+    """The start of a worker process."""
+    end_with(parent)
+    share_out(gpus)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ import torch
 import palmkit
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import SKIP_BAD, load_dataset
+from palmkit.experiments.devices import take_gpu
 from palmkit.experiments.rows import TRIAL_VERSION
 from palmkit.experiments.variations import modify_draw, modify_task
 from palmkit.models.registry import load_model
@@ -81,8 +82,10 @@ class ModelReference:
 
 @functools.lru_cache(MODELS_KEPT)
 def _load_model(reference: ModelReference):
-    model = load_model(reference.checkpoint, reference.device)
-    _compare(f"the model {reference.checkpoint}", model.digest(), reference.digest)
+    take_gpu(reference.device)
+    what = f"the model {reference.checkpoint}"
+    model = _load(what, load_model, reference.checkpoint, reference.device)
+    _compare(what, model.digest(), reference.digest)
     model.note = reference.note  # with what the user added
     return model
 
@@ -113,10 +116,11 @@ class DatasetReference:
 
 @functools.lru_cache(DATASETS_KEPT)
 def _load_fold(reference: DatasetReference) -> Dataset:
+    what = f"the dataset {reference.dataset}"
     with skipping_bad(reference.skip_bad):
-        dataset = load_dataset(reference.dataset, reference.fold)
+        dataset = _load(what, load_dataset, reference.dataset, reference.fold)
     dataset = modify_task(dataset, **json.loads(reference.options))
-    _compare(f"the dataset {reference.dataset}", dataset.digest(), reference.digest)
+    _compare(what, dataset.digest(), reference.digest)
     return dataset
 
 
@@ -129,6 +133,17 @@ def skipping_bad(value: str) -> Iterator[None]:
         yield
     finally:
         os.environ[SKIP_BAD] = before
+
+
+def _load(what: str, loader, *arguments):
+    """loader(*arguments). Raises WorkerDiffers where it fails: for the command it did not."""
+    try:
+        return loader(*arguments)
+    except Exception as error:
+        raise WorkerDiffers(
+            f"the worker on {platform.node()} cannot load {what} "
+            f"({type(error).__name__}: {error}): copy it there"
+        ) from error
 
 
 def _compare(what: str, found: str, expected: str) -> None:

@@ -21,7 +21,13 @@ from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import SKIP_BAD, list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
 from palmkit.experiments.cached import count_missing
-from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
+from palmkit.experiments.executor import (
+    Failure,
+    attempt,
+    count_jobs,
+    in_parallel,
+    shares_cache,
+)
 from palmkit.experiments.failures import TrialsFailed, failed_row, forget_mended
 from palmkit.experiments.model_defaults import rate_source, warn_of_rates
 from palmkit.experiments.references import (
@@ -43,6 +49,7 @@ from palmkit.experiments.rows import (
     write_row,
 )
 from palmkit.experiments.selection import choose_options, combinations
+from palmkit.experiments.shards import embed_in_shards
 from palmkit.experiments.status import Progress
 from palmkit.experiments.timing import Clock, duration
 from palmkit.experiments.trials import TRANSFER, Trial, find_method, stochastic_label
@@ -298,7 +305,6 @@ def _stream_passes(job: Job) -> int:
 def _run_missing(
     jobs: list[Job], run, model, loading: Loading, compact: bool, progress: Progress
 ) -> None:
-    cache = loading.cache
     rows_folder = run_folder(run) / "rows"
     rows_folder.mkdir(parents=True, exist_ok=True)
     warn_of_rates([job.trial for job in jobs], model)
@@ -328,12 +334,9 @@ def _run_missing(
     jobs = without_failed(jobs, costs)
     if not jobs:
         return
-    embedding = _announce(jobs, [costs[job.path] for job in jobs], processes, clock, cache)
+    embedding = _announce(jobs, [costs[job.path] for job in jobs], processes, clock, loading.cache)
     progress.plan({job.file: costs[job.path] for job in jobs}, processes, embedding)
-    embedded = [job for job in jobs if not (job.uses_stream or job.tunes_audio)]
-    sources = _embed_all(embedded, model, cache)
-    sources |= {job.path: _audio_source(job, model) for job in jobs if job.tunes_audio}
-    sources |= _embed_streams([job for job in jobs if job.uses_stream], model, loading, clock)
+    sources = _make_sources(jobs, model, loading, clock)
     jobs = without_failed(jobs, sources)
     tuned = _tune_all([job for job in jobs if job.trial.tuned_on], costs, model, loading)
     jobs = without_failed(jobs, sources | tuned)
@@ -349,6 +352,33 @@ def _run_missing(
     for n, done in _run_calls(jobs, calls, seconds, processes, progress):
         record(jobs[n], done)
         progress.finish(jobs[n].file)
+
+
+def _make_sources(jobs: list[Job], model, loading: Loading, clock: Clock) -> dict[Path, object]:
+    """What each job learns from and is tested on, by its path; a Failure where that has a bad clip.
+
+    None where a worker with a cache of its own embeds what it needs.
+    """
+    if loading.apart:
+        return dict.fromkeys(job.path for job in jobs)
+    embedded = [job for job in jobs if not (job.uses_stream or job.tunes_audio)]
+    if loading.model is not None:
+        wanted = [(settings, clips["path"]) for settings, clips in _list_clips(embedded)]
+        about = (loading.model, loading.cache, wanted, count_jobs(model), clock.clip())
+        embed_in_shards(model, *about)
+    sources = _embed_all(embedded, model, loading.cache)
+    sources |= {job.path: _audio_source(job, model) for job in jobs if job.tunes_audio}
+    return sources | _embed_streams([job for job in jobs if job.uses_stream], model, loading, clock)
+
+
+def _list_clips(jobs: list[Job]) -> list[tuple[EmbedSettings, pd.DataFrame]]:
+    """All clips that the jobs embed, by how."""
+    frames: dict[EmbedSettings, list[pd.DataFrame]] = {}
+    for job in jobs:
+        frames.setdefault(_test_settings(job.trial), []).append(job.dataset.test)
+        if job.drawn is not None:
+            frames.setdefault(_support_settings(job.trial), []).append(job.drawn)
+    return [(settings, unique_clips(found)) for settings, found in frames.items()]
 
 
 def _announce(jobs: list[Job], seconds: list[float], processes: int, clock: Clock, cache) -> float:
@@ -435,6 +465,11 @@ class Loading:
         if checkpoint is None or cache is None:
             return cls(None, cache)
         return cls(ModelReference.of(model, checkpoint), str(cache))
+
+    @property
+    def apart(self) -> bool:
+        """Whether workers embed into caches of their own what they need."""
+        return self.model is not None and not shares_cache()
 
     def refer(self, job: Job) -> JobReference | None:
         if self.model is None:
@@ -619,6 +654,10 @@ def _tune_all(jobs: list[Job], costs: dict, model, loading: Loading) -> dict[Pat
 
     @functools.cache
     def load(dataset: str, shots: int, settings: EmbedSettings) -> list | Failure:
+        if loading.apart:  # only their number counts here
+            return attempt(
+                lambda: [one for _, some in tuning_draws(dataset, shots) for one in some]
+            )
         arguments = settings.arguments(model)
         return attempt(lambda: load_tuning_tasks(model, dataset, shots, loading.cache, **arguments))
 

@@ -1,165 +1,260 @@
-"""Trials on a Dask cluster of two workers: the same rows, through lost workers and other faults."""
-
-import json
-
-import pytest
-from outside import few, make_home, read_rows  # noqa: F401
-
-from palmkit.cli import main
-from palmkit.experiments import engines, references
-from palmkit.plugins import load_plugins
-
-# All of a row but times and places: seconds, written, command, tensors' file (its sha256 counts).
-OTHER = {"seconds", "written", "command"}
-METHODS = ["zeroshot", "palm", "gda"]
-DIES = """
-import os, pathlib, signal, torch
-from palmkit import Method
-
-ONCE = pathlib.Path({once!r})
-
-
-class Dies(Method):
-    name = "dies"
-
-    def fit(self, features, labels, **settings):
-        if "TEST_WORKER" in os.environ and self.seed == {seed} and not ONCE.exists():
-            {touch}
-            os.kill(os.getpid(), signal.SIGKILL)
-        return [float(torch.get_num_threads())]
-
-    def forward(self, features):
-        return features[:, : len(self.class_names)]
+"""What an engine does with a cluster that is made up here; tests/experiments/test_clusters.py has
+real ones.
 """
 
+import operator
+import os
 
-def run(home, name, *more):
-    flags = few(home, "--import", home / "toy_model.py", "--checkpoint", "toy", "--name", name)
-    return main(["run", *flags, *map(str, more)])
+import pytest
+from engine_runs import run
+from outside import make_home  # noqa: F401
 
-
-def on(address):
-    return ["--backend", "dask", "--address", address]
-
-
-def same(row):
-    return json.dumps({name: value for name, value in row.items() if name not in OTHER})
-
-
-def all_rows(home, name):
-    paths = sorted((home / "runs" / name / "rows" / "tiny").glob("*.json"))
-    return [json.loads(path.read_text()) for path in paths]
+from palmkit.experiments import clusters, engines, references, sources
+from palmkit.experiments.clusters import Answer, Lost, Unfit
+from palmkit.experiments.engines import ClusterEngine, NoWorkers
+from palmkit.experiments.executor import Failure, in_parallel, use_engine
+from palmkit.experiments.references import WorkerDiffers
+from palmkit.plugins import load_plugins
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """A cluster whose workers have one cache, and that cache."""
-    pytest.importorskip("distributed")
-    from dask_cluster import dask_cluster
+class Made(clusters.Cluster):
+    """A cluster in this process. script(look, cluster) changes it at each look.
 
-    folder = tmp_path_factory.mktemp("dask")
-    with dask_cluster(folder, [folder / "cache"] * 2) as address:
-        yield address, folder / "cache"
+    answers: of workers, where they are not good ones; None for one that stays silent. dies: at
+    which arguments of a call the worker is lost, how often. unfit: workers that give calls back.
+    """
 
+    what, start_hint = "the cluster", "start some"
 
-@pytest.mark.slow
-def test_a_shared_cache_gives_the_rows_of_processes(home, shared, monkeypatch):
-    address, cache = shared
-    monkeypatch.setenv("PALMKIT_CACHE", str(cache))
-    grid = ["--method", *METHODS, "--seed", 0, 1]
-    assert run(home, "here", *grid) == 0
-    shards = [*cache.rglob("*.shard")]
-    assert run(home, "there", *grid, *on(address)) == 0
-    here, there = all_rows(home, "here"), all_rows(home, "there")
-    assert len(here) == 5 and [*map(same, here)] == [*map(same, there)]
-    assert [*cache.rglob("*.shard")] == shards  # the workers computed no embedding again
-    log = (home / "runs/there/palmkit.log").read_text()
-    assert "5 trials, 2 at a time" in log
+    def __init__(self, *workers, script=lambda look, cluster: None, answers=(), dies=(), unfit=()):
+        self.workers, self.script, self.looks = {*workers}, script, 0
+        self.answers, self.dies, self.unfit = dict(answers), dict(dies), unfit
+        self.held, self.ran, self.dropped = {}, [], []
 
+    def present(self):
+        self.looks += 1
+        self.script(self.looks, self)
+        return None if self.workers is None else {*self.workers}
 
-@pytest.mark.slow
-def test_caches_of_their_own_give_the_same_rows(home, tmp_path, monkeypatch):
-    pytest.importorskip("distributed")
-    from dask_cluster import dask_cluster
+    def ask(self, worker, question):
+        clusters.answer(*question)
+        return worker
 
-    grid = ["--method", *METHODS, "--seed", 0, 1, 2, 3]
-    caches = [tmp_path / "first", tmp_path / "second"]
-    assert run(home, "here", *grid) == 0
-    with dask_cluster(tmp_path / "dask", caches) as address:
-        assert run(home, "there", *grid, *on(address)) == 0
-    here, there = all_rows(home, "here"), all_rows(home, "there")
-    assert len(here) == 9 and [*map(same, here)] == [*map(same, there)]
-    used = [cache for cache in caches if [*cache.rglob("*.shard")]]
-    assert used  # who is faster takes more trials, perhaps all
-    tensors = [*(home / "runs/there/rows").rglob("*.safetensors")]
-    assert len(tensors) == 9  # they came home
+    def told(self, asked):
+        return self.answers.get(asked, Answer("", True))
 
+    def submit(self, worker, task):
+        handle = len(self.ran)
+        assert worker not in [one for one, _ in self.held.values()]  # one call at a time
+        self.held[handle] = worker, task
+        self.ran.append(worker)
+        return handle
 
-def make_dying(home, name, seed, once):
-    path = home / f"{name}.py"
-    touch = "ONCE.touch()" if once else "pass"
-    text = DIES.format(once=str(home / f"{name}.once"), seed=seed, touch=touch)
-    path.write_text(text.replace('"dies"', f'"{name}"'))
-    return path
+    def poll(self, handles, seconds):
+        found = []
+        for handle in handles:
+            worker, task = self.held[handle]
+            if worker in (self.workers or ()):
+                del self.held[handle]
+                found.append((handle, self.result(worker, task)))
+        return found
 
+    def result(self, worker, task):
+        if worker in self.unfit:
+            return Unfit("it is unfit")
+        done = clusters.run_task(*task)
+        if self.dies.get(done, 0):
+            self.dies[done] -= 1
+            return Lost("gone")
+        return done
 
-@pytest.mark.slow
-def test_a_trial_that_kills_its_worker_is_a_failed_trial(home, shared, capsys):
-    path = make_dying(home, "killer", seed=2, once=False)
-    grid = ["--import", path, "--method", "killer", "--seed", 0, 1, 2, 3]
-    assert run(home, "one", *grid, *on(shared[0])) == 1
-    rows = {row["seed"]: row for row in all_rows(home, "one")}
-    assert [seed for seed, row in rows.items() if "failed" in row] == [2] and len(rows) == 4
-    assert "worker process was killed, also where it ran alone" in rows[2]["failed"]
-    assert {rows[seed]["losses"][0] for seed in (0, 1, 3)} == {1.0}  # threads in a worker
-    said = capsys.readouterr().err
-    assert "killer on tiny, fold None, seed 2" in said and "one at a time" in said
+    def drop(self, handles):
+        self.dropped += handles
+        for handle in handles:
+            self.held.pop(handle, None)
 
 
-@pytest.mark.slow
-def test_a_worker_that_is_lost_once_costs_nothing(home, shared, capsys):
-    path = make_dying(home, "once", seed=1, once=True)
-    grid = ["--import", path, "--method", "once", "--seed", 0, 1, 2]
-    assert run(home, "one", *grid, *on(shared[0])) == 0
-    assert "one at a time" in capsys.readouterr().err and (home / "once.once").exists()
-    assert all("failed" not in row for row in all_rows(home, "one"))
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path):
+    monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(engines, "LOOK_S", 0.0)
+    monkeypatch.setattr(engines, "ANSWER_S", 0.2)
+    monkeypatch.setattr(engines, "NO_WORKER_S", 0.2)
 
 
-@pytest.mark.slow
-def test_a_method_that_raises_and_one_that_was_changed_are_failed_rows(home, shared, capsys):
-    path = home / "raises.py"
-    path.write_text(DIES.replace("if ", "if 1 / 0 and ").replace('"dies"', '"raises"').format(
-        once="", seed=0, touch="pass"))  # fmt: skip
-    grid = ["--import", path, "--method", "raises"]
-    assert run(home, "one", *grid, *on(shared[0])) == 1
-    (row,) = all_rows(home, "one")
-    assert "raises.py failed: ZeroDivisionError" in row["failed"] and "line 12" in row["failed"]
-    path.write_text(path.read_text().replace("1 / 0", "1 / 1"))
-    assert run(home, "two", *grid, *on(shared[0])) in (0, 1)  # the other worker may take it
-    failed = [row["failed"] for row in all_rows(home, "two") if "failed" in row]
-    assert not failed or "restart the Dask workers" in failed[0]
+def negatives(cluster, calls=(1, 2, 3, 4), function=operator.neg):
+    """The results of a function on the cluster, by call; the longest call is the last."""
+    engine = ClusterEngine(cluster)
+    engine.connect()
+    started = []
+    with use_engine(engine):
+        about = ([(one,) for one in calls], [*calls], engine.jobs, None, started.append)
+        results = dict(in_parallel(function, *about))
+    assert {*started} >= {*results}
+    return {calls[n]: done for n, done in results.items()}
 
 
-@pytest.mark.slow
-def test_a_worker_of_another_version_is_refused_by_name(home, shared, capsys, monkeypatch):
-    monkeypatch.setattr(engines, "own_versions", lambda: (("torch", "1.0"),))
-    assert run(home, "one", "--method", "gda", *on(shared[0])) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "the Dask worker tcp://127.0.0.1:" in said and "instead of 1.0" in said
-    assert not [*(home / "runs/one").rglob("*.json")]
+ALL = {1: -1, 2: -2, 3: -3, 4: -4}
 
 
-@pytest.mark.slow
-def test_a_worker_with_two_threads_and_no_worker_are_refused(home, tmp_path, capsys):
-    pytest.importorskip("distributed")
-    from dask_cluster import dask_cluster
+def test_all_workers_get_calls_and_all_results_come():
+    cluster = Made("a", "b")
+    assert negatives(cluster) == ALL and {*cluster.ran} == {"a", "b"}
+    assert not cluster.held and not [*os.scandir(os.environ["PALMKIT_CACHE"])]  # nor the mark
 
-    with dask_cluster(tmp_path / "dask", [tmp_path / "cache"], threads=2) as address:
-        assert run(home, "one", "--method", "gda", *on(address)) == 1
-    assert "start it with --nthreads 1" in capsys.readouterr().err
-    with dask_cluster(tmp_path / "empty", []) as address:
-        assert run(home, "one", "--method", "gda", *on(address)) == 1
-    assert "has no worker" in capsys.readouterr().err
+
+def test_a_lost_call_is_tried_again_once_and_last(caplog):
+    cluster = Made("a", "b", dies={-4: 1})
+    assert negatives(cluster) == ALL and len(cluster.ran) == 5
+    assert "while these ran: call 3. They are tried again, one at a time" in caplog.text
+
+
+def test_a_call_that_is_lost_twice_fails_and_no_other():
+    cluster = Made("a", "b", dies={-4: 9})
+    results = negatives(cluster)
+    assert "also where it ran alone" in results[4].message and "gone" in results[4].message
+    assert {n: results[n] for n in (1, 2, 3)} == {n: -n for n in (1, 2, 3)}
+    assert len(cluster.ran) == 5
+
+
+def test_calls_of_a_worker_that_leaves_are_lost_and_another_takes_them():
+    def leave(look, cluster):
+        if "b" in cluster.ran:
+            cluster.workers.discard("b")
+
+    class Slow(Made):
+        def poll(self, handles, seconds):  # b never ends a call
+            return super().poll([one for one in handles if self.held[one][0] == "a"], seconds)
+
+    cluster = Slow("a", "b", script=leave)
+    assert negatives(cluster) == ALL and cluster.ran.count("b") == 1 and len(cluster.dropped) == 1
+
+
+def test_a_worker_that_joins_gets_calls():
+    cluster = Made("a", script=lambda look, cluster: look > 2 and cluster.workers.add("b"))
+    assert negatives(cluster) == ALL and "b" in cluster.ran
+
+
+def test_a_bad_worker_that_joins_gets_no_call_and_is_named(caplog):
+    def join(look, cluster):
+        if look > 1:
+            cluster.workers.add("b")
+
+    cluster = Made("a", script=join, answers={"b": Answer("it has torch 1.0")})
+    assert negatives(cluster) == ALL and {*cluster.ran} == {"a"}
+    assert "The worker b gets no trials: it has torch 1.0" in caplog.text
+
+
+def test_a_bad_worker_at_the_start_is_refused_by_name():
+    cluster = Made("a", "b", answers={"b": Answer("it has torch 1.0")})
+    with pytest.raises(WorkerDiffers, match="the worker b cannot be used: it has torch 1.0"):
+        negatives(cluster)
+    assert not cluster.ran
+
+
+def test_a_silent_worker_gets_no_call_and_does_not_stop_the_others(caplog):
+    cluster = Made("a", "b", answers={"b": None})
+    assert negatives(cluster) == ALL and {*cluster.ran} == {"a"}
+    assert "get no trials until they do: b" in caplog.text
+
+
+def test_only_silent_workers_and_none_end_with_what_to_do():
+    with pytest.raises(NoWorkers, match="no worker of the cluster answers within 0.2 s .b.: start"):
+        negatives(Made("b", answers={"b": None}))
+    with pytest.raises(NoWorkers, match="the cluster has no worker: start some"):
+        negatives(Made())
+
+
+def test_a_call_that_a_worker_gives_back_goes_to_another(caplog):
+    cluster = Made("a", "b", unfit=["b"])
+    assert negatives(cluster) == ALL and cluster.ran.count("b") == 1
+    assert "The worker b gets no trials: it is unfit" in caplog.text
+
+
+def test_if_all_give_it_back_the_run_stops():
+    with pytest.raises(WorkerDiffers, match="cannot be used: it is unfit"):
+        negatives(Made("a", unfit=["a"]))
+
+
+def differs(number):
+    raise WorkerDiffers("other weights")
+
+
+def test_a_worker_with_other_content_is_unfit():
+    with pytest.raises(WorkerDiffers, match="the worker a cannot be used: other weights"):
+        negatives(Made("a"), function=differs)
+
+
+@pytest.mark.parametrize("left", [set(), None])  # None: the cluster itself does not answer
+def test_without_any_worker_the_run_ends_after_a_while(left):
+    def leave(look, cluster):
+        if len(cluster.ran) > 1:
+            cluster.workers = left
+
+    cluster = Made("a", script=leave)
+    engine = ClusterEngine(cluster)
+    engine.connect()
+    done = []
+    with use_engine(engine), pytest.raises(NoWorkers, match="for 0.2 s. Finished trials are kept"):
+        done.extend(in_parallel(operator.neg, [(1,), (2,), (3,)], [1, 2, 3], 1))
+    # What was done before came, and nothing is left on the cluster.
+    assert not cluster.held
+
+
+def test_workers_that_come_back_in_time_go_on(monkeypatch):
+    monkeypatch.setattr(engines, "NO_WORKER_S", 20.0)
+
+    def flicker(look, cluster):
+        cluster.workers = {"a"} if look < 3 or look > 6 else set()
+
+    assert negatives(Made("a", script=flicker)) == ALL
+
+
+def test_what_cannot_be_sent_fails_alone():
+    results = negatives(Made("a"), calls=(1, 2), function=lambda one: one)
+    assert all(isinstance(one, Failure) and "pickle" in one.message for one in results.values())
+
+
+def test_a_full_disk_of_a_worker_ends_all():
+    with pytest.raises(OSError, match="full"):
+        negatives(Made("a"), function=fill)
+
+
+def fill(number):
+    raise OSError(28, "full")
+
+
+def test_a_stopped_run_leaves_nothing_on_the_cluster():
+    class Slow(Made):
+        def poll(self, handles, seconds):
+            return super().poll(handles[:1], seconds)
+
+    cluster = Slow("a", "b")
+    engine = ClusterEngine(cluster)
+    engine.connect()
+    with use_engine(engine):
+        results = in_parallel(operator.neg, [(1,), (2,), (3,)], [1, 2, 3], 2)
+        next(results)
+        results.close()
+    assert cluster.dropped and not cluster.held
+
+
+def test_whether_the_cache_is_shared_is_found_by_a_file(tmp_path, monkeypatch):
+    with engines._shared_mark() as mark:
+        question = (references.own_versions(), *mark)
+        assert clusters.answer(*question) == Answer("", True)
+        monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path / "other"))
+        assert clusters.answer(*question) == Answer("", False)
+    assert not [*(tmp_path / "cache").iterdir()]
+    problem = clusters.answer((("torch", "1.0"),), *mark).problem
+    assert "instead of 1.0: install the same versions" in problem
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_one_worker_with_another_cache_is_enough_for_caches_of_their_own(shares):
+    engine = ClusterEngine(Made("a", "b", answers={"b": Answer("", shares)}))
+    engine.connect()
+    assert engine.shares_cache == shares and engine.jobs == 2
 
 
 @pytest.mark.parametrize(
@@ -167,8 +262,8 @@ def test_a_worker_with_two_threads_and_no_worker_are_refused(home, tmp_path, cap
     [
         (["--backend", "dask"], "needs --address"),
         (["--backend", "dask", "--address", "here"], "needs --address"),
-        (["--address", "tcp://127.0.0.1:8786"], "add --backend dask"),
-        (["--backend", "slurm"], "use processes or dask"),
+        (["--address", "tcp://127.0.0.1:8786"], "add --backend dask or ray"),
+        (["--backend", "slurm"], "use processes, dask or ray"),
     ],
 )
 def test_a_backend_without_its_address_is_refused_at_once(home, capsys, flags, reason):
@@ -180,15 +275,15 @@ def test_a_file_that_a_worker_lacks_comes_with_the_trial(home, monkeypatch):
     path = home / "sent_method.py"
     path.write_text("VALUE = 3\n")
     load_plugins([path])
-    sources = engines.Sources.read()
+    found = sources.Sources.read()
     monkeypatch.setenv("PALMKIT_IMPORT", "")
-    monkeypatch.setattr(engines, "_imported", {})
-    monkeypatch.delitem(engines.sys.modules, "palmkit.plugins.sent_method")
+    monkeypatch.setattr(sources, "_imported", {})
+    monkeypatch.delitem(sources.sys.modules, "palmkit.plugins.sent_method")
     path.unlink()
-    sources.load()
-    module = engines.sys.modules["palmkit.plugins.sent_method"]
+    found.load()
+    module = sources.sys.modules["palmkit.plugins.sent_method"]
     assert module.VALUE == 3 and str(home / "cache" / "imported") in module.__file__
-    sources.load()
-    changed = engines.Sources({str(path): b"VALUE = 4\n"})
-    with pytest.raises(references.WorkerDiffers, match="restart the Dask workers"):
+    found.load()
+    changed = sources.Sources({str(path): b"VALUE = 4\n"})
+    with pytest.raises(references.WorkerDiffers, match="restart the workers"):
         changed.load()

@@ -1,0 +1,91 @@
+"""A Ray cluster on this machine, each node in processes of its own."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import psutil
+
+NODE = ["--object-store-memory", "200000000", "--node-ip-address", "127.0.0.1", "--block"]
+
+
+@contextlib.contextmanager
+def ray_cluster(folder, caches, cpus=1):
+    """A node of `cpus` cores for each cache folder. Gives the address; the head has no core.
+
+    At the end no process of them is left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Sockets have short names only, so their folder cannot be the test's.
+    short = tempfile.mkdtemp(prefix="ray")
+    token = secrets.token_hex(32)  # no file in the home folder
+    before, started = os.environ.get("RAY_AUTH_TOKEN"), []
+    os.environ["RAY_AUTH_TOKEN"] = token
+    try:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        port = address.rpartition(":")[2]
+        head = ["--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false"]
+        started.append(start_node(folder, {}, *head, "--temp-dir", short))
+        _wait(lambda: _is_open(address), started)
+        for n, cache in enumerate(caches):
+            started.append(join(folder, address, n, cache, cpus))
+        yield address
+    finally:
+        end(started)
+        shutil.rmtree(short, ignore_errors=True)
+        del os.environ["RAY_AUTH_TOKEN"]
+        if before is not None:
+            os.environ["RAY_AUTH_TOKEN"] = before
+
+
+def join(folder, address, n, cache, cpus=1):
+    """A further node of the cluster at this address, as a process to be ended by `end`."""
+    variables = {"PALMKIT_CACHE": str(cache), "TEST_WORKER": str(n)}
+    return start_node(folder, variables, "--address", address, "--num-cpus", str(cpus))
+
+
+def start_node(folder, variables: dict, *arguments) -> subprocess.Popen:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PALMKIT_")}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0", **variables}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *NODE]
+    with (folder / f"ray{variables.get('TEST_WORKER', '')}.log").open("w") as file:
+        return subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+
+
+def _is_open(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+        return True
+    return False
+
+
+def _wait(condition, started, seconds=120) -> None:
+    end_time = time.monotonic() + seconds
+    while not condition():
+        assert all(one.poll() is None for one in started) and time.monotonic() < end_time
+        time.sleep(0.1)
+
+
+def end(started: list[subprocess.Popen]) -> None:
+    """End these nodes, and all that they started."""
+    family = []
+    for one in started:
+        with contextlib.suppress(psutil.Error):
+            family += [psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)]
+    for one in reversed(started):
+        one.terminate()
+    _, left = psutil.wait_procs(family, timeout=15)
+    for one in left:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
+    psutil.wait_procs(left, timeout=15)
