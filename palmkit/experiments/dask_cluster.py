@@ -105,7 +105,8 @@ class DaskCluster(Cluster):
         )
 
     def poll(self, handles: list, seconds: float) -> list[tuple]:
-        with contextlib.suppress(*UNREACHABLE):
+        # `wait` looks for the client that is the current one.
+        with contextlib.suppress(*UNREACHABLE), self.client.as_current():
             distributed.wait(handles, timeout=seconds, return_when="FIRST_COMPLETED")
         return [(one, _result(one)) for one in handles if one.status != "pending"]
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 DASK = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+:\d+")
 RAY = re.compile(r"auto|(ray://)?[^\s/:]+:\d+")
 LOOK_S = 1.0  # seconds between two looks at who is there
-ANSWER_S = 120.0  # seconds that a worker has for its first answer: it loads PyTorch
+ANSWER_S = 300.0  # seconds that a worker has for its first answer: it loads PyTorch
 NO_WORKER_S = 300.0  # seconds without any worker after which a run stops
 
 

@@ -42,7 +42,12 @@ def _start(folder, variables: dict, program: str, *arguments: str) -> subprocess
     command = [sys.executable, "-m", f"distributed.cli.{program}", *arguments, "--no-dashboard"]
     with output.open("w") as file:
         return subprocess.Popen(
-            command, cwd=folder, env=environment | variables, stdout=file, stderr=file
+            command,
+            cwd=folder,
+            env=environment | variables,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
 
 
