@@ -5,7 +5,12 @@ Each cluster has two workers, on loopback, and is started and ended here.
 
 import importlib.util
 import re
+import subprocess
+import sys
+import threading
+import time
 
+import joblib
 import pytest
 from engine_runs import all_rows, make_method, run, same
 from outside import make_home  # noqa: F401
@@ -16,6 +21,7 @@ pytestmark = pytest.mark.slow
 PACKAGES = {"dask": "distributed", "ray": "ray"}
 METHODS = ["zeroshot", "palm", "gda"]
 NEVER_TWICE = "not ONCE.exists()"
+LEAVE = "os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)"  # the nanny first
 
 
 def start(kind, *arguments, **options):
@@ -112,6 +118,55 @@ def test_a_worker_of_another_version_is_refused_by_name(home, shared, capsys, mo
     assert "instead of 1.0" in said and not all_rows(home, "one")
 
 
+def test_a_dask_worker_leaves_for_good_and_another_joins(home, tmp_path, capsys):
+    path = make_method(home, "leaves", when=NEVER_TWICE, act=LEAVE)
+    grid = ["--import", path, "--method", "leaves", "--seed", *range(4)]
+    started = []
+
+    def join(folder, address):
+        while not (home / "leaves.once").exists():
+            time.sleep(0.1)
+        from dask_cluster import start_worker
+
+        started.append(start_worker(folder, address, 1, tmp_path / "cache"))
+
+    try:
+        with start("dask", tmp_path / "dask", [tmp_path / "cache"]) as address:
+            late = threading.Thread(target=join, args=(tmp_path / "dask", address))
+            late.start()
+            assert run(home, "one", *grid, "--backend", "dask", "--address", address) == 0
+            late.join()
+    finally:
+        if started:
+            from dask_cluster import end
+
+            end(started)
+    rows = all_rows(home, "one")
+    assert len(rows) == 4 and all("failed" not in row for row in rows)
+    assert "while these ran: leaves on tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["workers", "scheduler"])
+def test_a_dask_run_without_workers_ends_and_goes_on_later(
+    home, tmp_path, capsys, monkeypatch, end
+):
+    monkeypatch.setattr(engines, "NO_WORKER_S", 5.0)
+    place = tmp_path / "dask" / "scheduler.pid"
+    scheduler = f"os.kill(int(pathlib.Path({str(place)!r}).read_text()), 9)"
+    act = LEAVE if end == "workers" else scheduler
+    path = make_method(home, "ends", when=f"self.seed == 2 and {NEVER_TWICE}", act=act)
+    grid = ["--import", path, "--method", "ends", "--seed", *range(4)]
+    with start("dask", tmp_path / "dask", [tmp_path / "cache"]) as address:
+        assert run(home, "one", *grid, "--backend", "dask", "--address", address) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "has had no worker that can be used for 5 s" in said and "start workers" in said
+    before = {row["seed"]: row for row in all_rows(home, "one")}
+    assert 1 <= len(before) < 4 and all("failed" not in row for row in before.values())
+    assert run(home, "one", *grid) == 0  # here
+    after = {row["seed"]: row for row in all_rows(home, "one")}
+    assert len(after) == 4 and all(after[seed] == row for seed, row in before.items())
+
+
 @pytest.mark.parametrize("kind", PACKAGES)
 def test_no_worker_is_refused_at_once(home, tmp_path, capsys, kind):
     with start(kind, tmp_path / "empty", []) as address:
@@ -123,3 +178,58 @@ def test_dask_workers_of_two_threads_are_refused(home, tmp_path, capsys):
     with start("dask", tmp_path / "dask", [tmp_path / "cache"], threads=2) as address:
         assert run(home, "one", "--method", "gda", "--backend", "dask", "--address", address) == 1
     assert "start it with --nthreads 1" in capsys.readouterr().err
+
+
+def test_ray_is_started_and_ended_here_without_an_address(home, monkeypatch):
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("the extra `ray` is not installed")
+    import ray
+
+    monkeypatch.setenv("PALMKIT_JOBS", "2")
+    grid = ["--method", *METHODS]
+    assert run(home, "there", *grid, "--backend", "ray") == 0
+    assert not ray.is_initialized()
+    assert "2 workers, which share" in (home / "runs/there/palmkit.log").read_text()
+    monkeypatch.setenv("PALMKIT_CACHE", str(home / "other"))
+    assert run(home, "here", *grid) == 0
+    assert [*map(same, all_rows(home, "here"))] == [*map(same, all_rows(home, "there"))]
+
+
+# What docs/engines.md says of joblib's backends. Where such a test fails, joblib has changed.
+
+
+def test_joblibs_ray_backend_gives_no_result_before_the_last():
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("the extra `ray` is not installed")
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    with (
+        joblib.parallel_config(backend="ray"),
+        pytest.raises(ValueError, match="does not support return_as"),
+    ):
+        joblib.Parallel(2, return_as="generator_unordered")
+
+
+WAITS = """
+import os, sys, distributed, joblib
+client = distributed.Client(sys.argv[1])
+with joblib.parallel_config(backend="dask"):
+    joblib.Parallel(1)(joblib.delayed(os._exit)(1) for _ in range(2))
+"""
+
+
+def test_joblibs_dask_backend_waits_for_ever_for_a_killed_task(tmp_path):
+    with start("dask", tmp_path / "dask", [tmp_path / "cache"]) as address:
+        command = [sys.executable, "-c", WAITS, address]
+        waiting = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        log = tmp_path / "dask" / "dask_scheduler.log"
+        try:
+            while "marked as failed" not in log.read_text():  # Dask has given it up
+                assert waiting.poll() is None
+                time.sleep(0.2)
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(timeout=15)
+        finally:
+            waiting.kill()
+            waiting.wait()
