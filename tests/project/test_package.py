@@ -21,6 +21,7 @@ OPTIONAL = {
     "fetch": ("pooch", "requests"),
     "clap": ("transformers", "tokenizers"),
     "dask": ("distributed", "dask"),
+    "ray": ("ray",),
 }
 HEAVY = ("torch", "pandas", "sklearn", "scipy", "open_clip", "timm", "matplotlib")
 
@@ -183,6 +184,7 @@ NEEDS = {
     "fetch": "import palmkit; palmkit.fetch",
     "dask": "from palmkit.experiments.engines import engine\n"
     "engine('dask', 'tcp://127.0.0.1:1').__enter__()",
+    "ray": "from palmkit.experiments.engines import engine\nengine('ray').__enter__()",
     "clap": "from palmkit import load_model; load_model('laion/clap@' + 40 * '0')",
 }
 

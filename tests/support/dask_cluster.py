@@ -22,17 +22,23 @@ def dask_cluster(folder, caches, threads=1):
     try:
         local = ["--host", "127.0.0.1", "--scheduler-file", str(place)]
         started.append(_start(folder, {}, "dask_scheduler", *local, "--port", "0"))
+        (folder / "scheduler.pid").write_text(str(started[0].pid))
         _wait(lambda: place.is_file() and place.read_text().endswith("}"), started)
-        for n, cache in enumerate(caches):
-            more = [*local, "--nthreads", str(threads), "--name", f"worker{n}"]
-            more += ["--local-directory", str(folder / f"space{n}")]
-            variables = {"PALMKIT_CACHE": str(cache), "TEST_WORKER": str(n)}
-            started.append(_start(folder, variables, "dask_worker", *more))
         address = json.loads(place.read_text())["address"]
+        for n, cache in enumerate(caches):
+            started.append(start_worker(folder, address, n, cache, threads))
         _wait(lambda: _count_workers(address) == len(caches), started)
         yield address
     finally:
-        _end(started)
+        end(started)
+
+
+def start_worker(folder, address, n, cache, threads=1) -> subprocess.Popen:
+    """A further worker of the scheduler at this address, to be ended by `end`."""
+    more = [address, "--host", "127.0.0.1", "--nthreads", str(threads), "--name", f"worker{n}"]
+    more += ["--local-directory", str(folder / f"space{n}")]
+    variables = {"PALMKIT_CACHE": str(cache), "TEST_WORKER": str(n)}
+    return _start(folder, variables, "dask_worker", *more)
 
 
 def _start(folder, variables: dict, program: str, *arguments: str) -> subprocess.Popen:
@@ -65,7 +71,8 @@ def _wait(condition, started, seconds=300) -> None:
         time.sleep(0.1)
 
 
-def _end(started: list[subprocess.Popen]) -> None:
+def end(started: list[subprocess.Popen]) -> None:
+    """End these programs, and all that they started."""
     family = []
     for one in started:
         with contextlib.suppress(psutil.Error):

@@ -1,11 +1,14 @@
 """Runs of a tiny grid by `palmkit run`, here or on a cluster; methods that kill their worker."""
 
+import importlib.util
 import json
 
+import pytest
 from outside import few
 
 from palmkit.cli import main
 
+PACKAGES = {"dask": "distributed", "ray": "ray"}
 # All of a row but times and places: seconds, written, command, tensors' file (its sha256 counts).
 OTHER = {"seconds", "written", "command"}
 # `{when}` is a condition on self.seed and the file ONCE; a worker has the variable TEST_WORKER.
@@ -52,3 +55,14 @@ def same(row):
 def all_rows(home, name):
     paths = sorted((home / "runs" / name / "rows" / "tiny").glob("*.json"))
     return [json.loads(path.read_text()) for path in paths]
+
+
+def start_cluster(kind, *arguments, **options):
+    """A cluster of this kind, as a context manager that gives its address."""
+    if not importlib.util.find_spec(PACKAGES[kind]):
+        pytest.skip(f"the extra `{kind}` is not installed")
+    if kind == "dask":
+        from dask_cluster import dask_cluster as cluster
+    else:
+        from ray_cluster import ray_cluster as cluster
+    return cluster(*arguments, **options)

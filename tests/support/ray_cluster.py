@@ -12,6 +12,9 @@ import time
 
 import psutil
 
+# Ray asks for a token. This one is of this process and its nodes, and in no file.
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 NODE = ["--object-store-memory", "200000000", "--node-ip-address", "127.0.0.1", "--block"]
 
 
@@ -24,9 +27,7 @@ def ray_cluster(folder, caches, cpus=1):
     folder.mkdir(parents=True, exist_ok=True)
     # Sockets have short names only, so their folder cannot be the test's.
     short = tempfile.mkdtemp(prefix="ray")
-    token = secrets.token_hex(32)  # no file in the home folder
-    before, started = os.environ.get("RAY_AUTH_TOKEN"), []
-    os.environ["RAY_AUTH_TOKEN"] = token
+    started = []
     try:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -34,16 +35,14 @@ def ray_cluster(folder, caches, cpus=1):
         port = address.rpartition(":")[2]
         head = ["--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false"]
         started.append(start_node(folder, {}, *head, "--temp-dir", short))
-        _wait(lambda: _is_open(address), started)
-        for n, cache in enumerate(caches):
+        _wait(lambda: _is_up(folder, ""), started)
+        for n, cache in enumerate(caches):  # one by one: they choose the names of their sockets
             started.append(join(folder, address, n, cache, cpus))
+            _wait(lambda n=n: _is_up(folder, n), started)
         yield address
     finally:
         end(started)
         shutil.rmtree(short, ignore_errors=True)
-        del os.environ["RAY_AUTH_TOKEN"]
-        if before is not None:
-            os.environ["RAY_AUTH_TOKEN"] = before
 
 
 def join(folder, address, n, cache, cpus=1):
@@ -62,11 +61,9 @@ def start_node(folder, variables: dict, *arguments) -> subprocess.Popen:
         )
 
 
-def _is_open(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-        return True
-    return False
+def _is_up(folder, n) -> bool:
+    path = folder / f"ray{n}.log"
+    return path.is_file() and "Ray runtime started" in path.read_text()
 
 
 def _wait(condition, started, seconds=120) -> None:
