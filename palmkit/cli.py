@@ -40,7 +40,7 @@ from palmkit.storage import PACKAGE, notebooks_folder, run_folder
 log = logging.getLogger("palmkit")
 FORMAT = "%(asctime)s %(levelname)s %(message)s"  # of the log file
 METRICS = ("accuracy", "f1", "precision", "recall", "loss")
-ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
+ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError, MemoryError)
 
 
 def main(argv: list[str] | None = None) -> int:

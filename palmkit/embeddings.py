@@ -17,8 +17,8 @@ import torch
 
 from palmkit import audio
 from palmkit.channels import channels_key
+from palmkit.chunks import ClipEncoder
 from palmkit.models.pair import each_encoder
-from palmkit.models.precision import exact_convolutions
 from palmkit.padding import padding_key
 from palmkit.storage import cache_folder, progress_bar
 from palmkit.store import TensorStore
@@ -87,7 +87,8 @@ def embed(
     on_progress: called with (clips done, clips to do) instead of a progress bar. An exception that
     it raises ends the work. label: of the progress bar.
     Raises AudioError (path, and row of which CSV), also for an embedding that is not finite, and
-    OSError (disk). Clips embedded before the error are kept.
+    OSError (disk). Clips embedded before the error are kept. Where the memory is too small for a
+    batch, half of it is encoded at once; OutOfMemory is raised if it is too small for one clip.
     """
     frame = as_frame(clips)
     if not len(frame) or batch_size < 1:
@@ -162,12 +163,10 @@ def _read_clip(model, number: int, path: str, key: str, crop, crop_seed, transfo
 
 def _encode_batches(model, batches, paths, total, on_progress, label):
     """Encode lists of `Clip`s. Yields (the clip's number, its entry of the store)."""
-    done = 0
+    done, encode = 0, ClipEncoder(model)
     with progress_bar(0 if on_progress else total, label, "clip") as bar:
         for batch in batches:
-            waveforms = torch.stack([clip.waveform for clip in batch])
-            with exact_convolutions():
-                features = model.encode_audio(waveforms).float().cpu()
+            features = encode(torch.stack([clip.waveform for clip in batch]))
             for clip, feature in zip(batch, features, strict=True):
                 check_embedding(feature, clip.waveform, paths[clip.number])
                 yield clip.number, {"feature": feature.numpy(), "offset": np.array(clip.offset)}

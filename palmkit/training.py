@@ -6,6 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from palmkit.chunks import predict_batch, take_gradient
+
 TEST_BATCH = 128
 
 
@@ -121,18 +123,20 @@ def sgd(
     for step, index in enumerate(batches):
         index = torch.as_tensor(index, dtype=torch.long).to(features.device)
         table = features if features.ndim == 2 else features[step // steps]
-        embeddings = method.encode_inputs(table[index])
-        logits = check_logits(method, method(embeddings), len(index))
-        loss = F.cross_entropy(logits, labels[index])
-        optimizer.zero_grad()
-        loss.backward()
+        batch = (table[index], labels[index])
+        losses.append(take_gradient(method, mean_loss, optimizer.zero_grad, *batch))
         optimizer.step()
-        losses.append(loss.detach())
         if on_epoch and (step + 1) % steps == 0:
             on_epoch((step + 1) // steps, torch.stack(losses[-steps:]).mean().item())
     losses = torch.stack(losses).tolist() if losses else []  # one transfer, not one a step
     check_finite(losses, lr)
     return losses
+
+
+def mean_loss(method, inputs, labels) -> torch.Tensor:
+    """Cross-entropy of what `fit` takes, [b, input_dim], and labels [b]; the mean over clips."""
+    logits = check_logits(method, method(method.encode_inputs(inputs)), len(labels))
+    return F.cross_entropy(logits, labels)
 
 
 def check_finite(losses: list[float], lr: float) -> None:
@@ -152,7 +156,7 @@ def predict(method, features) -> torch.Tensor:
     features = torch.as_tensor(features).to(method.model.device, method.model.dtype)
     together = getattr(method, "transductive", False)
     batches = [features] if together else features.split(TEST_BATCH)
-    return torch.cat([check_logits(method, method(batch), len(batch)).cpu() for batch in batches])
+    return torch.cat([predict_batch(method, batch, check_logits).cpu() for batch in batches])
 
 
 def check_logits(method, logits, n: int, origin="forward") -> torch.Tensor:

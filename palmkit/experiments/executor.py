@@ -22,8 +22,9 @@ import joblib
 import torch
 
 from palmkit.audio import AudioError
-from palmkit.experiments.memory import ADVICE, is_out_of_memory
+from palmkit.experiments.memory import advice
 from palmkit.experiments.watchdog import end_with
+from palmkit.memory import OutOfMemory
 from palmkit.models.pair import each_encoder
 from palmkit.plugins import explain, listed_files, load_plugins
 from palmkit.tables import DatasetError
@@ -142,15 +143,14 @@ def attempt(function, *arguments):
 
 def _describe(error: Exception) -> str:
     """Type, message and place of an error in one line. Code from outside names its own place."""
-    advice = ADVICE if is_out_of_memory(error) else ""
     if reason := explain(error):
-        return advice + reason
+        return advice(error) + reason
     message = " ".join(str(error).split()) or "without a message"
-    # The message of bad data says all; where it was found out helps nobody.
-    is_data = isinstance(error, (AudioError, DatasetError))
+    # These messages say all; where it was found out helps nobody.
+    is_data = isinstance(error, (AudioError, DatasetError, OutOfMemory))
     frames = [] if is_data else traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{advice}{type(error).__name__}: {message[:LONGEST_MESSAGE]}{place}"
+    return f"{advice(error)}{type(error).__name__}: {message[:LONGEST_MESSAGE]}{place}"
 
 
 def _in_processes(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from palmkit.memory import OutOfMemory, is_out_of_memory
 
-# What PyTorch says on a CPU, and cuBLAS on a GPU; both raise a plain RuntimeError.
-PHRASES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 ADVICE = (
     "the memory is too small for this trial: a smaller batch_size, fewer trials at the same time "
     "(PALMKIT_JOBS=1) or another device need less; "
 )
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had, on a CPU or on a GPU."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(one in str(error) for one in PHRASES)
+def advice(error: BaseException) -> str:
+    """What to do about an error for want of memory; "" for another, or if its message says all."""
+    says_all = isinstance(error, OutOfMemory)
+    return ADVICE if is_out_of_memory(error) and not says_all else ""

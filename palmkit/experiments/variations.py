@@ -173,3 +173,7 @@ class ProjectedModel:
     def encode_embeddings(self, prefix, suffix, lengths) -> torch.Tensor:
         """As the model's, and projected: [b, c, pca_dim]."""
         return self.model.encode_embeddings(prefix, suffix, lengths) @ self.axes
+
+    def project_prompts(self, latents) -> torch.Tensor:
+        """As the model's, and projected: [b, c, pca_dim]."""
+        return self.model.project_prompts(latents) @ self.axes

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from palmkit.chunks import ChunkedClips
 from palmkit.training import sgd
 
 # Colours of seaborn's "colorblind" palette that the package's own methods do not take.
@@ -24,7 +25,7 @@ def normalize(x: torch.Tensor) -> torch.Tensor:
     return F.normalize(x, dim=-1)
 
 
-class Method(nn.Module):
+class Method(ChunkedClips, nn.Module):
     """Base class. Tables, plots and the command line read the class attributes of a method.
 
     By default a subclass with a `name` of its own gets this name as `label`, and a colour;

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from palmkit.chunks import ChunkedPrompts, encode_prompts, tokens_in_memory
 from palmkit.methods.base import Method, normalize
 from palmkit.methods.draws import INITIAL_STD, draw_linear, draw_normal
 from palmkit.methods.prompts import embed_prompt, tokenize_suffixes
@@ -18,7 +19,7 @@ LONGEST_CONTEXT = 1000  # no text encoder takes so many tokens
 COOP_INITS = ("published", "text")
 
 
-class CoOp(Method):
+class CoOp(ChunkedPrompts, Method):
     """Context vectors at the text encoder's input, shared by all classes:
     <start> V_1 .. V_16 class . <end>. Not every model has a <start>.
 
@@ -78,6 +79,7 @@ class CoOp(Method):
         self.draw_parameters(context_length, torch.Generator().manual_seed(seed))
         if words is not None:
             self.context.data.copy_(words)
+        self.max_tokens = tokens_in_memory(self)
 
     def draw_parameters(self, context_length: int, generator: torch.Generator) -> None:
         context = INITIAL_STD * draw_normal((context_length, self.model.text_width), generator)
@@ -86,7 +88,7 @@ class CoOp(Method):
     def text_features(self, context) -> torch.Tensor:
         """Context vectors [b, context_length, width] -> unit text embeddings [b, c, dim]."""
         prefix = torch.cat([self.start.expand(len(context), -1, -1), context], 1)
-        return normalize(self.model.encode_embeddings(prefix, self.names, self.lengths))
+        return normalize(encode_prompts(self, prefix))
 
     def forward(self, audio_features):
         return self.logits(audio_features, self.text_features(self.context[None])[0])
@@ -115,8 +117,7 @@ class CoCoOp(CoOp):
     label = "COCOOP"
     color = "#de8f05"
     in_paper = True
-    # Tokens that the text encoder gets at once. This bounds memory and changes no result.
-    max_tokens = 8192
+    clips_share_prompts = False
 
     def draw_parameters(self, context_length: int, generator: torch.Generator) -> None:
         super().draw_parameters(context_length, generator)
@@ -139,9 +140,8 @@ class CoCoOp(CoOp):
     def forward(self, audio_features):
         audio = normalize(audio_features.to(self.context.dtype))
         context = self.context + self.meta_net(audio)[:, None]  # [b, context_length, width]
-        tokens = self.names.shape[0] * self.names.shape[1] + self.start.shape[1] + len(self.context)
-        clips = max(1, self.max_tokens // tokens)
-        if len(audio) <= clips:
+        clips = self.clips_at_once(len(audio))
+        if clips == len(audio):
             return self.clip_logits(audio, context)
         chunks = zip(audio.split(clips), context.split(clips), strict=True)
         # A chunk's activations are computed again in the backward pass, which bounds memory.

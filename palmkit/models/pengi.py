@@ -121,9 +121,17 @@ class HtsatModel:
 
         The text encoder is causal: the prefix runs once and all classes attend to it.
         """
+        return self.project_prompts(self.prompt_latents(prefix, suffix, lengths))
+
+    def prompt_latents(self, prefix, suffix, lengths) -> torch.Tensor:
+        """The same up to the text projection, [b, c, clip_dim]: nothing in it is random."""
         shared = self.text.prefix(prefix)
         suffix = suffix.expand(len(prefix), -1, -1, -1)  # [b, c, s, width]
-        return self.text.encode_suffix(suffix, lengths - 1, shared)
+        return self.text.suffix_latents(suffix, lengths - 1, shared)
+
+    def project_prompts(self, latents: torch.Tensor) -> torch.Tensor:
+        """[b, c, clip_dim] -> [b, c, dim], with gradients; random while `text_is_stochastic`."""
+        return self.text.projection(latents)
 
     def audio_digest(self) -> str:
         """sha256 of all that changes an audio embedding; independent of the text encoder."""

@@ -10,12 +10,13 @@ PACKAGES = ("palmkit", "palmkit_synthetic")
 # From the bottom up; a module imports from floors below its own, or from its own folder.
 FLOORS = (
     ("palmkit.storage", "palmkit.extras", "palmkit.names", "palmkit.clip_paths"),
-    ("palmkit.padding", "palmkit.channels"),
+    ("palmkit.padding", "palmkit.channels", "palmkit.memory"),
     ("palmkit.sound_headers", "palmkit.resampling", "palmkit.csv_files", "palmkit.locks"),
     ("palmkit.sound_files",),
     ("palmkit.store", "palmkit.tables", "palmkit.checksums", "palmkit.audio", "palmkit.plugins"),
     ("palmkit.corruptions", "palmkit.data", "palmkit_synthetic"),
     ("palmkit.models",),
+    ("palmkit.chunks",),
     ("palmkit.embeddings",),
     ("palmkit.training",),
     ("palmkit.methods",),
@@ -46,6 +47,7 @@ KIT = {
     *("palmkit.checksums", "palmkit.extras", "palmkit.names"),
     *("palmkit.sound_files", "palmkit.sound_headers", "palmkit.resampling"),
     *("palmkit.clip_paths", "palmkit.csv_files", "palmkit.padding", "palmkit.channels"),
+    *("palmkit.memory", "palmkit.chunks"),
 }
 # What one reads in a sitting, in this order: model, cache, methods, training, data.
 READ = (
