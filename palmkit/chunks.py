@@ -16,6 +16,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from palmkit.memory import OutOfMemory, is_out_of_memory, memory_for_chunks, stated_memory
+from palmkit.models.precision import exact_convolutions
 
 log = logging.getLogger(__name__)
 
@@ -246,10 +247,9 @@ class ClipEncoder:
         while True:
             size = min(self.most or len(waveforms), len(waveforms))
             try:
-                parts = [
-                    self.model.encode_audio(part).float().cpu() for part in waveforms.split(size)
-                ]
-                return torch.cat(parts)
+                with exact_convolutions():
+                    parts = [self.model.encode_audio(part) for part in waveforms.split(size)]
+                return torch.cat([part.float().cpu() for part in parts])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
