@@ -24,6 +24,7 @@ import torch
 from palmkit.audio import AudioError
 from palmkit.experiments.devices import Gpus, gpus_for, share_out, shared_gpus
 from palmkit.experiments.memory import advice
+from palmkit.experiments.threads import threads_each
 from palmkit.experiments.watchdog import end_with
 from palmkit.memory import OutOfMemory
 from palmkit.models.pair import each_encoder
@@ -132,14 +133,14 @@ def in_parallel(
     names=None,
     on_start=lambda n: None,
 ):
-    """Yield (n, function(*calls[n])) as calls finish, in `jobs` processes of one thread each. The
-    longest call starts first.
+    """Yield (n, function(*calls[n])) as calls finish, in `jobs` processes of one thread each (or
+    PALMKIT_THREADS). The longest call starts first.
 
     A call that raises yields (n, Failure), and the others go on. So do they if a process is
     killed: each call that may have been running in it is tried once more, alone. A full or
     read-only disk ends everything: no other call could do better. names: of the calls, for
     messages. on_start: called with n when a call starts, or is given to a process.
-    Work that takes less time than starting processes runs in this process, also on one thread, so
+    Work that takes less time than starting processes runs in this process, on as many threads, so
     results have the same bits.
     """
     order = sorted(range(len(calls)), key=lambda n: -seconds[n])
@@ -153,7 +154,7 @@ def in_parallel(
         return
     for n in order:
         on_start(n)
-        with threads(1 if jobs > 1 else torch.get_num_threads()):
+        with threads(threads_each(jobs) if jobs > 1 else torch.get_num_threads()):
             done = attempt(function, *calls[n])
         yield n, done
 
@@ -217,27 +218,28 @@ def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: 
     """Yield (n, result) of waiting calls. A call is taken from `waiting` when it starts, and then
     is in `running` until the caller discards it.
     """
-    plugins = Plugins(listed_files())
+    plugins, number = Plugins(listed_files()), threads_each(jobs)
 
     def tasks():
         while waiting:
             n = waiting.popleft()
             running.add(n)
             on_start(n)
-            yield joblib.delayed(_call)(plugins, n, function, calls[n])
+            yield joblib.delayed(_call)(plugins, number, n, function, calls[n])
 
     # No more calls are given away than processes can start, so `running` is what it says. Arrays
     # are not put into shared memory, where a killed process would leave them.
-    parallel = joblib.Parallel(
-        jobs,
-        backend="loky",
-        return_as="generator_unordered",
-        pre_dispatch=jobs,
-        batch_size=1,
-        max_nbytes=None,
-        initializer=_begin,
-        initargs=(os.getpid(), shared_gpus()),
-    )
+    # BLAS and OpenMP of a process read their number of threads when they start.
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=number):
+        parallel = joblib.Parallel(
+            jobs,
+            return_as="generator_unordered",
+            pre_dispatch=jobs,
+            batch_size=1,
+            max_nbytes=None,
+            initializer=_begin,
+            initargs=(os.getpid(), shared_gpus()),
+        )
     return parallel(tasks())
 
 
@@ -272,6 +274,7 @@ class Plugins:
         return load_plugins, (self.files,)
 
 
-def _call(_plugins, n: int, function, arguments: tuple):
-    """The call in a worker."""
-    return n, attempt(function, *arguments)
+def _call(_plugins, number: int, n: int, function, arguments: tuple):
+    """The call in a worker, on a number of threads."""
+    with threads(number):
+        return n, attempt(function, *arguments)

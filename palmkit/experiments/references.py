@@ -31,7 +31,7 @@ from palmkit.models.registry import load_model
 from palmkit.storage import path_exists
 
 PACKAGES = ("torch", "numpy")  # another version may give other digits
-MODELS_KEPT, DATASETS_KEPT = 1, 16  # by a worker
+MODELS_KEPT, DATASETS_KEPT, DRAWS_KEPT = 1, 16, 64  # by a worker
 
 
 class WorkerDiffers(Refused):
@@ -111,8 +111,8 @@ class DatasetReference:
         return _load_fold(self)
 
     def draw(self, shots: int, seed: int) -> pd.DataFrame:
-        """The training clips of a draw."""
-        return modify_draw(draw_shots(self.load().train, shots, seed), **json.loads(self.options))
+        """The training clips of a draw. This process keeps them: all methods share them."""
+        return _draw(self, shots, seed)
 
 
 @functools.lru_cache(DATASETS_KEPT)
@@ -123,6 +123,12 @@ def _load_fold(reference: DatasetReference) -> Dataset:
     dataset = modify_task(dataset, **json.loads(reference.options))
     _compare(what, dataset.digest(), reference.digest)
     return dataset
+
+
+@functools.lru_cache(DRAWS_KEPT)
+def _draw(reference: DatasetReference, shots: int, seed: int) -> pd.DataFrame:
+    train = reference.load().train
+    return modify_draw(draw_shots(train, shots, seed), **json.loads(reference.options))
 
 
 @contextlib.contextmanager

@@ -53,6 +53,7 @@ from palmkit.experiments.rows import (
 )
 from palmkit.experiments.selection import choose_options, combinations
 from palmkit.experiments.shards import embed_in_shards
+from palmkit.experiments.stacks import Fitted, fit_together, make_stacks, run_stacks
 from palmkit.experiments.status import Progress
 from palmkit.experiments.timing import Clock, duration
 from palmkit.experiments.trials import TRANSFER, Trial, find_method, stochastic_label
@@ -441,7 +442,9 @@ def _run_calls(
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} to go{postfix}"
     label = f"of {len(jobs)} trials"
     with progress_bar(sum(seconds), f"0 {label}", "s", bar_format=form) as bar:
-        parallel = in_parallel(_run_job, calls, seconds, processes, names, start)
+        stacks = make_stacks([job.trial for job in jobs], [job.n_train for job in jobs])
+        about = (calls, seconds, processes, names, start)
+        parallel = run_stacks(_run_job, _run_stack, stacks, *about)
         for count, (n, done) in enumerate(parallel, 1):
             yield n, done
             bar.set_description(f"{count} {label}", refresh=False)
@@ -910,6 +913,17 @@ def _run_job(call: Call | Referred, tuned: dict | None) -> tuple[dict, dict]:
     return run_trial(call.trial, call.model, call.dataset, *clips, tuned=tuned)
 
 
+def _run_stack(calls: list[tuple[Call | Referred, dict | None]]) -> list[tuple[dict, dict]]:
+    """The same for trials that learn together; for one trial, as `_run_job`."""
+    if len(calls) == 1:
+        return [_run_job(*calls[0])]
+    loaded = [call.load() for call, _ in calls]
+    return [
+        run_trial(call.trial, call.model, call.dataset, *call.source.load(), fitted=fitted)
+        for call, fitted in zip(loaded, fit_together(loaded), strict=True)
+    ]
+
+
 def run_trial(
     trial: Trial,
     model,
@@ -917,6 +931,7 @@ def run_trial(
     test: Embeddings | UnembeddedClips,
     support: Embeddings | None,
     tuned: dict | None = None,
+    fitted: Fitted | None = None,
 ) -> tuple[dict, dict]:
     """One trial: its row, and its tensors (test logits and labels, and what was learned as
     `prompt.*`).
@@ -924,24 +939,20 @@ def run_trial(
     test, support: the embedded test clips, and the embedded draw where the method learns, as
     EpochEmbeddings in the released protocol. For a method that learns inside the audio encoder:
     UnembeddedClips, and what `read_inputs` gives. tuned: the options of regime "transfer".
+    fitted: the method, if it has learned in a stack. Then the row's seconds of preparing and
+    fitting are its equal share of the stack's, and `stacked` is how many shared them.
     """
-    times = [time.perf_counter()]
+    start = time.perf_counter()
     if "pca_dim" in trial.options:
         model, test, support = _project_features(model, test, support, trial.options["pca_dim"])
-    options = method_options(trial.options)
-    chosen = _choose(trial, model, dataset, support, options) if tuned is None else tuned
-    method = find_method(trial.method)(
-        model, dataset.class_names, seed=trial.seed, **options, **chosen
-    )
-    initial = class_lambdas(method)
-    times.append(time.perf_counter())
-    losses, diverged = _fit(trial, model, method, support)
-    times.append(time.perf_counter())
+    fitted = fitted or _learn(trial, model, dataset, support, tuned, start)
+    method, chosen, initial = fitted.method, fitted.chosen, fitted.initial
+    start = time.perf_counter()
     if method.tunes_audio:
         test = test.embed(method.audio_model())
     logits = predict(method, test.features)
-    times.append(time.perf_counter())
-    scores, diverged = _score(logits, test.labels, diverged)
+    seconds = (*fitted.seconds, time.perf_counter() - start)
+    scores, diverged = _score(logits, test.labels, fitted.diverged)
     row = {
         **_describe(trial, model, dataset, method),
         **({} if initial is None else {"lambdas_initial": initial}),
@@ -951,15 +962,30 @@ def run_trial(
         "diverged": diverged,
         "n_train": 0 if support is None else len(support.paths),
         "n_test": len(test.labels),
-        "losses": losses,
+        "losses": fitted.losses,
         "test_offsets": test.offsets if any(test.offsets) else 0,
-        "seconds": dict(zip(("prepare", "fit", "test"), _differences(times), strict=True)),
+        "seconds": dict(zip(("prepare", "fit", "test"), _rounded(seconds), strict=True)),
+        **({"stacked": fitted.size} if fitted.size > 1 else {}),
         "device": str(model.device),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if initial is not None:
         row["lambdas"] = class_lambdas(method)
     return row, _tensors(method, logits, test, support)
+
+
+def _learn(trial: Trial, model, dataset: Dataset, support, tuned, start: float) -> Fitted:
+    """The trial's method, which has learned. start: when preparing it began."""
+    options = method_options(trial.options)
+    chosen = _choose(trial, model, dataset, support, options) if tuned is None else tuned
+    method = find_method(trial.method)(
+        model, dataset.class_names, seed=trial.seed, **options, **chosen
+    )
+    initial = class_lambdas(method)
+    built = time.perf_counter()
+    losses, diverged = _fit(trial, model, method, support)
+    seconds = (built - start, time.perf_counter() - built)
+    return Fitted(method, losses, diverged, seconds, initial, chosen)
 
 
 def _score(logits, labels, diverged: str) -> tuple[dict, str]:
@@ -1078,5 +1104,5 @@ def _project_features(model, test: Embeddings, support: Embeddings, pca_dim: int
     return ProjectedModel(model, axes), test, support
 
 
-def _differences(times: list[float]) -> list[float]:
-    return [round(after - before, 3) for before, after in zip(times, times[1:], strict=False)]
+def _rounded(seconds: tuple[float, ...]) -> list[float]:
+    return [round(one, 3) for one in seconds]

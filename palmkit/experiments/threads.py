@@ -1,0 +1,30 @@
+"""Threads of worker processes: by default one each, so that processes x threads <= cores."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import joblib
+
+SETTING = "PALMKIT_THREADS"
+
+
+def threads_each(jobs: int) -> int:
+    """Threads of each of `jobs` processes: PALMKIT_THREADS, or else one.
+
+    Results keep their bits wherever a trial runs: this number is also used where one of several
+    runs in the command's own process. Raises ValueError for more threads than there are cores.
+    """
+    given = os.environ.get(SETTING, "")
+    if not given:
+        return 1
+    if not re.fullmatch("[1-9][0-9]{0,3}", given):
+        raise ValueError(f"{SETTING}={given}: use a number of threads, 1 or more")
+    cores = joblib.cpu_count()
+    if int(given) > 1 and int(given) * jobs > cores:
+        raise ValueError(
+            f"{SETTING}={given}: {jobs} processes of {given} threads are more than the {cores} "
+            "cores here; use fewer of either (PALMKIT_JOBS sets the processes)"
+        )
+    return int(given)
