@@ -21,6 +21,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 import palmkit
+from palmkit.endings import Ended, signals_as_interrupts
 from palmkit.experiments.config import (
     FLAGS,
     READING,
@@ -46,8 +47,8 @@ ERRORS = (ValueError, OSError, RuntimeError, ArithmeticError, ImportError)
 def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
-    0: done; 1: an error, in one line on stderr; 2: not understood; 130: interrupted;
-    141: the reader of the output is gone.
+    0: done; 1: an error, in one line on stderr; 2: not understood; 130: interrupted, 143 and 129
+    by SIGTERM and SIGHUP; 141: the reader of the output is gone.
     """
     argv = sys.argv[1:] if argv is None else [str(one) for one in argv]
     for stream in (sys.stdout, sys.stderr):
@@ -57,15 +58,15 @@ def main(argv: list[str] | None = None) -> int:
     # A flag sets PALMKIT_SKIP_BAD; after the command it is what it was.
     skip_bad = os.environ.get("PALMKIT_SKIP_BAD", "")
     variables = {"PALMKIT_COMMAND": shlex.join(["palmkit", *argv]), "PALMKIT_SKIP_BAD": skip_bad}
-    with _environment(**variables), _messages(arguments):
+    with _environment(**variables), _messages(arguments), signals_as_interrupts():
         try:
             return arguments.command(arguments) or 0
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             log.error(
                 "\nInterrupted. Finished trials and notebooks are kept; "
                 "the same command goes on from there."
             )
-            return 130
+            return interrupt.status if isinstance(interrupt, Ended) else 130
         except BrokenPipeError:  # the reader of a pipe, head say, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141  # what a shell says of a program that such a pipe ended

@@ -14,10 +14,11 @@ import contextlib
 import errno
 import os
 import re
-import secrets
 from pathlib import Path
 
 from tqdm.auto import tqdm
+
+from palmkit.leftovers import writer_mark
 
 PACKAGE = Path(__file__).resolve().parent
 SHARE = PACKAGE / "share"  # copies of the manifest and the notebooks, in an installed package
@@ -119,7 +120,7 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     The file's permissions follow the umask.
     """
     data = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}{writer_mark()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:  # unlike tempfile, this applies the umask to 0666

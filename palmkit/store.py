@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import struct
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from palmkit.leftovers import is_abandoned, remove_abandoned, writer_mark
 from palmkit.storage import atomic_write, write_error
 
 STORE = "tensors-1"  # the folder; raise the number when the format changes
@@ -134,6 +134,8 @@ class TensorStore:
 
     def _open(self) -> bool:
         """Open all shards and read their headers. False if one is no longer there."""
+        remove_abandoned(self.folder)
+        _complete_abandoned(self.folder)
         for path in _list_shards(self.folder):
             try:
                 file = open(path, "rb", buffering=2**16)  # noqa: SIM115
@@ -169,7 +171,7 @@ class TensorStore:
         """Append an entry to this store's own shard, completely or not at all."""
         try:
             if self._part is None:
-                name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.part"
+                name = f"{time.time_ns():020d}{writer_mark()}.part"
                 path = self.folder / name
                 self._part = open(path, "x+b", buffering=0)  # noqa: SIM115
             start = self._part.seek(0, os.SEEK_END)
@@ -227,6 +229,21 @@ class TensorStore:
 def _list_shards(folder: Path) -> list[Path]:
     """From the oldest to the newest."""
     return sorted(path for path in folder.iterdir() if path.suffix in (".shard", ".part"))
+
+
+def _complete_abandoned(folder: Path) -> None:
+    """Give shards of killed processes their final name, without an entry that was not finished."""
+    for path in folder.glob("*.part"):
+        if not is_abandoned(path.stem):
+            continue
+        with contextlib.suppress(OSError):  # read-only, or another process was first
+            with open(path, "r+b") as file:
+                places, damaged = _read_headers(file)
+                if damaged:
+                    ends = [place.start + place.length for place in places]
+                    whole = max(ends, default=0)
+                    file.truncate(whole + -whole % ALIGN)
+            os.replace(path, path.with_suffix(".shard")) if places else path.unlink()
 
 
 def _can_be_merged(path: Path, damaged: set[Path]) -> bool:

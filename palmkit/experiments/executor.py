@@ -76,19 +76,28 @@ def count_jobs(model) -> int:
     return joblib.cpu_count() if model.device.type == "cpu" and max(widths) <= SMALL else 1
 
 
+class Refused(RuntimeError):
+    """A process may not work on this run. It ends the run: its trials have not failed."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A call that raised, or whose process was killed.
 
     message: type, message and place in one line. details: the traceback, if there is one.
+    ends_run: whether no other call would do better.
     """
 
     message: str
     details: str = ""
+    ends_run: bool = False
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
-        return cls(_describe(error), "".join(traceback.format_exception(error)))
+        details = "".join(traceback.format_exception(error))
+        if isinstance(error, Refused):
+            return cls(str(error), details, ends_run=True)
+        return cls(_describe(error), details)
 
 
 KILLED = Failure(

@@ -23,6 +23,7 @@ import torch
 import palmkit
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import SKIP_BAD, load_dataset
+from palmkit.experiments.executor import Refused
 from palmkit.experiments.rows import TRIAL_VERSION
 from palmkit.experiments.variations import modify_draw, modify_task
 from palmkit.models.registry import load_model
@@ -32,7 +33,7 @@ PACKAGES = ("torch", "numpy")  # another version may give other digits
 MODELS_KEPT, DATASETS_KEPT = 1, 16  # by a worker
 
 
-class WorkerDiffers(RuntimeError):
+class WorkerDiffers(Refused):
     """A worker cannot give the rows that the command would: it has other versions or content."""
 
 

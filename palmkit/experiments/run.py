@@ -21,12 +21,14 @@ from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import SKIP_BAD, list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
 from palmkit.experiments.cached import count_missing
+from palmkit.experiments.beside import check_beside
 from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
 from palmkit.experiments.failures import TrialsFailed, failed_row, forget_mended
 from palmkit.experiments.model_defaults import rate_source, warn_of_rates
 from palmkit.experiments.references import (
     DatasetReference,
     ModelReference,
+    WorkerDiffers,
     check_versions,
     own_versions,
     skipping_bad,
@@ -63,6 +65,7 @@ from palmkit.experiments.variations import (
 )
 from palmkit.methods.aspl import read_inputs
 from palmkit.methods.base import normalize
+from palmkit.leftovers import remove_abandoned
 from palmkit.models.about import checkpoint_config, describe, not_pengi_note
 from palmkit.models.pair import check_two
 from palmkit.models.pengi import Pengi, round_features
@@ -161,7 +164,9 @@ def run_trials(
     if old := count_old_rows(run, set(rows)):
         log.info("%d rows of another version of palmkit are not used", old)
     if missing:
-        with Progress(run, {job.path: job.key for job in jobs}) as progress:
+        remove_abandoned(run_folder(run))
+        with Progress(run, {job.path: job.key for job in jobs}, own_versions()) as progress:
+            check_beside(progress)
             loading = Loading.of(model, checkpoint, cache)
             _run_missing([*missing.values()], run, model, loading, compact, progress)
         rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
@@ -310,6 +315,11 @@ def _run_missing(
         """Write a trial's row: its result, or why it failed."""
         if not rows_folder.is_dir():
             raise _deleted(run, "its rows are gone")
+        if isinstance(done, Failure):
+            if done.ends_run:
+                raise WorkerDiffers(done.message)
+            if _is_done_by_another(job, compact):
+                return
         if compact and not isinstance(done, Failure):
             done = make_compact(*done)
         _record(job, done, model, origin, shown)
@@ -370,6 +380,12 @@ def _announce(jobs: list[Job], seconds: list[float], processes: int, clock: Cloc
         clips,
     )
     return embedding
+
+
+def _is_done_by_another(job: Job, compact: bool) -> bool:
+    """Whether another command has finished a trial meanwhile, which failed in this one."""
+    row = _read_finished(job, compact)
+    return row is not None and "failed" not in row
 
 
 def _run_calls(

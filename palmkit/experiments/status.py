@@ -34,10 +34,11 @@ class Progress:
     """What a command that runs trials tells `palmkit status`. A context manager.
 
     keys: of the rows that the run will have, by their files. A file that cannot be written is no
-    reason to end the run: rows tell of a full disk.
+    reason to end the run: rows tell of a full disk. versions: (name, version) of what changes
+    results, for commands beside this one.
     """
 
-    def __init__(self, run, keys: dict[Path, str]):
+    def __init__(self, run, keys: dict[Path, str], versions: tuple = ()):
         self.folder = run_folder(run) / "status"
         self.rows = run_folder(run) / "rows"
         self.keys = keys
@@ -51,6 +52,7 @@ class Progress:
             "phase": "starting",
             "started": time.time(),
             "running": {},
+            "versions": dict(versions),
         }
         self.path = self.folder / f"{platform.node() or 'host'}-{process.pid}{STATE}"
 
@@ -109,6 +111,12 @@ def _unless_refused():
         yield
     except OSError as error:
         log.debug("no status: %s", error)
+
+
+def others_alive(progress: Progress) -> list[dict]:
+    """The states of other commands that work on the same run."""
+    paths = [one for one in progress.folder.glob(f"*{STATE}") if one != progress.path]
+    return [state for state in map(_read_json, sorted(paths)) if state and _is_alive(state)]
 
 
 def _plan_of(state: Path) -> Path:

@@ -9,11 +9,17 @@ import os
 import threading
 import time
 
+from tqdm import tqdm
+
 INTERVAL = 1.0  # seconds between two looks
 
 
 def end_with(parent: int) -> None:
-    """End this process within about a second after its parent, whose id this is, has ended."""
+    """End this process within about a second after its parent, whose id this is, has ended.
+
+    A worker shares no progress bar, so tqdm needs no semaphores, which a killed one would leave.
+    """
+    tqdm.set_lock(threading.RLock())
     threading.Thread(target=_watch, args=(parent,), name="watchdog", daemon=True).start()
 
 

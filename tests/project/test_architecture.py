@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("palmkit", "palmkit_synthetic")
 # From the bottom up; a module imports from floors below its own, or from its own folder.
 FLOORS = (
+    ("palmkit.leftovers", "palmkit.endings"),
     ("palmkit.storage", "palmkit.extras", "palmkit.names", "palmkit.clip_paths"),
     ("palmkit.padding", "palmkit.channels"),
     ("palmkit.sound_headers", "palmkit.resampling", "palmkit.csv_files", "palmkit.locks"),
@@ -46,6 +47,7 @@ KIT = {
     *("palmkit.checksums", "palmkit.extras", "palmkit.names"),
     *("palmkit.sound_files", "palmkit.sound_headers", "palmkit.resampling"),
     *("palmkit.clip_paths", "palmkit.csv_files", "palmkit.padding", "palmkit.channels"),
+    "palmkit.leftovers",
 }
 # What one reads in a sitting, in this order: model, cache, methods, training, data.
 READ = (

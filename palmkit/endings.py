@@ -1,0 +1,44 @@
+"""Signals that ask a command to end: it does so as after Ctrl-C, and leaves nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+ENDING = ("SIGTERM", "SIGHUP")  # by name: not all systems have both
+
+
+class Ended(KeyboardInterrupt):
+    """A signal has asked this process to end. status: what a shell says of such an end."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.status = 128 + number
+
+
+@contextlib.contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise Ended in the block; a second one has no effect.
+
+    A signal that is ignored, as by `nohup`, or that has a handler, is left as it is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+
+    def end(number: int, frame) -> None:
+        for one in numbers:
+            signal.signal(one, lambda *_: None)
+        raise Ended(number)
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
