@@ -1,4 +1,4 @@
-"""Signals that ask a command to end: it does so as after Ctrl-C, and leaves nothing half-written."""
+"""Signals that ask a command to end: it does so as after Ctrl-C; nothing is left half-written."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def _complete_abandoned(folder: Path) -> None:
             with open(path, "r+b") as file:
                 places, damaged = _read_headers(file)
                 if damaged:
-                    ends = [place.start + place.length for place in places]
+                    ends = [place.start + place.length for _, place in places]
                     whole = max(ends, default=0)
                     file.truncate(whole + -whole % ALIGN)
             os.replace(path, path.with_suffix(".shard")) if places else path.unlink()

@@ -1,7 +1,9 @@
 """Many planted faults of every kind, and the table of them: docs/reliability.md.
 
-`make endurance` runs `tests/reliability` with many tries. `--survey` counts survivors and goes on.
-`--before FILE` adds a column with the counts of another version, made there with `--json FILE`.
+`make endurance` runs `tests/reliability` with many tries. The counts are kept in
+docs/reliability.json, so that a part can be run again: by a file of tests, and by --kind, a part
+of the name of a kind or of a test. The other counts stay. `--survey` counts survivors and goes on.
+`--json FILE` writes the counts there only: another version's become docs/reliability-before.json.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reliability.md"
+COUNTS = ROOT / "docs" / "reliability.json"
 BEFORE = ROOT / "docs" / "reliability-before.json"
+NO_TESTS = 5  # pytest's exit status where nothing was selected
 
 
 def main() -> int:
@@ -24,23 +28,32 @@ def main() -> int:
     parser.add_argument("--survey", action="store_true", help="a survivor does not end a test")
     parser.add_argument("--json", type=Path, help="write the counts there, and no page")
     parser.add_argument("--before", type=Path, default=BEFORE, help="counts of another version")
+    parser.add_argument("--kind", default="", help="only tests and kinds with this in their name")
     parser.add_argument("tests", nargs="*", default=["tests/reliability"])
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         counts = given.json or Path(folder) / "counts.json"
         mode = "survey" if given.survey else "many"
         # A file after the other: what is counted is kept if a later one is interrupted.
-        status = max(run_tests(test, mode, counts) for test in list_tests(given.tests))
+        tests = list_tests(given.tests)
+        status = max(run_tests(test, given.kind, mode, counts) for test in tests)
         if not counts.is_file():
             print("no test ran: see pytest's output above", file=sys.stderr)
             return status
         found = json.loads(counts.read_text())
     if given.json is None:
-        before = json.loads(given.before.read_text()) if given.before.is_file() else {}
-        PAGE.write_text(make_page(found, before))
-        print(f"{PAGE.relative_to(ROOT)} is written")
+        write_page(found, given.before)
     print(make_table(found, {}))
     return status
+
+
+def write_page(found: dict, before: Path) -> None:
+    """The page of these counts, and of those of other kinds that an earlier command made."""
+    earlier = json.loads(COUNTS.read_text()) if COUNTS.is_file() else {}
+    merged = dict(sorted((earlier | found).items()))
+    COUNTS.write_text(json.dumps(merged, indent=1) + "\n")
+    PAGE.write_text(make_page(merged, json.loads(before.read_text()) if before.is_file() else {}))
+    print(f"{PAGE.relative_to(ROOT)} is written")
 
 
 def list_tests(given: list[str]) -> list[str]:
@@ -52,14 +65,17 @@ def list_tests(given: list[str]) -> list[str]:
     return files
 
 
-def run_tests(test: str, mode: str, counts: Path) -> int:
+def run_tests(test: str, kind: str, mode: str, counts: Path) -> int:
+    """pytest's exit status for a file; 0 if it has no test of this kind."""
     environment = os.environ | {
         "PALMKIT_FAULTS": mode,
         "PALMKIT_FAULTS_TABLE": str(counts.resolve()),
         "PALMKIT_PROGRESS": "0",
     }
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", test]
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs", test]
+    command += ["-k", kind] if kind else []
+    status = subprocess.run(command, cwd=ROOT, env=environment).returncode
+    return 0 if kind and status == NO_TESTS else status
 
 
 def make_table(found: dict, before: dict) -> str:

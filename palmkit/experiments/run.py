@@ -20,8 +20,8 @@ from palmkit.corruptions import Corruption
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import SKIP_BAD, list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed, unique_clips
-from palmkit.experiments.cached import count_missing
 from palmkit.experiments.beside import check_beside
+from palmkit.experiments.cached import count_missing
 from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
 from palmkit.experiments.failures import TrialsFailed, failed_row, forget_mended
 from palmkit.experiments.model_defaults import rate_source, warn_of_rates
@@ -63,9 +63,9 @@ from palmkit.experiments.variations import (
     principal_axes,
     task_options,
 )
+from palmkit.leftovers import remove_abandoned
 from palmkit.methods.aspl import read_inputs
 from palmkit.methods.base import normalize
-from palmkit.leftovers import remove_abandoned
 from palmkit.models.about import checkpoint_config, describe, not_pengi_note
 from palmkit.models.pair import check_two
 from palmkit.models.pengi import Pengi, round_features
@@ -155,6 +155,7 @@ def run_trials(
     jobs = prepare(trials, model, run)
     for line in dict.fromkeys(_tell_left_out(job.dataset) for job in jobs if job.dataset.left_out):
         log.warning("%s", line)
+    remove_abandoned(run_folder(run))
     rows = {job.path: _read_finished(job, compact) for job in jobs}
     missing = {
         job.path: job
@@ -164,7 +165,6 @@ def run_trials(
     if old := count_old_rows(run, set(rows)):
         log.info("%d rows of another version of palmkit are not used", old)
     if missing:
-        remove_abandoned(run_folder(run))
         with Progress(run, {job.path: job.key for job in jobs}, own_versions()) as progress:
             check_beside(progress)
             loading = Loading.of(model, checkpoint, cache)

@@ -9,9 +9,9 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +105,12 @@ def base_environment() -> dict:
     }
 
 
+def heed_signals() -> None:
+    """A shell may have started the tests in the background, where these signals are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Process:
     """A command that was started. fresh: by an interpreter of its own, not by the server."""
 
@@ -121,6 +127,7 @@ class Process:
                     stdout=file,
                     stderr=file,
                     start_new_session=True,
+                    preexec_fn=heed_signals,
                 )
             self.pid = self.popen.pid
         else:
@@ -138,7 +145,13 @@ class Process:
         except psutil.NoSuchProcess:
             return True
 
-    def wait(self, seconds: float = 120) -> int:
+    def cpu_seconds(self) -> float:
+        """That it has worked. Before half a second Python itself begins, and answers signals."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return sum(psutil.Process(self.pid).cpu_times()[:2])
+        return 0.0
+
+    def wait(self, seconds: float = 300) -> int:
         """The exit status, negative for a signal."""
         if self.status is None:
             assert wait_for(self.ended, seconds), f"it does not end: {self.said()[-2000:]}"
@@ -167,6 +180,7 @@ class Try:
         self.datasets = grid.folder / "data"
         self.started: list[Process] = []
         self.pids: set[int] = set()
+        self.memory_before = list_shared_memory()  # a process of any time may have had a number
 
     def command(self) -> list[str]:
         """Always the same command. Its faults are in the environment."""
@@ -199,6 +213,7 @@ class Try:
         output = self.folder / f"output{len(self.started)}.txt"
         process = Process(self.grid, [*self.command(), *more], environment, output, fresh)
         self.started.append(process)
+        self.pids.add(process.pid)
         return process
 
     def run(self, planted=None, jobs: int = 2, **options) -> tuple[int, str]:
@@ -261,12 +276,13 @@ class Try:
     def check_processes(self) -> None:
         """No process of the try is alive after some seconds."""
         assert wait_for(lambda: not self.family(), ENDS_S), [p.cmdline() for p in self.family()]
-        assert wait_for(lambda: not self.shared_memory(), 5), self.shared_memory()
+        assert wait_for(lambda: not self.shared_memory(), ENDS_S), self.shared_memory()
 
     def family(self) -> list[psutil.Process]:
         """All processes of the try that are alive, found by their environment."""
         mark = f"TRY={self.folder}".encode()
-        found = []
+        # A command of the server is a fork, whose environment is not shown.
+        found = [psutil.Process(one.pid) for one in self.started if not one.ended()]
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 with contextlib.suppress(OSError, psutil.Error):
@@ -277,10 +293,9 @@ class Try:
 
     def shared_memory(self) -> list[str]:
         """Shared memory and semaphores of the try's processes."""
-        if not os.path.isdir("/dev/shm"):
-            return []
         marks = [f"{sign}{pid}{sign}" for pid in self.pids for sign in "-_"]
-        return [name for name in os.listdir("/dev/shm") if any(mark in name for mark in marks)]
+        new = list_shared_memory() - self.memory_before
+        return [name for name in new if any(mark in name for mark in marks)]
 
     def check_files(self) -> None:
         """No temporary file, no lock that is held."""
@@ -291,6 +306,10 @@ class Try:
         for path in self.cache.glob("locks/*.lock"):
             with path.open("a") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError if it is held
+
+
+def list_shared_memory() -> set[str]:
+    return {*os.listdir("/dev/shm")} if os.path.isdir("/dev/shm") else set()
 
 
 def is_temporary(path: Path) -> bool:

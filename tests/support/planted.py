@@ -70,7 +70,10 @@ def _at_replace(number: int, fault) -> None:
 
 
 def kill_at_trial(fault: list) -> None:
-    """kill -9 of the worker that begins a trial: [method, seed, dataset, times, file that counts]."""
+    """kill -9 of the worker that begins a trial, some times.
+
+    fault: [method, seed, dataset, times, a file that counts].
+    """
     from palmkit.experiments import run
 
     method, seed, dataset, times, file = fault

@@ -8,14 +8,22 @@ The process is a fork, of this one that has one thread, and begins a session of 
 
 import json
 import os
+import signal
 import sys
 import tempfile
 
 import palmkit.experiments.engines
 import palmkit.experiments.run
 import palmkit.results.report
-import palmkit_synthetic.tasks  # noqa: F401
+import palmkit_synthetic.tasks
 from palmkit.cli import main
+
+IMPORTED = (
+    palmkit.experiments.engines,
+    palmkit.experiments.run,
+    palmkit.results.report,
+    palmkit_synthetic.tasks,
+)
 
 
 def serve() -> None:
@@ -36,6 +44,9 @@ def serve() -> None:
 
 def begin(argv: list[str], env: dict, output: str) -> None:
     os.setsid()
+    # A shell may have started the tests in the background, where these signals are ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None  # the environment has another

@@ -1,0 +1,48 @@
+"""SIGTERM and SIGHUP are interrupts of a command; an ignored one stays ignored."""
+
+import os
+import signal
+
+import pytest
+
+from palmkit import cli
+from palmkit.endings import Ended, signals_as_interrupts
+
+
+@pytest.fixture(autouse=True)
+def default_signals():
+    """A shell may have started the tests with SIGHUP ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command(number, monkeypatch, capsys):
+    def work(_):
+        try:
+            os.kill(os.getpid(), number)
+            raise AssertionError("it goes on")
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one does not disturb the end
+
+    monkeypatch.setattr(cli, "_table", work)
+    assert cli.main(["table", "any"]) == 128 + number
+    assert capsys.readouterr().err.splitlines()[-1].startswith("Interrupted. Finished trials")
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_an_ignored_signal_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    with signals_as_interrupts():
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_its_status_is_the_shell_s():
+    with pytest.raises(Ended) as caught, signals_as_interrupts():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.status == 143
