@@ -20,19 +20,20 @@ os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 atomic_write(Path(sys.argv[1]), "new")
 """
 KILLED_STORE = """
-import contextlib, os, signal, sys
+import os, signal, sys
 import numpy as np
 from pathlib import Path
+from palmkit.leftovers import writer_mark
 from palmkit.store import TensorStore
 store = TensorStore(Path(sys.argv[1]), "embeddings", {})
 if sys.argv[2] == "0":  # killed before its first entry
     store.folder.mkdir(parents=True)
-    with contextlib.suppress(TypeError):
-        store._append(store._key("0"), b"")
+    (store.folder / f"1{writer_mark()}.part").touch()
 for n in range(int(sys.argv[2])):
     store.put(str(n), {"a": np.arange(n + 5)})
-if sys.argv[3]:
-    store._part.write(open(store._part.name, "rb").read()[:70])  # of another entry, not finished
+if sys.argv[3]:  # an entry that is not finished
+    (part,) = store.folder.glob("*.part")
+    part.write_bytes(part.read_bytes() + part.read_bytes()[:70])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
