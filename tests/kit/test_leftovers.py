@@ -10,7 +10,7 @@ import pytest
 
 from palmkit import storage
 from palmkit.leftovers import is_abandoned, remove_abandoned, writer_mark
-from palmkit.store import TensorStore
+from palmkit.store import TensorStore, finish_abandoned
 
 KILLED_WRITE = """
 import os, signal, sys
@@ -80,6 +80,14 @@ def test_a_killed_store_s_shard_gets_its_name(tmp_path, recwarn, count, cut):
     assert not [*folder.glob("*.part")]
     assert len([*folder.glob("*.shard")]) == (1 if count else 0)
     assert not recwarn.list
+
+
+def test_a_cache_is_finished_without_opening_its_stores(tmp_path):
+    run_killed(KILLED_STORE, tmp_path, 2, "cut")
+    finish_abandoned(tmp_path)
+    assert not [*tmp_path.rglob("*.part")] and len([*tmp_path.rglob("*.shard")]) == 1
+    finish_abandoned(tmp_path / "no cache")
+    finish_abandoned(None)
 
 
 def test_the_shard_of_a_live_store_stays_its_own(tmp_path):
