@@ -70,7 +70,7 @@ test-arithmetics: env ## All notebooks under every arithmetic that this processo
 # The reproduction; notebooks from 8 on are studies, which train more by themselves.
 SERIES = --only 0 1 2 3 4 5 6
 
-endurance: env ## Many planted faults of every kind; writes docs/reliability.md (about an hour)
+endurance: env ## Many planted faults of every kind; writes docs/reliability.md (about two hours)
 	@$(FRESH) $(PY) tools/endurance.py
 
 reproduce: env no-esc10 ## Run all trials and notebooks 0 to 7; results are under runs/reproduce

@@ -231,6 +231,13 @@ def _list_shards(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in (".shard", ".part"))
 
 
+def finish_abandoned(root: Path | None) -> None:
+    """Complete, in all folders of a cache, what killed processes were writing, or remove it."""
+    for folder in [] if root is None else (Path(root) / STORE).glob("*/*"):
+        remove_abandoned(folder)
+        _complete_abandoned(folder)
+
+
 def _complete_abandoned(folder: Path) -> None:
     """Give shards of killed processes their final name, without an entry that was not finished."""
     for path in folder.glob("*.part"):

@@ -81,7 +81,8 @@ from palmkit.models.pengi import Pengi, round_features
 from palmkit.plugins import plugin_digest
 from palmkit.protocols.streams import EpochEmbeddings, crop_seed_at_test, embed_stream
 from palmkit.protocols.train_mode import text_dropout, with_bn_statistics
-from palmkit.storage import progress_bar, run_folder
+from palmkit.storage import cache_folder, progress_bar, run_folder
+from palmkit.store import finish_abandoned
 from palmkit.tables import SPLITS
 from palmkit.training import TrainingDiverged, fit, predict, score
 
@@ -167,6 +168,7 @@ def run_trials(
     for line in dict.fromkeys(_tell_left_out(job.dataset) for job in jobs if job.dataset.left_out):
         log.warning("%s", line)
     remove_abandoned(run_folder(run))
+    finish_abandoned(cache_folder(cache))
     shorten = functools.partial(_shorten, details=details)
     rows = {job.path: shorten(_read_finished(job, compact)) for job in jobs}
     missing = {

@@ -29,8 +29,8 @@ def test_a_signal_ends_a_command(number, monkeypatch, capsys):
         finally:
             os.kill(os.getpid(), signal.SIGTERM)  # a second one does not disturb the end
 
-    monkeypatch.setattr(cli, "_table", work)
-    assert cli.main(["table", "any"]) == 128 + number
+    monkeypatch.setattr("palmkit.experiments.status.read_status", work)
+    assert cli.main(["status", "any"]) == 128 + number
     assert capsys.readouterr().err.splitlines()[-1].startswith("Interrupted. Finished trials")
     assert signal.getsignal(number) is signal.SIG_DFL
 

@@ -10,7 +10,7 @@ import pytest
 
 from palmkit import storage
 from palmkit.leftovers import is_abandoned, remove_abandoned, writer_mark
-from palmkit.store import TensorStore
+from palmkit.store import TensorStore, finish_abandoned
 
 KILLED_WRITE = """
 import os, signal, sys
@@ -20,19 +20,20 @@ os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
 atomic_write(Path(sys.argv[1]), "new")
 """
 KILLED_STORE = """
-import contextlib, os, signal, sys
+import os, signal, sys
 import numpy as np
 from pathlib import Path
+from palmkit.leftovers import writer_mark
 from palmkit.store import TensorStore
 store = TensorStore(Path(sys.argv[1]), "embeddings", {})
 if sys.argv[2] == "0":  # killed before its first entry
     store.folder.mkdir(parents=True)
-    with contextlib.suppress(TypeError):
-        store._append(store._key("0"), b"")
+    (store.folder / f"1{writer_mark()}.part").touch()
 for n in range(int(sys.argv[2])):
     store.put(str(n), {"a": np.arange(n + 5)})
-if sys.argv[3]:
-    store._part.write(open(store._part.name, "rb").read()[:70])  # of another entry, not finished
+if sys.argv[3]:  # an entry that is not finished
+    (part,) = store.folder.glob("*.part")
+    part.write_bytes(part.read_bytes() + part.read_bytes()[:70])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -79,6 +80,14 @@ def test_a_killed_store_s_shard_gets_its_name(tmp_path, recwarn, count, cut):
     assert not [*folder.glob("*.part")]
     assert len([*folder.glob("*.shard")]) == (1 if count else 0)
     assert not recwarn.list
+
+
+def test_a_cache_is_finished_without_opening_its_stores(tmp_path):
+    run_killed(KILLED_STORE, tmp_path, 2, "cut")
+    finish_abandoned(tmp_path)
+    assert not [*tmp_path.rglob("*.part")] and len([*tmp_path.rglob("*.shard")]) == 1
+    finish_abandoned(tmp_path / "no cache")
+    finish_abandoned(None)
 
 
 def test_the_shard_of_a_live_store_stays_its_own(tmp_path):

@@ -153,13 +153,14 @@ def touch_at_trial(fault: list) -> None:
     from palmkit.experiments import run
 
     target, source = map(Path, fault)
-    original = run._run_calls
+    original = run.in_parallel
 
-    def run_calls(*arguments):
-        target.write_bytes(source.read_bytes())
-        return original(*arguments)
+    def in_parallel(function, calls, *arguments):
+        if calls:
+            target.write_bytes(source.read_bytes())
+        return original(function, calls, *arguments)
 
-    run._run_calls = run_calls
+    run.in_parallel = in_parallel
 
 
 # name: (what plants it, in which processes)
