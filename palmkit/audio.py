@@ -17,6 +17,9 @@ from palmkit.padding import model_padding, pad_clip
 from palmkit.resampling import SOXR, resample, resample_part, resampled_length, uses_soxr
 from palmkit.sound_files import AudioError, Sound, describe_sound, open_file, open_sound
 
+# Digests that a process keeps, about 500 bytes each. With fewer than a dataset has clips, each look
+# at all of them would read every file again.
+REMEMBERED = 4_000_000
 LONG_SECONDS = 60  # of all channels together; of a longer clip, only the crop is kept in memory
 
 
@@ -179,13 +182,13 @@ def _file_stat(path) -> tuple[int, ...]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
-@functools.lru_cache(maxsize=200_000)
+@functools.lru_cache(REMEMBERED)
 def _file_digest(path, *_stat) -> str:
     with open_file(path) as file:
         return stream_digest(file)
 
 
-@functools.lru_cache(maxsize=200_000)
+@functools.lru_cache(REMEMBERED)
 def _decoding_note(path, sample_rate: int, *_stat) -> str:
     try:
         with open_file(path, in_memory=0) as file:  # mostly, its header is enough

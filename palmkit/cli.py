@@ -623,6 +623,7 @@ def _try_trials(choices: Choices, model, retry_failed: bool, compact: bool):
                 retry_failed=retry_failed,
                 compact=compact,
                 checkpoint=choices.values["checkpoint"],
+                details=False,
             )
     except TrialsFailed as failed:
         return failed

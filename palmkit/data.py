@@ -17,9 +17,11 @@ import pandas as pd
 
 from palmkit.checksums import verify_folder
 from palmkit.names import one_spelling
+from palmkit.storage import map_in_chunks
 from palmkit.tables import SPLITS, DatasetError, find_folds, read_split, split_path
 
 HASHING_THREADS = 4
+NAMED = 20  # classes that a warning names
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Dataset:
         frames = {"train": self.train, "test": self.test}
         paths = [path for frame in frames.values() for path in frame["path"]]
         with ThreadPoolExecutor(HASHING_THREADS) as pool:
-            contents = iter(list(pool.map(file_digest, paths)))
+            contents = iter([*map_in_chunks(pool, file_digest, paths)])
         sha = hashlib.sha256(json.dumps(self.class_names).encode())
         for split, frame in frames.items():
             for path, label in zip(frame["path"], frame["label"], strict=True):
@@ -168,7 +170,7 @@ def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFr
 
     All classes share one legacy NumPy generator seeded by `seed`, as in the published code. For a
     class with fewer clips, all of them are used and no random number is drawn; a warning names such
-    classes. shots=-1: all clips, without a draw.
+    classes, 20 at most. shots=-1: all clips, without a draw.
     """
     if shots == -1:
         return train.copy()
@@ -179,16 +181,19 @@ def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFr
     # The numbers of np.random.seed(seed), without touching the global generator.
     stream = np.random.RandomState(seed)
     chosen, short = [], []
-    for class_name in sorted(train["class_name"].unique()):
-        clips = train[train["class_name"] == class_name]
+    places = train.groupby("class_name", observed=True).indices  # one look at each clip
+    for class_name in sorted(places):
+        clips = train.iloc[places[class_name]]
         if len(clips) < shots:
             short.append(f"{class_name} ({len(clips)})")
             chosen.append(clips)
         else:
             chosen.append(clips.sample(shots, random_state=stream))
     if short:
+        more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
         warnings.warn(
-            f"{len(short)} classes have fewer than {shots} clips, all are used: {', '.join(short)}",
+            f"{len(short)} classes have fewer than {shots} clips, all are used: "
+            f"{', '.join(short[:NAMED])}{more}",
             stacklevel=2,
         )
     drawn = pd.concat(chosen)

@@ -19,7 +19,7 @@ from palmkit import audio
 from palmkit.channels import channels_key
 from palmkit.models.pair import each_encoder
 from palmkit.padding import padding_key
-from palmkit.storage import cache_folder, progress_bar
+from palmkit.storage import cache_folder, map_in_chunks, progress_bar
 from palmkit.store import TensorStore
 
 LOUD = 10  # a peak; samples should lie in -1 to 1
@@ -41,15 +41,18 @@ class Embeddings:
 
     def select(self, frame: pd.DataFrame) -> Embeddings:
         """The embeddings of a frame's clips, in its order and with its labels."""
+        return self.select_each([frame])[0]
+
+    def select_each(self, frames) -> list[Embeddings]:
+        """`select` for several frames: all paths are looked at once."""
         places = {path: n for n, path in enumerate(self.paths)}
-        rows = [places[str(path)] for path in frame["path"]]
-        labels = torch.tensor(list(frame["label"]), dtype=torch.long)
-        return Embeddings(
-            self.features[rows],
-            labels,
-            [self.paths[n] for n in rows],
-            [self.offsets[n] for n in rows],
-        )
+        selected = []
+        for frame in frames:
+            rows = [places[str(path)] for path in frame["path"]]
+            labels = torch.tensor(list(frame["label"]), dtype=torch.long)
+            paths, offsets = [self.paths[n] for n in rows], [self.offsets[n] for n in rows]
+            selected.append(Embeddings(self.features[rows], labels, paths, offsets))
+        return selected
 
 
 class Clip(NamedTuple):
@@ -113,35 +116,46 @@ def _embed(
     def read(number: int) -> Clip:
         return _read_clip(model, number, paths[number], keys[number], crop, crop_seed, transform)
 
-    workers = workers or min(8, os.cpu_count() or 1)
+    workers, found = workers or min(8, os.cpu_count() or 1), _Entries(len(paths))
     with (
         TensorStore(cache_folder(cache), "embeddings", setting) as store,
         concurrent.futures.ThreadPoolExecutor(workers) as pool,
     ):
         try:
             name = functools.partial(audio.content_key, sample_rate=model.sample_rate)
-            keys = list(pool.map(name, paths))
-            found = dict(enumerate(map(store.get, keys)))
-            missing = [number for number, entry in found.items() if not _is_finite(entry)]
+            keys = [*map_in_chunks(pool, name, paths)]
+            for number, key in enumerate(keys):
+                if _is_finite(entry := store.get(key)):
+                    found.put(number, entry)
+            missing = found.missing()
             batches = read_ahead(pool, read, missing, batch_size)
             entries = _encode_batches(model, batches, paths, len(missing), on_progress, label)
             for number, entry in entries:
                 if note := keys[number].partition(" ")[2]:
                     entry["note"] = np.array(note)  # an unusual decoder or resampler
                 store.put(keys[number], entry)
-                found[number] = entry
+                found.put(number, entry)
         except audio.AudioError as error:
             raise audio.AudioError(with_csv_row(error, frame)) from error
         finally:
             pool.shutdown(cancel_futures=True)
-    return _collect(frame, paths, [found[number] for number in range(len(paths))])
+    return Embeddings(torch.from_numpy(found.features), list_labels(frame), paths, found.offsets)
 
 
-def _collect(frame: pd.DataFrame, paths: list[str], entries: list[dict]) -> Embeddings:
-    """The entries of the store as Embeddings."""
-    features = torch.from_numpy(np.stack([entry["feature"] for entry in entries]))
-    offsets = [int(entry["offset"]) for entry in entries]
-    return Embeddings(features, list_labels(frame), paths, offsets)
+class _Entries:
+    """Entries of the store in one table, so that each is in memory once: features [n, dim]."""
+
+    def __init__(self, count: int):
+        self.features, self.offsets = None, [None] * count
+
+    def put(self, number: int, entry: dict) -> None:
+        feature = entry["feature"]
+        if self.features is None:
+            self.features = np.empty((len(self.offsets), *feature.shape), feature.dtype)
+        self.features[number], self.offsets[number] = feature, int(entry["offset"])
+
+    def missing(self) -> list[int]:
+        return [number for number, offset in enumerate(self.offsets) if offset is None]
 
 
 def _read_clip(model, number: int, path: str, key: str, crop, crop_seed, transform) -> Clip:

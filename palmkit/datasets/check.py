@@ -23,7 +23,7 @@ from palmkit.names import one_spelling
 from palmkit.published import paper_datasets
 from palmkit.resampling import uses_soxr
 from palmkit.sound_files import scan
-from palmkit.storage import progress_bar
+from palmkit.storage import map_in_chunks, progress_bar
 from palmkit.tables import SPLITS, DatasetError, find_folds, read_table, resolve_rows, split_path
 
 SILENT = 1e-4  # a peak of -80 dB of full scale
@@ -319,7 +319,7 @@ def _decode(root: Path, name: str, paths: list[str], found: _Findings) -> pd.Dat
     decoded, workers = [], min(DECODING_THREADS, os.cpu_count() or 1)
     bar = progress_bar(len(paths), f"check {name}", "clip")
     with bar, concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for result in pool.map(decode_one, paths):
+        for result in map_in_chunks(pool, decode_one, paths, size=16):
             decoded.append(result)
             bar.update()
     bad = [clip["error"] for clip in decoded if "error" in clip]

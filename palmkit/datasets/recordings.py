@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -292,10 +293,10 @@ def list_multi_label(names: list[str]) -> list[str]:
     """
     whole, found = set(names), []
     parts = {name: [part.strip() for part in name.split("|")] for name in names}
-    common = [part for split in parts.values() for part in set(split)]
+    common = Counter(part for split in parts.values() for part in set(split))
     for name in names:
         listed = name.strip().startswith("[") and name.strip().endswith("]")
-        barred = len(parts[name]) > 1 and all(common.count(part) > 1 for part in parts[name])
+        barred = len(parts[name]) > 1 and all(common[part] > 1 for part in parts[name])
         split = [part.strip() for part in re.split("[,;]", name)]
         if listed or barred or (len(split) > 1 and set(split) <= whole):
             found.append(name)

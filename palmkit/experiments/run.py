@@ -23,6 +23,7 @@ from palmkit.embeddings import Embeddings, embed, unique_clips
 from palmkit.experiments.cached import count_missing
 from palmkit.experiments.executor import Failure, attempt, count_jobs, in_parallel
 from palmkit.experiments.failures import TrialsFailed, failed_row, forget_mended
+from palmkit.experiments.light_rows import HEAVY_FIELDS
 from palmkit.experiments.model_defaults import rate_source, warn_of_rates
 from palmkit.experiments.references import (
     DatasetReference,
@@ -137,6 +138,7 @@ def run_trials(
     retry_failed: bool = False,
     compact: bool = False,
     checkpoint=None,
+    details: bool = True,
 ) -> list[dict]:
     """Run the trials without a row in `runs/RUN`. Returns all rows, in the order of the trials.
 
@@ -148,11 +150,13 @@ def run_trials(
     compact is False. checkpoint: what the model was loaded by; then worker processes load it
     themselves, and read embeddings from the cache. Without it they are sent the model and the
     embeddings. Raises FileNotFoundError if the run's folder is deleted meanwhile.
+    details: False returns rows without HEAVY_FIELDS (`light_rows`), which take little memory.
     """
     jobs = prepare(trials, model, run)
     for line in dict.fromkeys(_tell_left_out(job.dataset) for job in jobs if job.dataset.left_out):
         log.warning("%s", line)
-    rows = {job.path: _read_finished(job, compact) for job in jobs}
+    shorten = functools.partial(_shorten, details=details)
+    rows = {job.path: shorten(_read_finished(job, compact)) for job in jobs}
     missing = {
         job.path: job
         for job in jobs
@@ -164,13 +168,20 @@ def run_trials(
         with Progress(run, {job.path: job.key for job in jobs}) as progress:
             loading = Loading.of(model, checkpoint, cache)
             _run_missing([*missing.values()], run, model, loading, compact, progress)
-        rows |= {path: read_finished(path, job.key) for path, job in missing.items()}
+        rows |= {path: shorten(read_finished(path, job.key)) for path, job in missing.items()}
     if gone := [path for path, row in rows.items() if row is None]:
         raise _deleted(run, f"{len(gone)} of its rows are gone")
     forget_mended(rows)
     if failed := [row for row in rows.values() if "failed" in row]:
         raise TrialsFailed(failed, len(rows) - len(failed))
     return [rows[job.path] for job in jobs]
+
+
+def _shorten(row: dict | None, details: bool) -> dict | None:
+    """A row as `run_trials` returns it. It was read, and checked, as a whole."""
+    if row is None or details:
+        return row
+    return {name: value for name, value in row.items() if name not in HEAVY_FIELDS}
 
 
 def _deleted(run, what: str) -> FileNotFoundError:
@@ -276,19 +287,17 @@ def count_passes(jobs: list[Job], model, cache="default") -> int:
     """Clips that are to be encoded: each once that the cache does not have. For a stream, at most:
     each clip in each epoch, and once at test. What a trial of ASPL encodes is part of the trial.
     """
-    wanted: dict[EmbedSettings, set[str]] = {}
-    for job in jobs:
-        if job.uses_stream or job.tunes_audio:
-            continue
-        wanted.setdefault(_test_settings(job.trial), set()).update(job.dataset.test["path"])
-        if job.drawn is not None:
-            wanted.setdefault(_support_settings(job.trial), set()).update(job.drawn["path"])
+    embedded = [job for job in jobs if not (job.uses_stream or job.tunes_audio)]
     missing = [
-        count_missing(model, paths, cache, **settings.arguments(model))
-        for settings, paths in wanted.items()
+        count_missing(model, _paths_of(sets.values()), cache, **settings.arguments(model))
+        for settings, sets in _list_frames(embedded).items()
     ]
     streams = {_stream_key(job): job for job in jobs if job.uses_stream}
     return sum(missing) + sum(map(_stream_passes, streams.values()))
+
+
+def _paths_of(frames) -> set[str]:
+    return {path for frame in frames for path in frame["path"]}
 
 
 def _stream_passes(job: Job) -> int:
@@ -584,22 +593,27 @@ def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips | Fail
     return sources
 
 
-def _embed_dataset(jobs: list[Job], model, cache, label: str) -> dict[Path, EmbeddedClips]:
-    """The embedded clips of each job of one dataset, by its path.
-
-    label: of the progress bar. A clip in several folds and draws is encoded once.
-    """
+def _list_frames(jobs: list[Job]) -> dict[EmbedSettings, dict[ClipSet, pd.DataFrame]]:
+    """The clips of jobs, each set of them once: thousands of trials share a few sets."""
     frames: dict[EmbedSettings, dict[ClipSet, pd.DataFrame]] = {}
     for job in jobs:
         frames.setdefault(_test_settings(job.trial), {})[job.tested] = job.dataset.test
         if job.drawn is not None:
             frames.setdefault(_support_settings(job.trial), {})[job.learned] = job.drawn
+    return frames
+
+
+def _embed_dataset(jobs: list[Job], model, cache, label: str) -> dict[Path, EmbeddedClips]:
+    """The embedded clips of each job of one dataset, by its path.
+
+    label: of the progress bar. A clip in several folds and draws is encoded once.
+    """
     known = {}
-    for settings, sets in frames.items():
+    for settings, sets in _list_frames(jobs).items():
         clips = unique_clips(sets.values())
         embedded = embed(model, clips, cache=cache, label=label, **settings.arguments(model))
-        for clips, frame in sets.items():
-            known[settings, clips] = embedded.select(frame)
+        selected = embedded.select_each(sets.values())
+        known |= {(settings, one): found for one, found in zip(sets, selected, strict=True)}
     return {
         job.path: EmbeddedClips(
             known[_test_settings(job.trial), job.tested],

@@ -13,14 +13,15 @@ import logging
 import platform
 import threading
 import time
-import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
-from palmkit.experiments.rows import read_row
+from palmkit.experiments.light_rows import read_light_row
+from palmkit.experiments.row_fields import RowError
 from palmkit.experiments.timing import duration
 from palmkit.storage import atomic_write, run_folder
 
@@ -201,14 +202,13 @@ def read_status(run, clock: Callable[[], float] = time.time) -> Status:
     keys: dict[str, str] = {}
     for path in states:
         keys |= (_read_json(_plan_of(path)) or {}).get("rows", {})
-    rows = [_read_planned(folder / "rows" / name, key) for name, key in keys.items()]
-    if not keys:
-        rows = [_read_planned(path, None) for path in sorted(folder.glob("rows/*/*.json"))]
-    found = [row for row in rows if row is not None]
-    reasons: dict[str, int] = {}
-    for row in found:
-        if "failed" in row:
-            reasons[row["failed"]] = reasons.get(row["failed"], 0) + 1
+    expected: dict = {folder / "rows" / name: key for name, key in keys.items()}
+    expected = expected or dict.fromkeys(sorted(folder.glob("rows/*/*.json")))
+    # Rows are not kept: there may be thousands.
+    outcomes = Counter(_read_outcome(path, key) for path, key in expected.items())
+    done = outcomes.pop("", 0)
+    outcomes.pop(None, None)
+    reasons = dict(outcomes)
     failed = sum(reasons.values())
     now = clock()
     commands = [_describe_command(state, now) for state in states.values()]
@@ -219,16 +219,22 @@ def read_status(run, clock: Callable[[], float] = time.time) -> Status:
         if command.alive
     ]
     total = len(keys) or None
-    waiting = None if total is None else max(total - len(found) - len(running), 0)
-    counts = (total, len(found) - failed, failed, waiting)
+    waiting = None if total is None else max(total - done - failed - len(running), 0)
+    counts = (total, done, failed, waiting)
     return Status(folder.name, *counts, running, reasons, commands)
 
 
-def _read_planned(path: Path, key: str | None) -> dict | None:
-    """A row, or None if it is not there, damaged or of other settings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run itself tells of damaged rows
-        return read_row(path, key)
+def _read_outcome(path: Path, key: str | None) -> str | None:
+    """Why a trial failed, or "" if it did not. None for a row that is not there, damaged or of
+    other settings. Long lists of the row are not looked at.
+    """
+    try:
+        row = read_light_row(path)
+    except RowError:  # the run itself tells of damaged rows
+        return None
+    if key is not None and row.get("key") != key:
+        return None
+    return row.get("failed", "")
 
 
 def _describe_command(state: dict, now: float) -> Command:

@@ -68,11 +68,13 @@ def count_confusions(rows: pd.DataFrame, run) -> list[Confusion]:
         names = part["class_names"].iloc[0]
         for method in method_categories(part["method"]):
             own = part[part["method"] == method]
-            counts = [*_counts_of_rows(own, run, names)]
-            if counts:
-                whole = np.sum(counts, axis=0)
-                found.append(Confusion(str(dataset), method, list(names), whole, len(counts)))
-            if missing := len(own) - len(counts):
+            whole, trials = None, 0
+            for counts in _counts_of_rows(own, run, names):
+                whole = counts if whole is None else np.add(whole, counts, out=whole)
+                trials += 1
+            if whole is not None:
+                found.append(Confusion(str(dataset), method, list(names), whole, trials))
+            if missing := len(own) - trials:
                 warnings.warn(
                     f"{dataset}, {method}: {missing} of {len(own)} rows have no usable logits; "
                     "they are left out of the results by class",

@@ -1,0 +1,491 @@
+"""Time and memory of everything but training and encoding, at three sizes of three kinds.
+
+    python benchmarks/scale.py
+
+Simulates datasets of 1,000, 10,000 and 100,000 clips, of 10, 100 and 1,000 classes, and runs of
+200, 2,000 and 20,000 rows (see `simulated.py`), in a temporary folder. Each step runs at each size
+in a process of its own. Prints a Markdown table: seconds, peak memory, and how they grow. A growth
+of 1 means ten times the work for ten times the size; 2 means a hundred times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 2**20
+FEW = 20  # classes, where clips or rows are many
+SHOTS = 16
+FOLDS, DATASETS = 4, 10  # of a run of many rows
+ROWS_CLIPS = 160  # of each of its datasets
+CLASS_CLIPS = 8  # of each class, where classes are many
+CLASS_SEEDS = 2  # of the run of many classes
+SIZES = {
+    "clips": (1_000, 10_000, 100_000),
+    "classes": (10, 100, 1_000),
+    "rows": (200, 2_000, 20_000),
+}
+FAST = 0.1  # seconds; growth from there tells of fixed costs
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is timed. kind: of SIZES. prepare: what is done before, untimed; its result is given."""
+
+    name: str
+    kind: str
+    work: Callable
+    prepare: Callable = lambda place: None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a simulation is: its folder, kind and size. The environment points to it."""
+
+    folder: Path
+    kind: str
+    size: int
+
+    @property
+    def dataset(self) -> str:
+        return str(self.folder / "data" / "Simulated")
+
+    @property
+    def datasets(self) -> list[str]:
+        return [str(self.folder / "data" / f"Set{n}") for n in range(DATASETS)]
+
+    def environment(self) -> dict[str, str]:
+        names = {"PALMKIT_CACHE": "cache", "PALMKIT_RUNS": "runs", "PALMKIT_DATA": "data"}
+        folders = {name: str(self.folder / folder) for name, folder in names.items()}
+        quiet = {"PALMKIT_PROGRESS": "0", "OMP_NUM_THREADS": "1", "PALMKIT_JOBS": "1"}
+        return os.environ | folders | quiet
+
+
+# Making. Each in a process of its own, so that the command stays small: a new process starts with
+# the peak memory of the one that made it.
+
+
+def build(place: Place) -> None:
+    from simulated import fill_cache, grid, make_dataset, make_run
+
+    from palmkit import load_dataset, load_model
+
+    model = load_model("mini", "cpu")
+    if place.kind == "rows":
+        for name in place.datasets:
+            make_dataset(Path(name), ROWS_CLIPS, FEW, FOLDS)
+        paths = [path for name in place.datasets for path in Path(name).rglob("*.wav")]
+        fill_cache(model, paths)
+        make_run("big", grid(place.datasets, place.size), model)
+        return
+    classes = place.size if place.kind == "classes" else FEW
+    clips = place.size * CLASS_CLIPS if place.kind == "classes" else place.size
+    make_dataset(Path(place.dataset), clips, classes)
+    fill_cache(model, sorted(Path(place.dataset).rglob("*.wav")))
+    if place.kind == "classes":
+        assert len(load_dataset(place.dataset).class_names) == classes
+        make_run("big", class_grid(place), model, left_out=0)
+
+
+def class_grid(place: Place) -> list:
+    from palmkit.experiments.trials import make_grid
+
+    methods = ("zeroshot", "palm", "prototypes")
+    return make_grid(methods, [place.dataset], seeds=range(CLASS_SEEDS), shots=2)
+
+
+# Steps.
+
+
+def load_mini(place: Place):
+    from palmkit import load_model
+
+    return load_model("mini", "cpu")
+
+
+def command(*arguments: str) -> None:
+    """A command of the console script, in this process. Its output is dropped."""
+    from palmkit.cli import main
+
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        status = main([*arguments, "--quiet"])
+    if status:
+        raise SystemExit(f"palmkit {' '.join(arguments[:2])} failed ({status})")
+
+
+def import_all(place: Place) -> None:
+    """What commands import when they run, so that it is not timed."""
+    import palmkit.datasets.check
+    import palmkit.experiments.engines
+    import palmkit.experiments.estimate
+    import palmkit.results.export
+    import palmkit.results.leaderboard
+    import palmkit.results.report  # noqa: F401
+
+    load_mini(place)
+
+
+def read(place: Place, _=None):
+    from palmkit import load_dataset
+
+    return load_dataset(place.dataset)
+
+
+def read_with_model(place: Place) -> tuple:
+    return read(place), load_mini(place)
+
+
+def hash_clips(place: Place, given) -> None:
+    given[0].digest()
+
+
+def hash_again(place: Place) -> tuple:
+    given = read_with_model(place)
+    given[0].digest()
+    return given
+
+
+def look_up(place: Place, given) -> None:
+    from palmkit import embed
+
+    dataset, model = given
+    for frame in (dataset.train, dataset.test):
+        embed(model, frame, on_progress=refuse)
+
+
+def refuse(done: int, total: int) -> None:
+    raise SystemExit(f"{total} embeddings are missing in the cache")
+
+
+def count(place: Place, given) -> None:
+    from palmkit.experiments.cached import count_missing
+
+    dataset, model = given
+    if missing := count_missing(model, dataset.test["path"]):
+        raise SystemExit(f"{missing} embeddings are missing in the cache")
+
+
+def draw(place: Place, given) -> None:
+    from palmkit import draw_shots
+
+    draw_shots(given[0].train, SHOTS if place.kind == "clips" else 2)
+
+
+def encode_names(place: Place, given) -> None:
+    from palmkit import ZeroShot
+
+    dataset, model = given
+    ZeroShot(model, dataset.class_names)
+
+
+def train_step(place: Place, given) -> None:
+    import torch
+
+    from palmkit import PALM, fit
+
+    dataset, model = given
+    method = PALM(model, dataset.class_names)
+    fit(method, torch.randn(16, model.dim), torch.zeros(16, dtype=torch.long), epochs=1)
+
+
+def count_by_class(place: Place, _) -> None:
+    from palmkit.results.confusion import count_confusions
+    from palmkit.results.loading import load_rows
+
+    count_confusions(load_rows("big", details=True), "big")
+
+
+def grid_flags(place: Place) -> list[str]:
+    """The flags of the grid that the run has rows of."""
+    from simulated import METHODS, grid
+
+    trials = grid(place.datasets, place.size)
+    seeds = sorted({str(trial.seed) for trial in trials}, key=int)
+    flags = ["--dataset", *place.datasets, "--method", *METHODS, "--seed", *seeds]
+    return [*flags, "--checkpoint", "mini", "--device", "cpu", "--name", "big"]
+
+
+def run_flags(place: Place) -> list[str]:
+    import_all(place)
+    return grid_flags(place)
+
+
+def start_trial(place: Place, _) -> None:
+    flags = ("--checkpoint", "mini", "--device", "cpu", "--name", "first")
+    command("run", "--dataset", place.dataset, "--method", "zeroshot", *flags)
+
+
+def plan_trial(place: Place, _) -> None:
+    flags = ("--checkpoint", "mini", "--device", "cpu", "--dry-run")
+    methods = ("--method", "zeroshot", "palm", "--seed", *map(str, range(3)))
+    command("run", "--dataset", place.dataset, *methods, *flags)
+
+
+def to_file(place: Place, suffix: str) -> str:
+    return str(place.folder / f"out{suffix}")
+
+
+def load_light(place: Place, _) -> None:
+    from palmkit.results.loading import load_rows
+
+    load_rows("big")
+
+
+def write_page(place: Place, _) -> None:
+    from palmkit.results.report import write_report
+
+    page = write_report("big")
+    print(f"PAGE {page.stat().st_size}")
+
+
+STEPS = [
+    Step("read the tables (`load_dataset`)", "clips", read, import_all),
+    Step("hash all clips, once a process", "clips", hash_clips, read_with_model),
+    Step("look again whether a clip has changed", "clips", hash_clips, hash_again),
+    Step("draw 16 shots", "clips", draw, read_with_model),
+    Step("look up all embeddings (`embed`)", "clips", look_up, read_with_model),
+    Step("count what the cache lacks", "clips", count, read_with_model),
+    Step("`palmkit run --dry-run`, 5 trials", "clips", plan_trial, import_all),
+    Step("`palmkit run`, one zero-shot trial", "clips", start_trial, import_all),
+    Step(
+        "`palmkit check`, every file",
+        "clips",
+        lambda place, _: command("check", place.dataset),
+        import_all,
+    ),
+    Step("draw 2 shots a class", "classes", draw, read_with_model),
+    Step("encode the class names", "classes", encode_names, read_with_model),
+    Step("build PALM, one step", "classes", train_step, read_with_model),
+    Step("count confusions, 5 rows", "classes", count_by_class, import_all),
+    Step("the report, 5 rows", "classes", write_page, import_all),
+    Step(
+        "plan the grid (`palmkit run --dry-run`)",
+        "rows",
+        lambda place, flags: command("run", *flags, "--dry-run"),
+        run_flags,
+    ),
+    Step("`palmkit status`", "rows", lambda place, _: command("status", "big"), import_all),
+    Step("read the rows (`load_rows`)", "rows", load_light, import_all),
+    Step("`palmkit table`", "rows", lambda place, _: command("table", "big"), import_all),
+    Step(
+        "`palmkit leaderboard`", "rows", lambda place, _: command("leaderboard", "big"), import_all
+    ),
+    Step(
+        "`palmkit export`, CSV",
+        "rows",
+        lambda place, _: command("export", "big", "--to", to_file(place, ".csv")),
+        import_all,
+    ),
+    Step("the report", "rows", write_page, import_all),
+    # Last, for it adds the rows that are left to do.
+    Step(
+        "resume: `palmkit run` with two trials left, table and report",
+        "rows",
+        lambda place, flags: command("run", *flags),
+        run_flags,
+    ),
+]
+STARTS = {  # whole processes, nothing before them
+    "`import palmkit`": ["-c", "import palmkit"],
+    "`palmkit --help`": ["-m", "palmkit", "--help"],
+    "`palmkit run --help`": ["-m", "palmkit", "run", "--help"],
+}
+
+
+def measure(name: str, place: Place, counted: bool = False) -> dict:
+    """One step, in this process: seconds, and MiB that it took over what was held before it."""
+    import resource
+
+    step = next(one for one in STEPS if (one.name, one.kind) == (name, place.kind))
+    given = step.prepare(place)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = {}
+    with Calls.counted(found) if counted else contextlib.nullcontext():
+        begin = time.perf_counter()
+        step.work(place, given)
+        seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak": peak, "added": peak - before, **found}
+
+
+class Calls:
+    """Counts of what a step does, which no load of the machine changes."""
+
+    FILES = {"open": ("open",), "stat": ("stat", "lstat"), "list": ("scandir", "listdir")}
+
+    @staticmethod
+    @contextlib.contextmanager
+    def counted(found: dict) -> Iterator[None]:
+        """Count calls of Python functions and of built-in ones, of all threads, in a block."""
+        import threading
+
+        counts: Counter[str] = Counter()
+
+        def see(frame, event, argument) -> None:
+            if event == "call":
+                counts["calls"] += 1
+            elif event == "c_call":
+                counts["calls"] += 1
+                counts[argument.__name__] += 1
+
+        threading.setprofile(see)
+        sys.setprofile(see)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+            found["calls"] = counts["calls"]
+            found |= {
+                kind: sum(counts[name] for name in names) for kind, names in Calls.FILES.items()
+            }
+
+
+# The command: makes, measures in processes, prints.
+
+
+def start(place: Place, task: str, *flags: str) -> str:
+    """Run this file in a process for one task; its output."""
+    about = [str(place.folder), place.kind, str(place.size)]
+    call = [sys.executable, __file__, "--task", task, *about, *flags]
+    done = subprocess.run(call, env=place.environment(), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{task} at {place.size} {place.kind} failed:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def measure_starts(repeats: int = 3) -> list[dict]:
+    """Whole processes: the fastest of some, with its peak memory."""
+    lines = []
+    for name, arguments in STARTS.items():
+        runs = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            child = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+            if status:
+                raise SystemExit(f"{name} failed")
+            runs.append({"seconds": time.perf_counter() - begin, "peak": usage.ru_maxrss / 1024})
+        lines.append({"step": name} | min(runs, key=lambda one: one["seconds"]))
+    return lines
+
+
+def run_kind(kind: str, sizes, folder: Path, counted: bool, only: str = "") -> list[dict]:
+    """Every step of a kind at each size. The simulation of a size is removed when it is done."""
+    lines = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=f"{kind}-{size}-") as made:
+            place = Place(Path(made), kind, size)
+            begin = time.perf_counter()
+            start(place, "build")
+            tell(f"{size:,} {kind}: made in {time.perf_counter() - begin:.0f} s")
+            for step in STEPS:
+                if step.kind != kind or only not in step.name:
+                    continue
+                out = start(place, step.name, *(["--count"] if counted else []))
+                *_, last = out.splitlines()
+                pages = [line.split()[1] for line in out.splitlines() if line.startswith("PAGE ")]
+                found = json.loads(last) | ({"page": int(pages[0])} if pages else {})
+                tell(f"  {step.name}: {found['seconds']:.2f} s, {found['peak']:.0f} MiB")
+                lines.append({"step": step.name, "kind": kind, "size": size} | found)
+    return lines
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def growth(small: float, large: float, factor: float) -> float:
+    """The exponent e in large = small * factor ** e."""
+    return math.log(large / small) / math.log(factor) if min(small, large) > 0 else math.nan
+
+
+def to_markdown(lines: list[dict], kind: str) -> str:
+    """A table: steps down, sizes across. Growth is that between the two largest sizes."""
+    own = [line for line in lines if line["kind"] == kind]
+    sizes = sorted({line["size"] for line in own})
+    head = [f"{size:,} {kind}" for size in sizes]
+    table = [["step", *head, "growth of time", "peak MiB", "added MiB", "growth of these"]]
+    for step in dict.fromkeys(line["step"] for line in own):
+        found = [next(one for one in own if (one["step"], one["size"]) == (step, s)) for s in sizes]
+        table.append([step, *(f"{one['seconds']:.3g} s" for one in found), *_trends(found, sizes)])
+    return _as_table(table)
+
+
+def _trends(found: list[dict], sizes: list[int]) -> list[str]:
+    """Growth of time, peaks, what the step added to them, and the growth of that."""
+    peaks = " / ".join(f"{one['peak']:.0f}" for one in found)
+    added = " / ".join(f"{one['added']:.0f}" for one in found)
+    if len(found) < 2:
+        return ["", peaks, added, ""]
+    factor = sizes[-1] / sizes[-2]
+    exponents = [growth(*(one[name] for one in found[-2:]), factor) for name in ("seconds", "added")]
+    slow, large = found[-1]["seconds"] >= FAST, found[-1]["added"] >= 16
+    shown = [
+        f"{value:.2f}" if known and not math.isnan(value) else "small"
+        for value, known in zip(exponents, (slow, large), strict=True)
+    ]
+    return [shown[0], peaks, added, shown[1]]
+
+
+def _as_table(table: list[list[str]]) -> str:
+    table.insert(1, ["---"] * len(table[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in table)
+
+
+def describe_pages(lines: list[dict]) -> str:
+    pages = [f"{one['page'] / 1e6:.1f} MB at {one['size']:,} {one['kind']}" for one in lines
+             if "page" in one]  # fmt: skip
+    return f"The report's page: {', '.join(pages)}." if pages else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for kind, sizes in SIZES.items():
+        parser.add_argument(f"--{kind}", type=int, nargs="*", default=sizes, metavar="N")
+    parser.add_argument("--only", default="", help="only steps whose name has this text")
+    parser.add_argument("--count", action="store_true", help="count calls too, which takes time")
+    parser.add_argument("--folder", type=Path, help="where to simulate (default: temporary)")
+    parser.add_argument("--json", type=Path, help="also write all numbers there")
+    parser.add_argument("--task", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.task:
+        return run_task(given.task, given.count)
+    starts = measure_starts()
+    lines = []
+    for kind in SIZES:
+        lines += run_kind(kind, getattr(given, kind), given.folder, given.count, given.only)
+    if given.json:
+        given.json.write_text(json.dumps({"starts": starts, "steps": lines}, indent=1))
+    head = [["start", "seconds", "peak MiB"]]
+    print(_as_table(head + [[s["step"], f"{s['seconds']:.2f}", f"{s['peak']:.0f}"] for s in starts]))
+    for kind in SIZES:
+        if any(line["kind"] == kind for line in lines):
+            print(f"\n{to_markdown(lines, kind)}")
+    print(f"\n{describe_pages(lines)}")
+    return None
+
+
+def run_task(task: list[str], counted: bool) -> None:
+    """What the process of one task does."""
+    name, folder, kind, size = task
+    place = Place(Path(folder), kind, int(size))
+    if name == "build":
+        return build(place)
+    return print(json.dumps(measure(name, place, counted)))
+
+
+if __name__ == "__main__":
+    main()
