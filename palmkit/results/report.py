@@ -13,6 +13,7 @@ import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from palmkit.experiments.failures import name_row
@@ -45,6 +46,14 @@ SHORT = 16  # characters of a hash that are shown
 CSS_DPI = 96  # a browser's pixels to the inch
 MOST_CLASSES = 30  # of a confusion matrix that is shown
 OPEN_DATASETS = 3  # results by class of so many datasets are open, of more they are folded
+# What a page has at most, so that a browser opens it. What is left out is counted, and is in files.
+MOST_TABLES = 40
+MOST_BY_CLASS = 100  # classes of a table by class: those of lowest recall
+MOST_DATASETS = 40  # results by class
+MOST_TEXTS = 50  # of each list
+MOST_VALUES = 100  # of a setting
+LARGEST_DOWNLOAD = 2_000_000  # bytes of a file inside of the page
+CLASSES_FILE, ROWS_FILE = "classes.csv", "rows.csv"  # in `tables`
 TYPES = {".csv": "text/csv", ".tex": "text/x-tex", ".md": "text/markdown"}
 # Settings that stand elsewhere in the report, or have no meaning for a reader.
 NOT_SHOWN = (KIND, ENCODERS, "weights", "method_digest")
@@ -61,23 +70,25 @@ def write_report(run, status: dict[str, str] | None = None, parameters: dict | N
     folder = run_folder(run)
     status = _find_notebooks(folder) if status is None else status
     content = {"tables": [], "verdicts": [], "classes": [], "downloads": [], "problem": ""}
+    content |= {"more_tables": 0, "classes_note": ""}
     rows = pd.DataFrame()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         books = _read_notebooks(folder, status)
         try:
-            rows = mark_versions(load_rows(run, details=True))
+            rows = mark_versions(load_rows(run, details=["class_names"]))
             rows = rows.assign(n_classes=rows["class_names"].map(_count))
             tables = result_tables(rows)
-            content["tables"] = [_table_content(table) for table in tables]
-            content["classes"] = _class_content(tables, run)
+            content["tables"] = [_table_content(table) for table in tables[:MOST_TABLES]]
+            content["classes"], content["classes_note"] = _class_content(tables, run)
             content["downloads"] = _downloads(write_tables(run, tables=tables), run)
+            content["more_tables"] = len(tables) - len(content["tables"])
         except (FileNotFoundError, ValueError) as error:
             content["problem"] = one_line(error)
         figures = _figures(folder, books)
     own = [one for one in caught if issubclass(one.category, UserWarning)]
     content["left_out"] = list(dict.fromkeys(one_line(warning.message) for warning in own))
-    content["left_out"] += _bad_files(rows)
+    content["left_out"] = _first(content["left_out"]) + _bad_files(rows)
     content["failed"] = [f"{name_row(row)}: {row['failed']}" for row in load_failed(run)]
     content |= {
         "title": folder.name,
@@ -110,9 +121,16 @@ def _bad_files(rows: pd.DataFrame) -> list[str]:
     for row in rows.dropna(subset="bad_files").itertuples():
         named.setdefault(row.dataset, {}).update(dict.fromkeys(row.bad_files))
     return [
-        f"{dataset}: --skip-bad left out {len(files)} bad files. {'; '.join(files)}"
+        f"{dataset}: --skip-bad left out {len(files)} bad files. {'; '.join(_first(files))}"
         for dataset, files in named.items()
     ]
+
+
+def _first(texts, most: int = MOST_TEXTS) -> list[str]:
+    """The first of several texts, and how many more there are."""
+    texts = [*texts]
+    more = [f"and {len(texts) - most} more"] if len(texts) > most else []
+    return texts[:most] + more
 
 
 def _count(names) -> int:
@@ -195,32 +213,68 @@ def _cells(line: pd.DataFrame, methods: list[str], seeds: pd.Series) -> list[dic
 # Results by class
 
 
-def _class_content(tables: list[ResultTable], run) -> list[dict]:
-    """For each table and dataset: recall of each class by method, and the best one's confusions."""
-    parts = []
+def _class_content(tables: list[ResultTable], run) -> tuple[list[dict], str]:
+    """For each table and dataset: recall of each class by method, and the best one's confusions.
+    And what is left out of the page, or "": then all of it is in `tables/classes.csv`.
+    """
+    parts, lines, count = [], [], 0
     for table in tables:
         if ", TUT2017: fold 1 only" in f", {table.label}":
             continue  # the same rows, but for some
-        found: dict[str, list[Confusion]] = {}
-        for confusion in count_confusions(table.rows, run):
-            found.setdefault(confusion.dataset, []).append(confusion)
-        parts += [_dataset_content(table.label, part) for part in found.values()]
+        # One dataset at a time: a matrix of 1,000 classes has 8 MB.
+        for _, rows in table.rows.groupby(dataset_labels(table.rows)):
+            if not (found := count_confusions(rows, run)):
+                continue
+            count += 1
+            lines.append(class_lines(table.label, found))
+            if count <= MOST_DATASETS:
+                parts.append(_dataset_content(table.label, found))
     for part in parts:
         part["open"] = len(parts) <= OPEN_DATASETS
-    return parts
+    more = count - len(parts)
+    if not more and not any(part["more"] for part in parts):
+        return parts, ""
+    path = run_folder(run) / "tables" / CLASSES_FILE
+    atomic_write(path, to_csv(pd.concat(lines, ignore_index=True)))
+    others = f"{more} more datasets and settings are left out. " if more else ""
+    return parts, f"{others}All classes of all datasets are in tables/{CLASSES_FILE}."
+
+
+def class_lines(label: str, confusions: list[Confusion]) -> pd.DataFrame:
+    """Recall of each class by each method of one dataset: what `tables/classes.csv` has."""
+    frames = [
+        pd.DataFrame(
+            {
+                "table": label,
+                "dataset": one.dataset,
+                "method": one.method,
+                "class_name": one.class_names,
+                "decisions": one.counts.sum(1),
+                "recall": one.recalls,
+            }
+        )
+        for one in confusions
+    ]
+    return pd.concat(frames, ignore_index=True)
 
 
 def _dataset_content(label: str, confusions: list[Confusion]) -> dict:
     best = max(confusions, key=lambda one: one.accuracy)
     names = best.class_names
+    shown = range(len(names))
+    if len(names) > MOST_BY_CLASS:
+        hardest = np.argsort(np.nan_to_num(best.recalls, nan=2.0), kind="stable")
+        shown = sorted(hardest[:MOST_BY_CLASS].tolist())
+    recalls = [one.recalls for one in confusions]
+    clips = best.counts.sum(1)
     lines = []
-    for number, name in enumerate(names):
+    for number in shown:
         other = best.most_confused(number)
         lines.append(
             {
-                "name": name,
-                "clips": int(best.counts[number].sum()),
-                "recalls": [format_score(one.recalls[number]) for one in confusions],
+                "name": names[number],
+                "clips": int(clips[number]),
+                "recalls": [format_score(one[number]) for one in recalls],
                 "other": f"{names[other[0]]} ({format_score(other[1])})" if other else NOTHING,
             }
         )
@@ -230,8 +284,9 @@ def _dataset_content(label: str, confusions: list[Confusion]) -> dict:
         "best": method_label(best.method),
         "trials": best.trials,
         "lines": lines,
+        "more": len(names) - len(lines),
         "matrix": _matrix(best) if len(names) <= MOST_CLASSES else [],
-        "names": names,
+        "names": names if len(names) <= MOST_CLASSES else [],
     }
 
 
@@ -259,17 +314,28 @@ def _matrix(confusion: Confusion) -> list[dict]:
 
 
 def _downloads(paths: list[Path], run) -> list[dict]:
-    """The files of tables, and all rows, with their content as data: URIs."""
+    """The files of tables, and all rows, with their content as data: URIs.
+
+    Where they are too large for the page, they have none: they lie in `tables`.
+    """
     files = {path.name: path.read_bytes() for path in paths}
-    files["rows.csv"] = to_csv(export_frame(run)).encode(errors="backslashreplace")
-    return [
-        {
-            "name": name,
-            "type": TYPES.get(Path(name).suffix, "text/plain"),
-            "data": base64.b64encode(data).decode(),
-        }
-        for name, data in files.items()
-    ]
+    files[ROWS_FILE] = to_csv(export_frame(run)).encode(errors="backslashreplace")
+    found, size = [], 0
+    # The tables come first. Of those that are too many, the first are in the page.
+    for name, data in files.items():
+        inside = size + len(data) <= LARGEST_DOWNLOAD
+        size += len(data) if inside else 0
+        if name == ROWS_FILE and not inside:
+            atomic_write(run_folder(run) / "tables" / ROWS_FILE, data)
+        found.append(
+            {
+                "name": name,
+                "type": TYPES.get(Path(name).suffix, "text/plain"),
+                "data": base64.b64encode(data).decode() if inside else "",
+                "size": f"{len(data) / 1e6:.1f} MB",
+            }
+        )
+    return found
 
 
 def _differences(summary: pd.DataFrame) -> list[str]:
@@ -433,9 +499,9 @@ def _listed(values, separator: str = ", ") -> str:
     """Different values in order, numbers by size."""
     texts = {str(value) for value in values}
     try:
-        return separator.join(sorted(texts, key=float))
+        return separator.join(_first(sorted(texts, key=float), MOST_VALUES))
     except ValueError:
-        return separator.join(sorted(texts))
+        return separator.join(_first(sorted(texts), MOST_VALUES))
 
 
 def _parameters(parameters: dict) -> dict[str, str]:
@@ -499,7 +565,8 @@ def _sum(seconds: dict) -> float:
 
 
 def _distinct(values, separator: str = "; ") -> str:
-    return separator.join(sorted({str(value) for value in values if value and pd.notna(value)}))
+    texts = sorted({str(value) for value in values if value and pd.notna(value)})
+    return separator.join(_first(texts, MOST_VALUES))
 
 
 def _short(hashes) -> list[str]:
