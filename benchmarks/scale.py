@@ -27,6 +27,7 @@ from pathlib import Path
 MIB = 2**20
 FEW = 20  # classes, where clips or rows are many
 SHOTS = 16
+ROW_SHOTS, CLASS_SHOTS = 4, 2  # of runs of many rows, and of many classes
 FOLDS, DATASETS = 4, 10  # of a run of many rows
 ROWS_CLIPS = 160  # of each of its datasets
 CLASS_CLIPS = 8  # of each class, where classes are many
@@ -77,7 +78,7 @@ class Place:
 
 
 def build(place: Place) -> None:
-    from simulated import fill_cache, grid, make_dataset, make_run
+    from simulated import fill_cache, make_dataset, make_run
 
     from palmkit import load_dataset, load_model
 
@@ -87,7 +88,7 @@ def build(place: Place) -> None:
             make_dataset(Path(name), ROWS_CLIPS, FEW, FOLDS)
         paths = [path for name in place.datasets for path in Path(name).rglob("*.wav")]
         fill_cache(model, paths)
-        make_run("big", grid(place.datasets, place.size), model)
+        make_run("big", row_grid(place), model)
         return
     classes = place.size if place.kind == "classes" else FEW
     clips = place.size * CLASS_CLIPS if place.kind == "classes" else place.size
@@ -98,11 +99,17 @@ def build(place: Place) -> None:
         make_run("big", class_grid(place), model, left_out=0)
 
 
+def row_grid(place: Place) -> list:
+    from simulated import grid
+
+    return grid(place.datasets, place.size, shots=ROW_SHOTS)
+
+
 def class_grid(place: Place) -> list:
     from palmkit.experiments.trials import make_grid
 
     methods = ("zeroshot", "palm", "prototypes")
-    return make_grid(methods, [place.dataset], seeds=range(CLASS_SEEDS), shots=2)
+    return make_grid(methods, [place.dataset], seeds=range(CLASS_SEEDS), shots=CLASS_SHOTS)
 
 
 # Steps.
@@ -179,7 +186,7 @@ def count(place: Place, given) -> None:
 def draw(place: Place, given) -> None:
     from palmkit import draw_shots
 
-    draw_shots(given[0].train, SHOTS if place.kind == "clips" else 2)
+    draw_shots(given[0].train, SHOTS if place.kind == "clips" else CLASS_SHOTS)
 
 
 def encode_names(place: Place, given) -> None:
@@ -208,11 +215,11 @@ def count_by_class(place: Place, _) -> None:
 
 def grid_flags(place: Place) -> list[str]:
     """The flags of the grid that the run has rows of."""
-    from simulated import METHODS, grid
+    from simulated import METHODS
 
-    trials = grid(place.datasets, place.size)
-    seeds = sorted({str(trial.seed) for trial in trials}, key=int)
+    seeds = sorted({str(trial.seed) for trial in row_grid(place)}, key=int)
     flags = ["--dataset", *place.datasets, "--method", *METHODS, "--seed", *seeds]
+    flags += ["--shots", str(ROW_SHOTS)]
     return [*flags, "--checkpoint", "mini", "--device", "cpu", "--name", "big"]
 
 

@@ -183,12 +183,12 @@ def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFr
     chosen, short = [], []
     places = train.groupby("class_name", observed=True).indices  # one look at each clip
     for class_name in sorted(places):
-        clips = train.iloc[places[class_name]]
+        clips = places[class_name]
         if len(clips) < shots:
             short.append(f"{class_name} ({len(clips)})")
             chosen.append(clips)
-        else:
-            chosen.append(clips.sample(shots, random_state=stream))
+        else:  # what `train[train["class_name"] == class_name].sample(shots)` draws
+            chosen.append(clips[stream.choice(len(clips), shots, replace=False)])
     if short:
         more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
         warnings.warn(
@@ -196,6 +196,6 @@ def draw_shots(train: pd.DataFrame, shots: int = 16, seed: int = 0) -> pd.DataFr
             f"{', '.join(short[:NAMED])}{more}",
             stacklevel=2,
         )
-    drawn = pd.concat(chosen)
+    drawn = train.iloc[np.concatenate(chosen)]
     drawn.attrs = dict(train.attrs)
     return drawn

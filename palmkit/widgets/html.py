@@ -8,6 +8,8 @@ import io
 import threading
 from pathlib import Path
 
+import numpy as np
+
 from palmkit.extras import extra
 from palmkit.methods import get_method
 
@@ -19,6 +21,7 @@ with extra("widgets"):
 
 HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text()
+MOST_CLASSES = 60  # of a confusion table: of 1,000 it would have a million cells
 SHAPES = {"circle": "●", "square": "■", "triangle": "▲", "diamond": "◆", "cross": "✚", "down": "▼"}
 COLOR_WHEEL = sns.color_palette("colorblind").as_hex()
 AUDIO_TYPES = {"mp3": "mpeg", "oga": "ogg", "wave": "wav"}  # where a file's suffix is not its type
@@ -62,12 +65,24 @@ def dot(method: str) -> str:
 
 
 def confusion_table(counts, names) -> str:
-    """Rows are true classes, columns predicted ones. Darker: a larger share of the row."""
+    """Rows are true classes, columns predicted ones. Darker: a larger share of the row.
+
+    Of more than MOST_CLASSES, those with most wrong clips; a caption says so.
+    """
+    caption, counts = "", np.asarray(counts)
+    clips = counts.sum(1)
+    if len(names) > MOST_CLASSES:
+        wrong = clips - counts.diagonal()
+        kept = np.sort(np.argsort(-wrong, kind="stable")[:MOST_CLASSES])
+        caption = f"<caption>{len(kept)} of {len(names)} classes: those with most wrong clips"
+        caption += "</caption>"
+        counts, clips = counts[np.ix_(kept, kept)], clips[kept]
+        names = [names[n] for n in kept]
     body = ""
     for n, (name, row) in enumerate(zip(names, counts, strict=True)):
         body += f"<tr><th scope=row>{escape(name)}</th>"
         for m, count in enumerate(row):
-            share = count / max(row.sum(), 1)
+            share = count / max(clips[n], 1)
             color = ";color:#fff" if share > 0.55 else ""
             style = f"background:rgba(1,115,178,{share:.2f}){color}"
             kind = "diagonal" if n == m else "off"
@@ -76,7 +91,7 @@ def confusion_table(counts, names) -> str:
     head = "".join(f"<th scope=col><span>{escape(name)}</span></th>" for name in names)
     corner = "<th>true class, and what<br>its clips were taken for</th>"
     head = f"<thead><tr>{corner}{head}</tr></thead>"
-    return f"<table class=confusion>{head}<tbody>{body}</tbody></table>"
+    return f"<table class=confusion>{caption}{head}<tbody>{body}</tbody></table>"
 
 
 def picture(figure, alt: str) -> str:
