@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import math
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -311,52 +313,71 @@ STARTS = {  # whole processes, nothing before them
 
 
 def measure(name: str, place: Place, counted: bool = False) -> dict:
-    """One step, in this process: seconds, and MiB that it took over what was held before it."""
-    import resource
+    """One step, in this process.
 
+    seconds: on the wall. cpu: seconds of all threads. peak: MiB of this process in all. added: MiB
+    that the step took, at its peak, over what was held before it. counted: with counts of calls.
+    """
     step = next(one for one in STEPS if (one.name, one.kind) == (name, place.kind))
     given = step.prepare(place)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = {}
-    with Calls.counted(found) if counted else contextlib.nullcontext():
-        begin = time.perf_counter()
+    gc.collect()
+    highest = resident_peak()
+    forget_peak()
+    before, found = resident_peak(), {}
+    with counting(found) if counted else contextlib.nullcontext():
+        wall, cpu = time.perf_counter(), time.process_time()
         step.work(place, given)
-        seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "peak": peak, "added": peak - before, **found}
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resident_peak()
+    times = {"seconds": wall, "cpu": cpu}
+    return {**times, "peak": max(highest, peak), "added": peak - before, **found}
 
 
-class Calls:
-    """Counts of what a step does, which no load of the machine changes."""
+def resident_peak() -> float:
+    """MiB of memory that this process had at most, since it started or since `forget_peak`."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    import resource
 
-    FILES = {"open": ("open",), "stat": ("stat", "lstat"), "list": ("scandir", "listdir")}
+    unit = MIB if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
-    @staticmethod
-    @contextlib.contextmanager
-    def counted(found: dict) -> Iterator[None]:
-        """Count calls of Python functions and of built-in ones, of all threads, in a block."""
-        import threading
 
-        counts: Counter[str] = Counter()
+def forget_peak() -> None:
+    """Count the peak from here, where the system can: imports take more than many steps."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
-        def see(frame, event, argument) -> None:
-            if event == "call":
-                counts["calls"] += 1
-            elif event == "c_call":
-                counts["calls"] += 1
-                counts[argument.__name__] += 1
 
-        threading.setprofile(see)
-        sys.setprofile(see)
-        try:
-            yield
-        finally:
-            sys.setprofile(None)
-            threading.setprofile(None)
-            found["calls"] = counts["calls"]
-            found |= {
-                kind: sum(counts[name] for name in names) for kind, names in Calls.FILES.items()
-            }
+FILES = {"opens": ("open",), "stats": ("stat", "lstat"), "lists": ("scandir", "listdir")}
+
+
+@contextlib.contextmanager
+def counting(found: dict) -> Iterator[None]:
+    """Count calls of Python functions and of built-in ones, of all threads, in a block.
+
+    Counts do not depend on what else the machine does.
+    """
+    counts: Counter[str] = Counter()
+
+    def see(frame, event, argument) -> None:
+        if event == "call":
+            counts["calls"] += 1
+        elif event == "c_call":
+            counts["calls"] += 1
+            counts[argument.__name__] += 1
+
+    threading.setprofile(see)
+    sys.setprofile(see)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+        found["calls"] = counts["calls"]
+        found |= {kind: sum(counts[name] for name in names) for kind, names in FILES.items()}
 
 
 # The command: makes, measures in processes, prints.
@@ -420,7 +441,9 @@ def growth(small: float, large: float, factor: float) -> float:
 
 
 def to_markdown(lines: list[dict], kind: str) -> str:
-    """A table: steps down, sizes across. Growth is that between the two largest sizes."""
+    """A table: steps down, sizes across. Growth is that between the two largest sizes; that of time
+    is of CPU seconds, for what else the machine does changes those less.
+    """
     own = [line for line in lines if line["kind"] == kind]
     sizes = sorted({line["size"] for line in own})
     head = [f"{size:,} {kind}" for size in sizes]
@@ -438,8 +461,8 @@ def _trends(found: list[dict], sizes: list[int]) -> list[str]:
     if len(found) < 2:
         return ["", peaks, added, ""]
     factor = sizes[-1] / sizes[-2]
-    exponents = [growth(*(one[name] for one in found[-2:]), factor) for name in ("seconds", "added")]
-    slow, large = found[-1]["seconds"] >= FAST, found[-1]["added"] >= 16
+    exponents = [growth(*(one[name] for one in found[-2:]), factor) for name in ("cpu", "added")]
+    slow, large = found[-1]["cpu"] >= FAST, found[-1]["added"] >= 16
     shown = [
         f"{value:.2f}" if known and not math.isnan(value) else "small"
         for value, known in zip(exponents, (slow, large), strict=True)
@@ -477,7 +500,9 @@ def main() -> None:
     if given.json:
         given.json.write_text(json.dumps({"starts": starts, "steps": lines}, indent=1))
     head = [["start", "seconds", "peak MiB"]]
-    print(_as_table(head + [[s["step"], f"{s['seconds']:.2f}", f"{s['peak']:.0f}"] for s in starts]))
+    print(
+        _as_table(head + [[s["step"], f"{s['seconds']:.2f}", f"{s['peak']:.0f}"] for s in starts])
+    )
     for kind in SIZES:
         if any(line["kind"] == kind for line in lines):
             print(f"\n{to_markdown(lines, kind)}")

@@ -102,7 +102,9 @@ def make_run(run, trials: list[Trial], model, left_out: int = LEFT_OUT) -> int:
     @cache
     def example(method: str, shots: int, dataset: str) -> tuple[dict, dict]:
         job = next(j for j in kept if j.trial.method == method and j.trial.dataset == dataset)
-        return run_trial(replace(job.trial, epochs=1), model, job.dataset, *random_clips(job, model))
+        return run_trial(
+            replace(job.trial, epochs=1), model, job.dataset, *random_clips(job, model)
+        )
 
     for job in kept:
         trial = job.trial
@@ -132,4 +134,3 @@ def own_fields(job: Job, rng) -> dict:
     drawn = [] if job.drawn is None else list(map(job.dataset.relative, job.drawn["path"]))
     about = {"dataset": job.dataset.name, "stochastic": stochastic_label(job.trial)}
     return {**scores, **about, **({"clips": drawn} if drawn else {})}
-

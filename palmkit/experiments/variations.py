@@ -110,6 +110,8 @@ def modify_draw(drawn: pd.DataFrame, rare=None, resample=False, **_others) -> pd
     as the largest class.
     """
     rare = rare or {}
+    if not rare and not resample:
+        return drawn
     there = set(drawn["class_name"])
     for name in rare:
         if name not in there:

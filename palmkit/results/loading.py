@@ -21,9 +21,9 @@ def load_rows(run, details: bool | Collection[str] = False) -> pd.DataFrame:
     """All rows of a run, one a trial.
 
     details: also load what was recorded for each step, clip and class (HEAVY_FIELDS, or those that
-    are named); without `class_names` a row has `n_classes` instead. Without details, memory does
-    not depend on epochs, clips and classes. A damaged row, and that of a trial that failed, is left out, with a
-    warning that names it. Raises FileNotFoundError if there is no row.
+    are named). Without `class_names` a row has `n_classes` instead. Without details, memory does
+    not depend on epochs, clips and classes. A damaged row, and that of a trial that failed, is left
+    out, with a warning that names it. Raises FileNotFoundError if there is no row.
     """
     rows, failed = read_rows(run, details)
     if failed and not rows:
