@@ -27,7 +27,7 @@ FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 
 PYTEST = $(PY) -m pytest -p no:cacheprovider
 
-.PHONY: help env check test test-arithmetics endurance reproduce quick mini notebooks browser lab benchmark gpu rehearsal lock clean no-esc10
+.PHONY: help env check test test-arithmetics endurance reproduce quick mini notebooks browser lab benchmark gpu rehearsal site lock clean no-esc10
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 20
@@ -105,6 +105,14 @@ gpu: env ## All that depends on the device, on a GPU: the table of docs/gpu.md (
 
 rehearsal: env ## The published grid on stand-ins behind a server: fetch, check, estimate, run (8 minutes)
 	$(PY) tools/rehearse.py
+
+# Sphinx and its theme are not locked. They change no locked package, and only this target needs them.
+HAS_DOCS = from importlib.metadata import version; [*map(version, ("furo", "myst-nb", "sphinx-design", "sphinx-mathjax-offline"))]
+
+site: env ## Build the site for reading without a network: build/site/index.html (a minute)
+	@$(PY) -c '$(HAS_DOCS)' 2>/dev/null || \
+	    $(PY) -m pip install -q -c requirements.lock --no-build-isolation -e ".[docs]"
+	$(PY) tools/build_site.py
 
 lock: ## Resolve pyproject.toml into requirements.lock (on Linux, with network)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \

@@ -29,10 +29,12 @@ def method_colors() -> dict[str, str]:
 
 
 def method_label(name: str) -> str:
+    """A method in tables and figures; an unknown one as it is."""
     return method_names().get(name, name)
 
 
 def method_color(name: str) -> str:
+    """A method's colour in figures, "#rrggbb"; of an unknown one, a grey."""
     return method_colors().get(name, NEUTRAL)
 
 

@@ -100,6 +100,7 @@ def entrant_label(entrant: str) -> str:
 
 
 def shown_labels(entrants) -> dict[str, str]:
+    """{entrant: its label in tables and figures}."""
     return {entrant: entrant_label(entrant) for entrant in entrants}
 
 

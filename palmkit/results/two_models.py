@@ -158,6 +158,7 @@ def choose_rates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def parse_lambdas(text: str) -> list[float]:
+    """The lambdas of a row of two_models.csv, one for each class, from numbers between spaces."""
     return [float(value) for value in text.split()]
 
 

@@ -17,13 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = CONFIG["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# `browser` is not locked, and an extra that names others brings nothing by itself.
+# These are not locked (tools/lock.py), and an extra that names others brings nothing by itself.
+UNLOCKED = {"browser", "docs"}
 LOCKED_EXTRAS = sorted(
     {
         requirement
         for name, requirements in EXTRAS.items()
         for requirement in requirements
-        if name != "browser" and not requirement.startswith("palmkit[")
+        if name not in UNLOCKED and not requirement.startswith("palmkit[")
     }
 )
 LOCK_LINES = [
@@ -56,6 +57,7 @@ TARGETS = [
         "benchmark",
         "gpu",
         "rehearsal",
+        "site",
         "lock",
         "clean",
     )
