@@ -103,20 +103,6 @@ def path_exists(path) -> bool:
         return False
 
 
-# Many files
-
-
-def map_in_chunks(pool, function, items, size: int = 64):
-    """Yield function(item) in order, computed by a thread pool that gets `size` items at a time.
-
-    One task for each of 100,000 items would take 200 MB and more time than the work.
-    """
-    items = list(items)
-    chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
-        yield from results
-
-
 # Progress and whole files
 
 
