@@ -18,7 +18,7 @@ CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = CONFIG["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # These are not locked (tools/lock.py), and an extra that names others brings nothing by itself.
-UNLOCKED = {"browser", "docs"}
+UNLOCKED = {"browser", "docs", "ray"}
 LOCKED_EXTRAS = sorted(
     {
         requirement
