@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = CONFIG["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# `browser` is not locked, and an extra that names others brings nothing by itself.
+# `browser` and `ray` are not locked, and an extra that names others brings nothing by itself.
 LOCKED_EXTRAS = sorted(
     {
         requirement
         for name, requirements in EXTRAS.items()
         for requirement in requirements
-        if name != "browser" and not requirement.startswith("palmkit[")
+        if name not in ("browser", "ray") and not requirement.startswith("palmkit[")
     }
 )
 LOCK_LINES = [
