@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import pandas as pd
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
@@ -36,15 +38,19 @@ def main() -> None:
     parser.add_argument("--method", nargs="+", default=["zeroshot", "palm", "gda", "tip-adapter"])
     parser.add_argument("--seed", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--shots", default="4")
+    parser.add_argument("--clips", type=int, help="of each of the first four classes and split")
     parser.add_argument("--engine", nargs="+", default=ENGINES, choices=ENGINES)
     arguments = parser.parse_args()
-    grid = ["--dataset", str(arguments.dataset.resolve()), "--method", *arguments.method]
-    grid += ["--seed", *arguments.seed, "--shots", arguments.shots]
-    print(f"$ palmkit run {shlex.join(['--dataset', arguments.dataset.name, *grid[2:]])}\n")
+    grid = ["--method", *arguments.method, "--seed", *arguments.seed, "--shots", arguments.shots]
+    print(f"$ palmkit run {shlex.join(['--dataset', arguments.dataset.name, *grid])}\n")
     print("| engine | rows | equal columns | other columns | seconds | encoded by the command |")
     print("|---|---|---|---|---|---|")
     log, first = "", None
     with tempfile.TemporaryDirectory(prefix="palmkit-engines-") as folder:
+        dataset = arguments.dataset.resolve()
+        if arguments.clips:
+            dataset = take_part(dataset, Path(folder) / dataset.name, arguments.clips)
+        grid = ["--dataset", str(dataset), *grid]
         for n, engine in enumerate(arguments.engine):
             if (reason := missing(engine)) is not None:
                 print(f"| {engine} | not run: {reason} | | | | |")
@@ -57,6 +63,20 @@ def main() -> None:
             sys.stdout.flush()
             log = said if engine == "dask, common cache" else log
     print(f"\nThe log of the Dask run:\n\n{log}" if log else "")
+
+
+def take_part(dataset: Path, part: Path, clips: int, classes: int = 4) -> Path:
+    """A dataset of the first clips of the first classes of another, by links."""
+    part.mkdir()
+    for split in ("train", "test"):
+        table = pd.read_csv(dataset / f"{split}.csv")
+        names = sorted(table["classname"].unique())[:classes]
+        table = table[table["classname"].isin(names)].groupby("classname").head(clips)
+        table.to_csv(part / f"{split}.csv", index=False)
+    for path in dataset.iterdir():
+        if path.suffix != ".csv":
+            (part / path.name).symlink_to(path)
+    return part
 
 
 def missing(engine: str) -> str | None:

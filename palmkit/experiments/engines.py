@@ -65,7 +65,7 @@ class ClusterEngine:
         used, and NoWorkers.
         """
         end = time.monotonic() + ANSWER_S
-        with _shared_mark() as self.mark:
+        with shared_mark() as self.mark:
             while True:
                 self._look()
                 if self.refused:
@@ -208,7 +208,7 @@ class ClusterEngine:
 
 
 @contextlib.contextmanager
-def _shared_mark() -> Iterator[tuple[str, str]]:
+def shared_mark() -> Iterator[tuple[str, str]]:
     """(name, content) of a file in the command's cache folder, while workers look for it."""
     mark = f"palmkit-{secrets.token_hex(8)}", secrets.token_hex(16)
     path = cache_root() / mark[0]

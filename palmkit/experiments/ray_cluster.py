@@ -33,8 +33,9 @@ def connect(address: str, device: str) -> Iterator[RayCluster]:
     }
     try:
         ray.init(**(dict(address=address) if address else dict(address="local", **local)), **quiet)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise OSError(f"no Ray cluster answers at {address or 'this machine'}: {error}") from error
+    except Exception as error:  # Ray raises plain ones too, on a busy machine for example
+        what = f"no Ray cluster answers at {address}" if address else "Ray cannot be started here"
+        raise OSError(f"{what}: {_first_line(error)}") from error
     try:
         yield RayCluster(address, "GPU" if device == "cuda" else "CPU")
     finally:

@@ -240,7 +240,7 @@ def test_a_stopped_run_leaves_nothing_on_the_cluster():
 
 
 def test_whether_the_cache_is_shared_is_found_by_a_file(tmp_path, monkeypatch):
-    with engines._shared_mark() as mark:
+    with engines.shared_mark() as mark:
         question = (references.own_versions(), *mark)
         assert clusters.answer(*question) == Answer("", True)
         monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path / "other"))

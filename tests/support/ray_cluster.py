@@ -15,6 +15,7 @@ import psutil
 # Ray asks for a token. This one is of this process and its nodes, and in no file.
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_AUTH_MODE", "token")
+TRIES = 5  # to start a node
 NODE = ["--object-store-memory", "200000000", "--node-ip-address", "127.0.0.1", "--block"]
 
 
@@ -37,8 +38,10 @@ def ray_cluster(folder, caches, cpus=1):
         started.append(start_node(folder, {}, *head, "--temp-dir", short))
         _wait(lambda: _is_up(folder, ""), started)
         for n, cache in enumerate(caches):  # one by one: they choose the names of their sockets
-            started.append(join(folder, address, n, cache, cpus))
-            _wait(lambda n=n: _is_up(folder, n), started)
+            for _ in range(TRIES):
+                started.append(join(folder, address, n, cache, cpus))
+                if _is_in_time(folder, n, started[-1]):
+                    break
         yield address
     finally:
         end(started)
@@ -59,6 +62,15 @@ def start_node(folder, variables: dict, *arguments) -> subprocess.Popen:
         return subprocess.Popen(
             command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
         )
+
+
+def _is_in_time(folder, n, node: subprocess.Popen) -> bool:
+    """Whether a node is up. Ray gives one up that is not within 30 s, as on a busy machine."""
+    while node.poll() is None:
+        if _is_up(folder, n):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def _is_up(folder, n) -> bool:
