@@ -172,6 +172,30 @@ def test_any_method_takes_fewer_clips(mini, caplog, monkeypatch):
     ]
 
 
+def test_a_step_that_failed_halfway(mini):
+    """Its second chunk fails once. The gradient is that of the plain loss, in the next step too."""
+    features, labels = data(mini, 8)
+    plain = CoCoOp(mini, NAMES, seed=3)
+    F.cross_entropy(plain(features), labels).backward()
+    small = SmallMemory(mini)
+    method = CoCoOp(small, NAMES, seed=3)
+    method.max_tokens = 4 * method.prompt_tokens
+    encode, calls = small.encode_embeddings, []
+
+    def fail_second(*arguments):
+        calls.append(len(arguments[0]))
+        if len(calls) == 2:
+            raise GPU
+        return encode(*arguments)
+
+    small.encode_embeddings = fail_second
+    for _ in range(2):
+        take_gradient(method, mean_loss, method.zero_grad, features, labels)
+        for ours, expected in zip(method.parameters(), plain.parameters(), strict=True):
+            assert (ours.grad - expected.grad).abs().max() <= 1e-9 * expected.grad.abs().max()
+    assert calls == [4, 4, *[2] * 8]
+
+
 def test_a_warning_is_shown_once(mini, caplog, monkeypatch):
     monkeypatch.setattr(PerClip, "most", 4)
     for _ in range(3):
