@@ -97,8 +97,9 @@ browser: env ## Use explore.ipynb in chromium with chromedriver (PICTURES=1: tak
 lab: env ## Open the notebooks in JupyterLab
 	$(PY) -m jupyter lab notebooks
 
-benchmark: env ## Measure speed
+benchmark: env ## Measure speed, and how it grows with cores
 	$(PY) benchmarks/speed.py
+	$(PY) benchmarks/scaling.py
 
 gpu: env ## All that depends on the device, on a GPU: the table of docs/gpu.md (5 minutes)
 	@$(FRESH) $(PY) tools/gpu.py

@@ -446,7 +446,9 @@ def _run_calls(
     with progress_bar(sum(seconds), f"0 {label}", "s", bar_format=form) as bar:
         stacks = make_stacks([job.trial for job in jobs], [job.n_train for job in jobs])
         about = (calls, seconds, processes, names, start)
-        parallel = run_stacks(_run_job, _run_stack, stacks, *about)
+        parallel = in_parallel(_run_job, *about)
+        if len(stacks) < len(jobs):
+            parallel = run_stacks(_run_job, _run_stack, stacks, *about)
         for count, (n, done) in enumerate(parallel, 1):
             yield n, done
             bar.set_description(f"{count} {label}", refresh=False)

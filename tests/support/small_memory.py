@@ -33,6 +33,7 @@ class SmallMemory:
         self.prompts, self.clips, self.error, self.backward = prompts, clips, error, backward
         self.failed = 0
         self.sizes: list[int] = []  # of what did fit
+        self.projected: list[int] = []  # prompts of each call of project_prompts
 
     def __getattr__(self, name: str):
         if name == "inner":
@@ -46,6 +47,10 @@ class SmallMemory:
     def prompt_latents(self, prefix, suffix, lengths):
         found = self.inner.prompt_latents(prefix, suffix, lengths)
         return self.check(found, len(prefix) * len(suffix), self.prompts)
+
+    def project_prompts(self, latents):
+        self.projected.append(latents.shape[0] * latents.shape[1])
+        return self.inner.project_prompts(latents)
 
     def encode_audio(self, waveforms):
         return self.check(self.inner.encode_audio(waveforms), len(waveforms), self.clips)
