@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 import palmkit
-from palmkit.endings import Ended, signals_as_interrupts
+from palmkit.endings import Ended, quiet_pools, signals_as_interrupts
 from palmkit.experiments.config import (
     FLAGS,
     READING,
@@ -58,7 +58,12 @@ def main(argv: list[str] | None = None) -> int:
     # A flag sets PALMKIT_SKIP_BAD; after the command it is what it was.
     skip_bad = os.environ.get("PALMKIT_SKIP_BAD", "")
     variables = {"PALMKIT_COMMAND": shlex.join(["palmkit", *argv]), "PALMKIT_SKIP_BAD": skip_bad}
-    with _environment(**variables), _messages(arguments), signals_as_interrupts():
+    with (
+        _environment(**variables),
+        _messages(arguments),
+        quiet_pools(),
+        signals_as_interrupts(),
+    ):
         try:
             return arguments.command(arguments) or 0
         except KeyboardInterrupt as interrupt:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
 
+log = logging.getLogger(__name__)
+
+POOL_THREAD = "ExecutorManagerThread"  # of loky, which joblib's processes are
 ENDING = ("SIGTERM", "SIGHUP")  # by name: not all systems have both
 
 
@@ -42,3 +46,25 @@ def signals_as_interrupts() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def quiet_pools() -> Iterator[None]:
+    """A pool of processes that is ended early shows no traceback in the block.
+
+    loky (joblib 1.5) may then look for a call that was just cancelled. The run ends all the same,
+    with its own message. Other threads' errors are shown.
+    """
+    original = threading.excepthook
+
+    def hook(error) -> None:
+        if getattr(error.thread, "name", "") == POOL_THREAD and error.exc_type is KeyError:
+            log.debug("a pool of processes was ended early: %r", error.exc_value)
+        else:
+            original(error)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = original

@@ -137,6 +137,11 @@ other versions, weights or clips made failed rows instead of ending the run; a s
 another version wrote its rows among those of the first; killed workers left semaphores, and a
 warning of Python behind the last line.
 
+Survivors that remain, or were mended and not tried again: "three drivers" left a shard of the
+cache under its temporary name (mended: a command now completes it also if it has nothing to do).
+"SIGINT" to a whole group while workers start: these show Python's traceback before palmkit's line;
+rows and files are as they should be.
+
 `tools/endurance.py --kind WORD` tries one kind again and keeps the counts of the others.
 
 "Survivors before": the same tests on the version before these faults were mended, with the tries

@@ -2,11 +2,12 @@
 
 import os
 import signal
+import threading
 
 import pytest
 
 from palmkit import cli
-from palmkit.endings import Ended, signals_as_interrupts
+from palmkit.endings import POOL_THREAD, Ended, quiet_pools, signals_as_interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +47,25 @@ def test_its_status_is_the_shell_s():
     with pytest.raises(Ended) as caught, signals_as_interrupts():
         os.kill(os.getpid(), signal.SIGTERM)
     assert caught.value.status == 143
+
+
+def fail(error: Exception):
+    raise error
+
+
+@pytest.mark.parametrize(
+    "name, error, shown",
+    [
+        (POOL_THREAD, KeyError(2), False),
+        (POOL_THREAD, ValueError(2), True),
+        ("another", KeyError(2), True),
+    ],
+)
+def test_only_an_ended_pool_s_error_is_not_shown(monkeypatch, name, error, shown):
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", seen.append)
+    with quiet_pools():
+        thread = threading.Thread(target=fail, args=(error,), name=name)
+        thread.start()
+        thread.join()
+    assert bool(seen) == shown
