@@ -77,7 +77,7 @@ class Grid:
 
     def close(self) -> None:
         self.server.stdin.close()
-        self.server.wait(timeout=20)
+        self.server.wait(timeout=60)
 
     def ask(self, **request):
         self.server.stdin.write(json.dumps(request) + "\n")
