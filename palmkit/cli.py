@@ -26,6 +26,7 @@ from palmkit.experiments.config import (
     FLAGS,
     READING,
     Choices,
+    check_engine,
     check_run_folder,
     choose,
     expand_datasets,
@@ -489,7 +490,6 @@ def _read_choices(arguments) -> Choices:
 
 def _check_choices(choices: Choices) -> None:
     """Raise for what cannot be run, before anything is generated, loaded or measured."""
-    from palmkit.experiments.engines import check_engine
     from palmkit.experiments.trials import check_datasets, check_trials
 
     grid = choices.grid()

@@ -75,6 +75,8 @@ def clean_device(name: str, value) -> str:
 
 
 BACKENDS = ("processes", "dask", "ray")
+DASK_ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+:\d+")
+RAY_ADDRESS = re.compile(r"auto|(ray://)?[^\s/:]+:\d+")
 
 
 def clean_backend(name: str, value) -> str:
@@ -393,6 +395,18 @@ def check_run_folder(run) -> None:
             f"cannot write to {folder}: {there} is {reason}. "
             "Choose another --name, or another place with PALMKIT_RUNS"
         )
+
+
+def check_engine(backend: str, address: str) -> None:
+    """Raise ValueError for a backend without its address, or an address without its backend."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}: use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}")
+    if backend == "processes" and address:
+        raise ValueError(f"--address {address} is of a cluster: add --backend dask or ray")
+    if backend == "dask" and not DASK_ADDRESS.fullmatch(address):
+        raise ValueError("--backend dask needs --address tcp://HOST:PORT, that of the scheduler")
+    if backend == "ray" and address and not RAY_ADDRESS.fullmatch(address):
+        raise ValueError("--backend ray takes --address HOST:PORT or auto, or no --address")
 
 
 # Config files.

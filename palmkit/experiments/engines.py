@@ -15,14 +15,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
-import re
 import secrets
 import time
 from collections import deque
 from collections.abc import Iterator
 
 from palmkit.experiments.clusters import Cluster, Lost, Unfit
-from palmkit.experiments.config import BACKENDS
+from palmkit.experiments.config import check_engine
 from palmkit.experiments.executor import Failure, use_engine
 from palmkit.experiments.references import WorkerDiffers, own_versions
 from palmkit.experiments.sources import Sources
@@ -31,8 +30,6 @@ from palmkit.storage import cache_root
 
 log = logging.getLogger(__name__)
 
-DASK = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+:\d+")
-RAY = re.compile(r"auto|(ray://)?[^\s/:]+:\d+")
 LOOK_S = 1.0  # seconds between two looks at who is there
 ANSWER_S = 300.0  # seconds that a worker has for its first answer: it loads PyTorch
 NO_WORKER_S = 300.0  # seconds without any worker after which a run stops
@@ -257,15 +254,3 @@ def engine(backend: str, address: str = "", device: str = "cpu") -> Iterator[Non
         )
         with use_engine(found):
             yield
-
-
-def check_engine(backend: str, address: str) -> None:
-    """Raise ValueError for a backend without its address, or an address without its backend."""
-    if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}: use {', '.join(BACKENDS[:-1])} or {BACKENDS[-1]}")
-    if backend == "processes" and address:
-        raise ValueError(f"--address {address} is of a cluster: add --backend dask or ray")
-    if backend == "dask" and not DASK.fullmatch(address):
-        raise ValueError("--backend dask needs --address tcp://HOST:PORT, that of the scheduler")
-    if backend == "ray" and address and not RAY.fullmatch(address):
-        raise ValueError("--backend ray takes --address HOST:PORT or auto, or no --address")
