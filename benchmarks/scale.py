@@ -16,6 +16,7 @@ import gc
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 2**20
+PLANNED = 200  # seeds of the plan on many clips
 FEW = 20  # classes, where clips or rows are many
 SHOTS = 16
 ROW_SHOTS, CLASS_SHOTS = 4, 2  # of runs of many rows, and of many classes
@@ -39,6 +41,8 @@ SIZES = {
     "classes": (10, 100, 1_000),
     "rows": (200, 2_000, 20_000),
 }
+MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
+LOAD = os.getloadavg()[0]
 FAST = 0.1  # seconds; growth from there tells of fixed costs
 
 
@@ -237,7 +241,7 @@ def start_trial(place: Place, _) -> None:
 
 def plan_trial(place: Place, _) -> None:
     flags = ("--checkpoint", "mini", "--device", "cpu", "--dry-run")
-    methods = ("--method", "zeroshot", "palm", "--seed", *map(str, range(3)))
+    methods = ("--method", "zeroshot", "palm", "--seed", *map(str, range(PLANNED)))
     command("run", "--dataset", place.dataset, *methods, *flags)
 
 
@@ -265,7 +269,7 @@ STEPS = [
     Step("draw 16 shots", "clips", draw, read_with_model),
     Step("look up all embeddings (`embed`)", "clips", look_up, read_with_model),
     Step("count what the cache lacks", "clips", count, read_with_model),
-    Step("`palmkit run --dry-run`, 5 trials", "clips", plan_trial, import_all),
+    Step("`palmkit run --dry-run`, 201 trials", "clips", plan_trial, import_all),
     Step("`palmkit run`, one zero-shot trial", "clips", start_trial, import_all),
     Step(
         "`palmkit check`, every file",
@@ -489,25 +493,46 @@ def main() -> None:
     parser.add_argument("--count", action="store_true", help="count calls too, which takes time")
     parser.add_argument("--folder", type=Path, help="where to simulate (default: temporary)")
     parser.add_argument("--json", type=Path, help="also write all numbers there")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into this file")
     parser.add_argument("--task", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.task:
         return run_task(given.task, given.count)
+    # A killed benchmark, too, removes what it made.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     starts = measure_starts()
     lines = []
     for kind in SIZES:
         lines += run_kind(kind, getattr(given, kind), given.folder, given.count, given.only)
     if given.json:
         given.json.write_text(json.dumps({"starts": starts, "steps": lines}, indent=1))
-    head = [["start", "seconds", "peak MiB"]]
-    print(
-        _as_table(head + [[s["step"], f"{s['seconds']:.2f}", f"{s['peak']:.0f}"] for s in starts])
-    )
-    for kind in SIZES:
-        if any(line["kind"] == kind for line in lines):
-            print(f"\n{to_markdown(lines, kind)}")
-    print(f"\n{describe_pages(lines)}")
+    text = to_text(starts, lines)
+    print(text)
+    if given.write:
+        replace_table(given.write, text)
     return None
+
+
+def to_text(starts: list[dict], lines: list[dict]) -> str:
+    """All tables, and what they were measured on."""
+    table = [["start", "seconds", "peak MiB"]]
+    table += [[one["step"], f"{one['seconds']:.2f}", f"{one['peak']:.0f}"] for one in starts]
+    kinds = [kind for kind in SIZES if any(line["kind"] == kind for line in lines)]
+    load = ", ".join(f"{one:.1f}" for one in (LOAD, os.getloadavg()[0]))
+    about = (
+        f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; load before and after: {load}."
+    )
+    parts = [_as_table(table), *(to_markdown(lines, kind) for kind in kinds)]
+    return "\n\n".join([*parts, f"{describe_pages(lines)} Measured on {about}".strip()])
+
+
+def replace_table(path: Path, text: str) -> None:
+    """Put the tables between the marks of a Markdown file."""
+    before, _, rest = path.read_text().partition(MARKS[0])
+    _, found, after = rest.partition(MARKS[1])
+    if not found:
+        raise SystemExit(f"{path} has no lines {' and '.join(MARKS)}")
+    path.write_text(f"{before}{MARKS[0]}\n\n{text}\n\n{MARKS[1]}{after}")
 
 
 def run_task(task: list[str], counted: bool) -> None:

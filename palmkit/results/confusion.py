@@ -37,7 +37,8 @@ class Confusion:
     @property
     def recalls(self) -> np.ndarray:
         """[classes]: the share of each class's clips that is right; NaN for one without clips."""
-        return self.shares.diagonal()
+        clips = self.counts.sum(1)
+        return np.where(clips > 0, self.counts.diagonal() / np.maximum(clips, 1), np.nan)
 
     @property
     def accuracy(self) -> float:
@@ -54,7 +55,7 @@ class Confusion:
         if not others.any():
             return None
         other = int(others.argmax())
-        return other, float(self.shares[label, other])
+        return other, float(others[other] / self.counts[label].sum())
 
 
 def count_confusions(rows: pd.DataFrame, run) -> list[Confusion]:

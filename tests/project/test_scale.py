@@ -54,7 +54,7 @@ MOST = {
     "draw 16 shots": (1, 0, 0),
     "look up all embeddings (`embed`)": (904, 1, 2),
     "count what the cache lacks": (29, 0, 1),
-    "`palmkit run --dry-run`, 5 trials": (600, 0, 5),
+    "`palmkit run --dry-run`, 201 trials": (600, 0, 5),
     "`palmkit run`, one zero-shot trial": (600, 0, 5),
     "`palmkit check`, every file": (1457, 1, 2),
     "draw 2 shots a class": (33, 0, 0),
