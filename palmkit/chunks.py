@@ -141,24 +141,26 @@ def _kept_bytes(method: ChunkedPrompts, classes: int) -> int:
 # Prompts in chunks.
 
 
-def encode_prompts(method: ChunkedPrompts, prefix) -> torch.Tensor:
-    """prefix [b, p, width] -> text embeddings of all classes [b, c, dim], not normalised.
+def encode_prompts(method: ChunkedPrompts, prefix, names, lengths) -> torch.Tensor:
+    """`encode_embeddings` of the method's model, in chunks: prefix [b, p, width], names
+    [c, s, width] and their lengths [c] -> text embeddings [b, c, dim], not normalised.
 
     Activations of a chunk are computed again in the backward pass. With text dropout only what
     comes before the projection is in chunks, so that the draw does not depend on them.
     """
     model, sizes = method.model, method.prompts_at_once(len(prefix))
-    if sizes == (len(prefix), len(method.names)):
-        return model.encode_embeddings(prefix, method.names, method.lengths)
+    if sizes == (len(prefix), len(names)):
+        return model.encode_embeddings(prefix, names, lengths)
+    own = [*zip(names.split(sizes[1]), lengths.split(sizes[1]), strict=True)]
     if is_stochastic(model):
-        return model.project_prompts(_in_chunks(model.prompt_latents, method, prefix, *sizes))
-    return _in_chunks(model.encode_embeddings, method, prefix, *sizes)
+        return model.project_prompts(_in_chunks(model.prompt_latents, prefix.split(sizes[0]), own))
+    return _in_chunks(model.encode_embeddings, prefix.split(sizes[0]), own)
 
 
-def _in_chunks(encode: Callable, method, prefix, clips: int, classes: int) -> torch.Tensor:
+def _in_chunks(encode: Callable, prefixes, own) -> torch.Tensor:
+    """own: (names, lengths) of the chunks of classes."""
     encode = functools.partial(checkpoint, encode, use_reentrant=False)
-    own = [*zip(method.names.split(classes), method.lengths.split(classes), strict=True)]
-    rows = [torch.cat([encode(part, *one) for one in own], 1) for part in prefix.split(clips)]
+    rows = [torch.cat([encode(part, *one) for one in own], 1) for part in prefixes]
     return torch.cat(rows)
 
 

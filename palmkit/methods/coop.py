@@ -88,7 +88,7 @@ class CoOp(ChunkedPrompts, Method):
     def text_features(self, context) -> torch.Tensor:
         """Context vectors [b, context_length, width] -> unit text embeddings [b, c, dim]."""
         prefix = torch.cat([self.start.expand(len(context), -1, -1), context], 1)
-        return normalize(encode_prompts(self, prefix))
+        return normalize(encode_prompts(self, prefix, self.names, self.lengths))
 
     def forward(self, audio_features):
         return self.logits(audio_features, self.text_features(self.context[None])[0])
