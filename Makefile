@@ -27,7 +27,7 @@ FRESH = tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
 
 PYTEST = $(PY) -m pytest -p no:cacheprovider
 
-.PHONY: help env check test test-arithmetics endurance reproduce quick mini notebooks browser lab benchmark gpu rehearsal site lock clean no-esc10
+.PHONY: help env check test test-arithmetics endurance reproduce quick mini notebooks browser lab benchmark gpu rehearsal site dist try-dist lock clean no-esc10
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' Makefile | expand -t 20
@@ -114,9 +114,17 @@ site: env ## Build the site for reading without a network: build/site/index.html
 	    $(PY) -m pip install -q -c requirements.lock --no-build-isolation -e ".[docs]"
 	$(PY) tools/build_site.py
 
+dist: env ## Build wheel and sdist into dist/, and check them
+	@$(PY) -c "import build, twine" 2>/dev/null || \
+	    $(PY) -m pip install -q -c requirements.lock "build>=1.2" "twine>=6"
+	$(PY) tools/build_dist.py
+
+try-dist: env ## Install the wheel of dist/ in an empty environment, and run the quick series from it
+	$(PY) tools/build_dist.py --try
+
 lock: ## Resolve pyproject.toml into requirements.lock (on Linux, with network)
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT INT TERM && \
-	$(PYTHON) -m venv "$$tmp" && "$$tmp/bin/python" tools/lock.py
+	$(PYTHON) -m venv "$$tmp" && "$$tmp/bin/python" -m pip install -q uv && "$$tmp/bin/python" tools/lock.py
 
 clean: ## Remove the environment and what tools left behind; runs and caches of results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

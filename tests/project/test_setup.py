@@ -58,6 +58,8 @@ TARGETS = [
         "gpu",
         "rehearsal",
         "site",
+        "dist",
+        "try-dist",
         "lock",
         "clean",
     )
