@@ -77,9 +77,7 @@ def write_lines(versions: dict[str, dict[str, str]], spelled: dict[str, str]) ->
 
 def main() -> None:
     if sys.platform != "linux":
-        sys.exit(
-            "make lock runs on Linux only: the CUDA packages are not seen elsewhere"
-        )
+        sys.exit("make lock runs on Linux only: the CUDA packages are not seen elsewhere")
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = config["project"]
     # Setuptools is locked too, so that the package installs offline, without build isolation.

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from lock import UNLOCKED, list_pythons
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -17,8 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = CONFIG["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# These are not locked (tools/lock.py), and an extra that names others brings nothing by itself.
-UNLOCKED = {"browser", "docs"}
+PYTHONS = [
+    one.removeprefix("Programming Language :: Python :: ")
+    for one in PROJECT["classifiers"]
+    if re.search(r":: Python :: 3\.\d+$", one)
+]
+# An extra that names others brings nothing by itself.
 LOCKED_EXTRAS = sorted(
     {
         requirement
@@ -109,7 +114,8 @@ def test_range_admits_the_locked_version(requirement):
 
 
 def test_lock_lines_are_exact_versions_and_nothing_else():
-    pin = re.compile(r'[\w.-]+==[\w.]+(; sys_platform == "linux")?')
+    only = r'python_version == "3\.\d+"'
+    pin = re.compile(rf'[\w.-]+==[\w.]+(; sys_platform == "linux"|; {only}( or {only})*)?')
     assert [line for line in LOCK_LINES if not pin.fullmatch(line)] == []
 
 
@@ -135,9 +141,68 @@ def test_lock_keeps_linux_packages_from_other_systems():
 
     linux_only = needed("torch", "Linux") - needed("torch", "Darwin")
     assert {name for name in linux_only if LOCK[name].marker is None} == set()
-    marked = {name for name, requirement in LOCK.items() if requirement.marker}
+    marked = {name for name, one in LOCK.items() if "sys_platform" in str(one.marker)}
     assert all(name in linux_only or name.startswith(("nvidia-", "cuda-")) for name in marked)
     assert not marked & needed("torch", "Darwin")
+
+
+def pinned(python: str) -> dict[str, str]:
+    """{name: version} that the lock installs on Linux with a release of Python."""
+    return {
+        name: next(iter(one.specifier)).version
+        for name, one in LOCK.items()
+        if not one.marker or one.marker.evaluate(on_linux(python))
+    }
+
+
+def on_linux(python: str) -> dict[str, str]:
+    """The variables of markers. The first patch release is the strictest."""
+    system = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    return system | {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_lock_has_all_that_its_packages_need(python):
+    """On each Python that the classifiers name. On 3.12 alone, papermill needs aiohttp."""
+    versions = pinned(python)
+    missing = set()
+    for name in versions:
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another Python than this one
+        for wanted in map(Requirement, requirements):
+            if wanted.marker and not wanted.marker.evaluate(on_linux(python)):
+                continue
+            version = versions.get(canonicalize_name(wanted.name))
+            if version is None or not wanted.specifier.contains(version, prereleases=True):
+                missing.add(f"{name} needs {wanted}, and {version} is locked")
+    assert sorted(missing) == []
+
+
+def test_the_releases_of_python_agree():
+    lowest = PROJECT["requires-python"].removeprefix(">=")
+    assert PYTHONS[0] == lowest and list_pythons(PROJECT) == PYTHONS
+    tools = tomllib.loads((ROOT / "tools" / "pyproject.toml").read_text())["project"]
+    assert tools["requires-python"] == PROJECT["requires-python"]
+    assert f"python={lowest} " in (ROOT / "environment.yml").read_text()
+    assert f"Python {lowest}" in (ROOT / "README.md").read_text()
+    named = set(re.findall(r'python_version == "([\d.]+)"', "\n".join(LOCK_LINES)))
+    assert named <= set(PYTHONS)
+
+
+def test_extras_that_are_not_locked_are_extras():
+    assert set(EXTRAS) >= UNLOCKED
+
+
+def test_the_version_is_the_same_everywhere():
+    from palmkit import __version__
+
+    tools = tomllib.loads((ROOT / "tools" / "pyproject.toml").read_text())["project"]
+    assert tools["version"] == __version__
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    first = re.search(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert re.fullmatch(rf"{re.escape(__version__)} \(\d{{4}}-\d\d-\d\d\)", first)
 
 
 def test_environment_yml_repeats_no_version():
