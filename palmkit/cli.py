@@ -490,6 +490,7 @@ def _read_choices(arguments) -> Choices:
 
 def _check_choices(choices: Choices) -> None:
     """Raise for what cannot be run, before anything is generated, loaded or measured."""
+    from palmkit.experiments.settings import check_settings  # loads PyTorch
     from palmkit.experiments.trials import check_datasets, check_trials
 
     grid = choices.grid()
@@ -503,7 +504,8 @@ def _check_choices(choices: Choices) -> None:
     check_datasets(datasets, also)
     check_run_folder(choices.name)
     check_engine(choices.values["backend"], choices.values["address"])
-    check_trials(**grid)  # loads PyTorch
+    check_trials(**grid)
+    check_settings()
 
 
 def _import_datasets(choices: Choices) -> Choices:

@@ -49,6 +49,23 @@ def signals_as_interrupts() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def unseen_by_children() -> Iterator[None]:
+    """Processes that start in the block never get SIGINT, which a terminal sends to all of a group.
+
+    This process gets it when the block ends, and ends its children itself. A child would write
+    Python's traceback. A blocked signal is inherited (POSIX); on other systems nothing is done.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def quiet_pools() -> Iterator[None]:
     """A pool of processes that is ended early shows no traceback in the block.
 

@@ -7,7 +7,6 @@ import errno
 import logging
 import os
 import pickle
-import re
 import traceback
 import warnings
 from collections import deque
@@ -22,9 +21,10 @@ import joblib
 import torch
 
 from palmkit.audio import AudioError
+from palmkit.endings import unseen_by_children
 from palmkit.experiments.devices import Gpus, gpus_for, share_out, shared_gpus
 from palmkit.experiments.memory import advice
-from palmkit.experiments.threads import threads_each
+from palmkit.experiments.threads import stated_jobs, threads_each
 from palmkit.experiments.watchdog import end_with
 from palmkit.memory import OutOfMemory
 from palmkit.models.pair import each_encoder
@@ -86,10 +86,8 @@ def count_jobs(model) -> int:
     """
     if engine := _engine.get():
         return engine.jobs
-    if given := os.environ.get("PALMKIT_JOBS"):
-        if not re.fullmatch("[1-9][0-9]{0,3}", given):
-            raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
-        return int(given)
+    if stated := stated_jobs():
+        return stated
     if gpus := gpus_for(model.device):
         return len(gpus)
     widths = [getattr(one, "text_width", one.dim) for one, _, _ in each_encoder(model)]
@@ -240,7 +238,8 @@ def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: 
             initializer=_begin,
             initargs=(os.getpid(), shared_gpus()),
         )
-    return parallel(tasks())
+    with unseen_by_children():  # the processes start with the first calls
+        return parallel(tasks())
 
 
 def _begin(parent: int, gpus: Gpus) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 
 import joblib
@@ -12,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from palmkit.experiments.clusters import Answer, Cluster, Lost, answer, lost_by, run_task
+from palmkit.experiments.threads import stated_jobs
 
 # Bytes of the object store of a cluster on this machine: calls are references of a kilobyte.
 STORE = 200_000_000
@@ -27,7 +27,7 @@ def connect(address: str, device: str) -> Iterator[RayCluster]:
         raise OSError("Ray is in use by this process already: call ray.shutdown() first")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     local = {
-        "num_cpus": int(os.environ.get("PALMKIT_JOBS") or joblib.cpu_count()),
+        "num_cpus": stated_jobs() or joblib.cpu_count(),
         "include_dashboard": False,
         "object_store_memory": STORE,
     }

@@ -174,7 +174,9 @@ class Command:
 class Status:
     """How far a run is. total: None for a run without a plan, of an older version of palmkit.
 
-    running: {"name", "seconds" since it started} of each trial. failed: why, each with its count.
+    running: {"name", "seconds" since it started} of each trial. reasons: why trials failed, with
+    counts. others: rows of the run that no command has planned which is remembered here: of earlier
+    commands, or of datasets and weights that have changed since.
     """
 
     run: str
@@ -182,6 +184,7 @@ class Status:
     done: int
     failed: int
     waiting: int | None
+    others: int = 0
     running: list[dict] = field(default_factory=list)
     reasons: dict[str, int] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
@@ -199,7 +202,8 @@ class Status:
 def read_status(run, clock: Callable[[], float] = time.time) -> Status:
     """How far a run is, from its rows and what its commands wrote.
 
-    The rows that count are those that the commands plan, also where several work on one run.
+    The rows that count are those that the commands plan, also where several work on one run. Other
+    rows are only counted.
     Raises FileNotFoundError for a run that is not there.
     """
     folder = run_folder(run)
@@ -210,8 +214,9 @@ def read_status(run, clock: Callable[[], float] = time.time) -> Status:
     keys: dict[str, str] = {}
     for path in states:
         keys |= (_read_json(_plan_of(path)) or {}).get("rows", {})
-    expected: dict = {folder / "rows" / name: key for name, key in keys.items()}
-    expected = expected or dict.fromkeys(sorted(folder.glob("rows/*/*.json")))
+    planned: dict = {folder / "rows" / name: key for name, key in keys.items()}
+    written = dict.fromkeys(sorted(folder.glob("rows/*/*.json")))
+    expected = planned or written
     # Rows are not kept: there may be thousands.
     outcomes = Counter(_read_outcome(path, key) for path, key in expected.items())
     done = outcomes.pop("", 0)
@@ -228,7 +233,8 @@ def read_status(run, clock: Callable[[], float] = time.time) -> Status:
     ]
     total = len(keys) or None
     waiting = None if total is None else max(total - done - failed - len(running), 0)
-    counts = (total, done, failed, waiting)
+    others = len(written.keys() - expected.keys())
+    counts = (total, done, failed, waiting, others)
     return Status(folder.name, *counts, running, reasons, commands)
 
 
@@ -282,6 +288,8 @@ def format_status(status: Status) -> str:
     lines += [f"failed: {count} trials: {reason}" for reason, count in reasons[:SHOWN]]
     lines += _more(len(reasons) - SHOWN, "reasons of failures")
     lines += [_tell_command(command) for command in status.commands]
+    if status.others:
+        lines.append(f"beside these: {status.others} rows of earlier commands")
     if status.total is None:
         lines.append("Rows only: this run has no plan, so what is missing is not known")
     return "\n".join(lines) + "\n"

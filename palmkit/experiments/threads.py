@@ -1,4 +1,4 @@
-"""Threads of worker processes: by default one each, so that processes x threads <= cores."""
+"""Processes and their threads: by default one thread each, so that processes x threads <= cores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ import re
 import joblib
 
 SETTING = "PALMKIT_THREADS"
+
+
+def stated_jobs() -> int | None:
+    """Processes at a time, by PALMKIT_JOBS; None if it is not set. Raises ValueError."""
+    given = os.environ.get("PALMKIT_JOBS", "")
+    if not given:
+        return None
+    if not re.fullmatch("[1-9][0-9]{0,3}", given):
+        raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
+    return int(given)
 
 
 def threads_each(jobs: int) -> int:

@@ -107,6 +107,15 @@ def test_a_killed_run_keeps_its_plan_and_goes_on(home, capsys):
     assert said["done"] == 3 and said["failed"] == 1 and said["seconds_left"] is None
 
 
+def test_rows_of_an_earlier_command_are_counted(home, capsys):
+    (home / "go").touch()
+    main(["run", *flags(home)])
+    main(["run", *flags(home, "--shots", "1")])
+    status = read_status("one")
+    assert counts(status) == (4, 3, 0, 1, 0) and status.others == 4
+    assert "beside these: 4 rows of earlier commands\n" in format_status(status)
+
+
 def test_what_is_no_run_is_refused(home, capsys):
     assert main(["status", "none"]) == 1
     assert "there is no run" in capsys.readouterr().err

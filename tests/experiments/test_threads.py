@@ -1,10 +1,13 @@
 """Threads of worker processes: processes x threads are at most the cores, whatever is set."""
 
 import os
+import signal
 
 import pytest
 import torch
+from outside import few, make_home  # noqa: F401
 
+from palmkit.cli import main
 from palmkit.experiments import executor, threads
 
 
@@ -62,3 +65,26 @@ def test_a_number_that_is_none(given, monkeypatch):
     monkeypatch.setenv("PALMKIT_THREADS", given)
     with pytest.raises(ValueError, match="PALMKIT_THREADS=.*: use a number of threads"):
         threads.threads_each(2)
+
+
+def blocked_signals():
+    return os.getpid(), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
+def test_ctrl_c_is_this_process_s_only():
+    """A terminal sends it to workers too, which would write tracebacks while they start."""
+    for _, (process, blocked) in executor.in_parallel(
+        blocked_signals, [()] * 2, [executor.START] * 2, 2
+    ):
+        assert process != os.getpid() and signal.SIGINT in blocked
+    assert signal.SIGINT not in blocked_signals()[1]
+
+
+@pytest.mark.parametrize("name", ["JOBS", "THREADS", "MEMORY", "STACK"])
+def test_a_setting_is_checked_before_anything_is_computed(name, home, monkeypatch, capsys):
+    monkeypatch.setenv(f"PALMKIT_{name}", "many")
+    assert main(["run", *few(home, "--name", "one")]) == 1
+    assert f"palmkit: PALMKIT_{name}=many: use a " in capsys.readouterr().err
+    assert not (home / "runs" / "one").exists()

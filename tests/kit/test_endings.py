@@ -2,12 +2,20 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from palmkit import cli
-from palmkit.endings import POOL_THREAD, Ended, quiet_pools, signals_as_interrupts
+from palmkit.endings import (
+    POOL_THREAD,
+    Ended,
+    quiet_pools,
+    signals_as_interrupts,
+    unseen_by_children,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +77,21 @@ def test_only_an_ended_pool_s_error_is_not_shown(monkeypatch, name, error, shown
         thread.start()
         thread.join()
     assert bool(seen) == shown
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
+def test_a_child_never_gets_sigint():
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('goes on')"
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, capture_output=True).returncode != 0
+    with unseen_by_children():
+        child = subprocess.run(run, capture_output=True, text=True)
+    assert (child.returncode, child.stdout, child.stderr) == (0, "goes on\n", "")
+
+
+def test_this_process_gets_it_when_the_block_ends():
+    with pytest.raises(KeyboardInterrupt), unseen_by_children():
+        os.kill(os.getpid(), signal.SIGINT)
+        went_on = True
+    assert went_on
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
