@@ -480,7 +480,7 @@ def _as_table(table: list[list[str]]) -> str:
 
 
 def describe_pages(lines: list[dict]) -> str:
-    pages = [f"{one['page'] / 1e6:.1f} MB at {one['size']:,} {one['kind']}" for one in lines
+    pages = [f"{one['page'] / 1e3:,.0f} kB at {one['size']:,} {one['kind']}" for one in lines
              if "page" in one]  # fmt: skip
     return f"The report's page: {', '.join(pages)}." if pages else ""
 
