@@ -18,9 +18,10 @@ import torch
 
 from palmkit.audio import content_key
 from palmkit.embeddings import Embeddings, provenance
+from palmkit.experiments.jobs import Job, prepare
+from palmkit.experiments.one_trial import run_trial
 from palmkit.experiments.rows import model_columns, write_row
 from palmkit.experiments.rows import provenance as program
-from palmkit.experiments.run import Job, prepare, run_trial
 from palmkit.experiments.trials import Trial, make_grid, stochastic_label
 from palmkit.storage import cache_folder
 from palmkit.store import TensorStore

@@ -65,7 +65,7 @@ class Cluster(ABC):
         """Begin to ask a worker by `answer(*question)`."""
 
     @abstractmethod
-    def told(self, asked) -> Answer | None:
+    def answer_to(self, asked) -> Answer | None:
         """The answer to what was asked; None if there is none yet."""
 
     @abstractmethod

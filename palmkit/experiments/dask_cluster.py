@@ -91,7 +91,7 @@ class DaskCluster(Cluster):
             return Answer("it runs several trials in one process: start it with --nthreads 1")
         return Asked(self.client, self.name(worker), question)
 
-    def told(self, asked) -> Answer | None:
+    def answer_to(self, asked) -> Answer | None:
         return asked if isinstance(asked, Answer) else asked.answer
 
     def submit(self, worker: str, task: tuple):

@@ -98,7 +98,7 @@ class ClusterEngine:
         self.asked = {worker: one for worker, one in self.asked.items() if worker in there}
         self.usable = {worker: one for worker, one in self.usable.items() if worker in there}
         for worker, asked in [*self.asked.items()]:
-            if (answer := self.cluster.told(asked)) is not None:
+            if (answer := self.cluster.answer_to(asked)) is not None:
                 del self.asked[worker]
                 if answer.problem:
                     self.refused[worker] = answer.problem

@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 
 from palmkit.datasets.resolve import choose_folds, find_dataset, list_folds
+from palmkit.experiments.embedding import count_passes
 from palmkit.experiments.executor import count_jobs
+from palmkit.experiments.jobs import Job, prepare
 from palmkit.experiments.rows import read_finished
-from palmkit.experiments.run import Job, count_passes, prepare, tuning_work
 from palmkit.experiments.timing import Clock, duration
 from palmkit.experiments.trials import (
     TRANSFER,
@@ -23,6 +24,7 @@ from palmkit.experiments.trials import (
     find_method,
     without_related,
 )
+from palmkit.experiments.tuned_options import tuning_work
 from palmkit.published import DatasetFacts, paper_datasets
 from palmkit.storage import cache_root, run_folder
 from palmkit.tables import DatasetError

@@ -105,7 +105,7 @@ class RayCluster(Cluster):
     def ask(self, worker: str, question: tuple):
         return self.actors[worker].answer.remote(*question)
 
-    def told(self, asked) -> Answer | None:
+    def answer_to(self, asked) -> Answer | None:
         done, _ = ray.wait([asked], timeout=0)
         if not done:
             return None

@@ -14,6 +14,7 @@ import os
 from palmkit.embeddings import embed
 from palmkit.experiments.cached import list_missing
 from palmkit.experiments.executor import START, Failure, in_parallel, uses_engine
+from palmkit.experiments.quiet import show_nothing
 from palmkit.experiments.references import ModelReference, check_versions, own_versions
 from palmkit.storage import progress_bar
 
@@ -63,9 +64,5 @@ def embed_shard(reference, versions, cache, settings, paths) -> int:
     model = reference.load()
     decoders = min(DECODERS, os.cpu_count() or 1)
     arguments = settings.arguments(model)
-    embed(model, paths, cache=cache, workers=decoders, on_progress=_show_nothing, **arguments)
+    embed(model, paths, cache=cache, workers=decoders, on_progress=show_nothing, **arguments)
     return len(paths)
-
-
-def _show_nothing(done: int, total: int) -> None:
-    """Instead of a progress bar: the command has one."""

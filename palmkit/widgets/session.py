@@ -30,8 +30,8 @@ from palmkit.audio import (
 from palmkit.data import Dataset, draw_shots
 from palmkit.datasets.resolve import list_folds, load_dataset
 from palmkit.embeddings import Embeddings, embed
+from palmkit.experiments.one_trial import class_lambdas
 from palmkit.experiments.rows import load_tensors
-from palmkit.experiments.run import class_lambdas
 from palmkit.experiments.variations import principal_axes
 from palmkit.methods import get_method, list_methods
 from palmkit.methods.base import Method, normalize

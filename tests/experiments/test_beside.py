@@ -8,7 +8,7 @@ import pytest
 from outside import few, make_home, read_rows  # noqa: F401
 
 from palmkit.cli import main
-from palmkit.experiments import run as run_module
+from palmkit.experiments import calls
 from palmkit.experiments.beside import SILENT_S, check_beside
 from palmkit.experiments.executor import Failure, attempt
 from palmkit.experiments.references import WorkerDiffers, own_versions
@@ -58,7 +58,7 @@ def test_a_worker_that_differs_ends_the_run_without_failed_rows(home, monkeypatc
     def refuse(*arguments, **options):
         raise WorkerDiffers("the worker on node7 has torch 0.0.1 instead of 2")
 
-    monkeypatch.setattr(run_module, "run_trial", refuse)
+    monkeypatch.setattr(calls, "run_trial", refuse)
     flags = few(home, "--import", home / "toy_model.py", "--checkpoint", "toy", "--name", "one")
     assert main(["run", *flags, "--method", "zeroshot", "palm"]) == 1
     assert "palmkit: the worker on node7 has torch 0.0.1" in capsys.readouterr().err
@@ -76,14 +76,14 @@ def test_a_refusal_is_told_from_a_failure():
 def test_a_failure_does_not_replace_the_row_of_another_command(home, monkeypatch):
     """Another command finishes the trial while it fails in this one."""
     flags = few(home, "--import", home / "toy_model.py", "--checkpoint", "toy", "--name", "one")
-    original = run_module.run_trial
+    original = calls.run_trial
 
     def fail_beside(*arguments, **options):
-        monkeypatch.setattr(run_module, "run_trial", original)
+        monkeypatch.setattr(calls, "run_trial", original)
         assert main(["run", *flags, "--method", "palm"]) == 0
         raise KeyError("it fails here")
 
-    monkeypatch.setattr(run_module, "run_trial", fail_beside)
+    monkeypatch.setattr(calls, "run_trial", fail_beside)
     assert main(["run", *flags, "--method", "palm"]) == 0
     (row,) = read_rows(home, "one").values()
     assert "failed" not in row and os.path.isdir(home / "runs" / "one")

@@ -40,7 +40,7 @@ class Made(clusters.Cluster):
         clusters.answer(*question)
         return worker
 
-    def told(self, asked):
+    def answer_to(self, asked):
         return self.answers.get(asked, Answer("", True))
 
     def submit(self, worker, task):

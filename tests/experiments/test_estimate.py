@@ -230,7 +230,7 @@ def test_progress_names_the_dataset_and_counts(home, known_clock, mini, monkeypa
 
         set_postfix_str = update
 
-    for module in ("palmkit.embeddings", "palmkit.experiments.run"):
+    for module in ("palmkit.embeddings", "palmkit.experiments.calls"):
         monkeypatch.setattr(f"{module}.progress_bar", Bar)
     settings = SETTINGS | dict(methods=["zeroshot"], folds="first", seeds=[0])
     run_trials(make_grid(datasets=["SESA", "Beijing-Opera"], **settings), mini, "bars")

@@ -11,8 +11,9 @@ import pytest
 from outside import few, make_home, read_rows  # noqa: F401
 
 from palmkit import load_model
+from palmkit.experiments import calls as sent
 from palmkit.experiments import executor, references
-from palmkit.experiments import run as running
+from palmkit.experiments.run import run_trials
 from palmkit.experiments.trials import make_grid
 from palmkit.plugins import load_plugins
 
@@ -25,14 +26,14 @@ def make_calls(home, monkeypatch, checkpoint="toy", cache="default", methods=MET
     load_plugins([home / "toy_model.py"])
     model, seen = load_model("toy"), []
     monkeypatch.setattr(
-        running,
+        sent,
         "in_parallel",
         lambda function, calls, *rest: (
             seen.append((function, calls)) or executor.in_parallel(function, calls, *rest)
         ),
     )
     grid = make_grid(datasets=[str(home / "tiny")], methods=methods, shots=2, epochs=2, **settings)
-    rows = running.run_trials(grid, model, home / "runs/one", cache=cache, checkpoint=checkpoint)
+    rows = run_trials(grid, model, home / "runs/one", cache=cache, checkpoint=checkpoint)
     return seen[-1], rows
 
 
@@ -94,14 +95,11 @@ def test_skip_bad_and_a_relative_folder_reach_the_worker(home, monkeypatch):
     monkeypatch.setenv("PALMKIT_SKIP_BAD", "1")
     (home / "tiny" / "belltrain0.wav").write_bytes(b"no audio")
     load_plugins([home / "toy_model.py"])
-    monkeypatch.setattr(
-        running, "in_parallel", lambda f, calls, *rest: [(n, one) for n, one in enumerate(calls)]
-    )
     seen = []
-    monkeypatch.setattr(running, "_record", lambda job, done, *rest: seen.append(done))
+    monkeypatch.setattr(sent, "in_parallel", lambda f, calls, *rest: seen.extend(calls) or [])
     grid = make_grid(datasets=["tiny"], methods=["palm"], shots=2, epochs=2)
-    with pytest.raises(FileNotFoundError):  # no row is written
-        running.run_trials(grid, load_model("toy"), home / "runs/one", checkpoint="toy")
+    with pytest.raises(FileNotFoundError):  # no trial is run
+        run_trials(grid, load_model("toy"), home / "runs/one", checkpoint="toy")
     monkeypatch.setenv("PALMKIT_SKIP_BAD", "")
     monkeypatch.chdir("/")
     references._load_fold.cache_clear()

@@ -10,12 +10,11 @@ from outside import make_home  # noqa: F401
 
 from palmkit import load_dataset, load_model
 from palmkit.embeddings import embed
-from palmkit.experiments import executor, shards
-from palmkit.experiments import run as running
+from palmkit.experiments import embedding, executor, shards
 from palmkit.experiments.cached import list_missing
+from palmkit.experiments.clip_sources import EmbedSettings
 from palmkit.experiments.executor import use_engine
 from palmkit.experiments.references import ModelReference, WorkerDiffers, own_versions
-from palmkit.experiments.run import EmbedSettings
 from palmkit.plugins import load_plugins
 from palmkit.storage import cache_root
 
@@ -63,10 +62,10 @@ def test_a_shared_cache_is_filled_by_the_workers(home, monkeypatch):
     grid = ["--method", "zeroshot", "gda", "--seed", 0, 1]
     monkeypatch.setattr(shards, "SMALLEST", 4)
     engine = Here(monkeypatch)
-    before = running.embed
+    before = embedding.embed
     encoded = []
     monkeypatch.setattr(
-        running, "embed", lambda model, clips, **more: encoded.append(
+        embedding, "embed", lambda model, clips, **more: encoded.append(
             len(list_missing(model, clips["path"], more["cache"], more["crop"], more["crop_seed"]))
         ) or before(model, clips, **more),
     )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from notebook_cells import make_tiny_dataset
 from safetensors.torch import load_file
 
-from palmkit.experiments import load_method, load_tensors, rows, run, tuning
+from palmkit.experiments import load_method, load_tensors, rows, tuned_options, tuning
 from palmkit.experiments.estimate import estimate_cost
 from palmkit.experiments.run import run_trials
 from palmkit.experiments.selection import combinations, tune_options
@@ -274,7 +274,9 @@ def test_the_estimate_has_the_choice_inside_the_support_set(tiny_pengi, monkeypa
 def test_trials_with_other_training_do_not_share_options(data, tiny_pengi, tmp_path, monkeypatch):
     """A method from outside may be tuned by SGD, so its learning rate counts."""
     seen = []
-    monkeypatch.setattr(run, "tune", lambda trial, model, tasks: seen.append(trial.lr) or {})
+    monkeypatch.setattr(
+        tuned_options, "tune", lambda trial, model, tasks: seen.append(trial.lr) or {}
+    )
     trials = [one for lr in (0.01, 0.1) for one in transfer_trials(*data, lr=lr)]
     run_trials(trials, tiny_pengi, tmp_path / "run")
     assert sorted(seen) == [0.01, 0.1]

@@ -18,8 +18,9 @@ from palmkit import METHODS, embed, evaluate, fit, load_pengi, predict
 from palmkit.audio import AudioError
 from palmkit.cli import main
 from palmkit.data import Dataset
+from palmkit.experiments.clip_sources import EmbedSettings, UnembeddedClips
 from palmkit.experiments.estimate import estimate_cost
-from palmkit.experiments.run import EmbedSettings, UnembeddedClips, run_trial
+from palmkit.experiments.one_trial import run_trial
 from palmkit.experiments.timing import Clock
 from palmkit.experiments.trials import RIVAL_NAMES, Trial
 from palmkit.methods import TUNED, aspl, check_class

@@ -14,8 +14,8 @@ from palmkit import METHODS, evaluate, fit, predict
 from palmkit.cli import main
 from palmkit.data import Dataset
 from palmkit.embeddings import Embeddings
+from palmkit.experiments.one_trial import run_trial
 from palmkit.experiments.rows import load_method, trial_key
-from palmkit.experiments.run import run_trial
 from palmkit.experiments.timing import Clock
 from palmkit.experiments.trials import METHOD_NAMES, PAPER_METHODS, Trial, expand_methods
 from palmkit.methods import RIVALS, check_class

@@ -20,8 +20,8 @@ from palmkit.datasets.import_folder import import_dataset
 from palmkit.embeddings import provenance
 from palmkit.experiments.config import choose
 from palmkit.experiments.model_defaults import rate_source, warn_of_rates, with_model_defaults
+from palmkit.experiments.one_trial import dropout_rates
 from palmkit.experiments.rows import package_versions
-from palmkit.experiments.run import _dropout_rates
 from palmkit.experiments.trials import Trial
 from palmkit.models.about import (
     UNKNOWN,
@@ -205,7 +205,7 @@ def test_a_config_of_another_kind_is_not_read():
         model = WordModel()
         model.config = config
         assert "is not PENGI" in not_pengi_note(model)
-        assert _dropout_rates(checkpoint_config(model)) == {}
+        assert dropout_rates(checkpoint_config(model)) == {}
 
 
 def test_rows_name_the_libraries_of_a_clap_model(monkeypatch):

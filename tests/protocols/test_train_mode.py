@@ -15,6 +15,7 @@ from timm.layers import DropPath
 
 from palmkit import METHODS, PALM, embed, evaluate, fit, load_pengi, predict
 from palmkit.cli import main
+from palmkit.experiments import calls as calls_module
 from palmkit.experiments import run as units
 from palmkit.experiments import trials
 from palmkit.models.checkpoint import PENGI_CONFIG, PENGI_SIZES, build
@@ -456,7 +457,7 @@ def test_units_of_the_released_protocol_go_on(
 ):
     grid, real, calls = (
         trials.make_grid("all", [dataset], **GRID, protocol="released"),
-        units.run_trial,
+        calls_module.run_trial,
         [],
     )
 
@@ -466,7 +467,7 @@ def test_units_of_the_released_protocol_go_on(
             raise KeyboardInterrupt
         return real(unit, *arguments, **options)
 
-    monkeypatch.setattr(units, "run_trial", die)
+    monkeypatch.setattr(calls_module, "run_trial", die)
     with pytest.raises(KeyboardInterrupt):
         units.run_trials(grid, tiny_pengi, tmp_path / "run", cache=cache)
     steps = count_steps(monkeypatch)

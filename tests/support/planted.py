@@ -28,16 +28,16 @@ def plant() -> None:
 
 def use_processes(seconds: float) -> None:
     """Worker processes also for a grid of few seconds. Each trial sleeps for so long first."""
-    from palmkit.experiments import executor, run
+    from palmkit.experiments import calls, executor
 
     executor.START = 0.0
-    original = run.run_trial
+    original = calls.run_trial
 
     def run_trial(trial, *arguments, **options):
         time.sleep(seconds)
         return original(trial, *arguments, **options)
 
-    run.run_trial = run_trial
+    calls.run_trial = run_trial
 
 
 def kill_at_write(number: int) -> None:
@@ -74,10 +74,10 @@ def kill_at_trial(fault: list) -> None:
 
     fault: [method, seed, dataset, times, a file that counts].
     """
-    from palmkit.experiments import run
+    from palmkit.experiments import calls
 
     method, seed, dataset, times, file = fault
-    original = run.run_trial
+    original = calls.run_trial
 
     def run_trial(trial, *arguments, **options):
         if (trial.method, trial.seed, Path(trial.dataset).name) == (method, seed, dataset):
@@ -87,7 +87,7 @@ def kill_at_trial(fault: list) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
         return original(trial, *arguments, **options)
 
-    run.run_trial = run_trial
+    calls.run_trial = run_trial
 
 
 def limit_file_size(bytes_: int) -> None:
@@ -150,17 +150,17 @@ def touch_at_trial(fault: list) -> None:
 
     As on a node whose copy differs: a worker loads what the driver did not.
     """
-    from palmkit.experiments import run
+    from palmkit.experiments import calls
 
     target, source = map(Path, fault)
-    original = run.in_parallel
+    original = calls.in_parallel
 
-    def in_parallel(function, calls, *arguments):
-        if calls:
+    def in_parallel(function, given, *arguments):
+        if given:
             target.write_bytes(source.read_bytes())
-        return original(function, calls, *arguments)
+        return original(function, given, *arguments)
 
-    run.in_parallel = in_parallel
+    calls.in_parallel = in_parallel
 
 
 # name: (what plants it, in which processes)
