@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from palmkit.experiments.run import run_trials
-from palmkit.experiments.trials import make_grid
+from palmkit.experiments.trials import Trial, make_grid
 from palmkit.methods.coop import CONTEXT_LENGTH
 from palmkit.models.encoders import tokenize
 from palmkit.storage import notebooks_folder
@@ -30,13 +30,13 @@ def name_classes(class_names, table: pd.DataFrame) -> dict[str, dict[str, str]]:
 
     If the table lacks one of the classes: English alone, with the names as they are.
     """
-    lines = [name.lower() for name in class_names]
-    if not set(lines) <= set(table.index):
+    keys = [name.lower() for name in class_names]
+    if not set(keys) <= set(table.index):
         return {ENGLISH: {name: name for name in class_names}}
-    found = table.loc[lines]
-    return {
-        language: dict(zip(class_names, found[language], strict=True)) for language in found.columns
-    }
+    named = {}
+    for language, names in table.loc[keys].items():
+        named[language] = dict(zip(class_names, names, strict=True))
+    return named
 
 
 def token_ids(text: str) -> list[int]:
@@ -74,18 +74,33 @@ def run_languages(
     """Rows of trials with a dataset's classes named in each language, with a column `language`.
 
     named: of `name_classes`, or a part of it. A method is left out of a language whose names do not
-    fit (`names_fit`). CLIP's tokenizer ignores case, so a name that differs in case alone is not
-    changed. settings: arguments of `make_grid`. Raises ValueError if no name fits at all.
+    fit (`names_fit`). settings: arguments of `make_grid`. Raises ValueError if no name fits at all.
     """
     trials, languages = [], []
     for language, names in named.items():
-        new = {name: text for name, text in names.items() if text.lower() != name.lower()}
-        chosen = {**settings, "options": {"names": new} if new else {}}
         fitting = [method for method in methods if names_fit(model, method, names.values())]
-        for number in shots if fitting else ():
-            grid = make_grid(fitting, [dataset], shots=number, **chosen)
-            trials += [trial for trial in grid if trial not in trials]  # zero-shot has no shots
-        languages += [language] * (len(trials) - len(languages))
+        if not fitting:
+            continue
+        for trial in language_trials(dataset, names, fitting, shots, **settings):
+            if trial not in trials:
+                trials.append(trial)
+                languages.append(language)
     if not trials:
         raise ValueError(f"the names fit into no prompt of {', '.join(methods)}")
-    return pd.DataFrame(run_trials(trials, model, run)).assign(language=languages)
+    rows = run_trials(trials, model, run)
+    return pd.DataFrame(rows).assign(language=languages)
+
+
+def language_trials(dataset, names: dict[str, str], methods, shots, **settings) -> list[Trial]:
+    """The trials of a dataset with these names. Zero-shot has no shots: it repeats for each number.
+
+    names: {class name: its name in a language}. CLIP's tokenizer ignores case, so a name that
+    differs in case alone is not changed.
+    """
+    changed = {name: text for name, text in names.items() if text.lower() != name.lower()}
+    options = {"names": changed} if changed else {}
+    trials = []
+    for number in shots:
+        chosen = {**settings, "shots": number, "options": options}
+        trials += make_grid(methods, [dataset], **chosen)
+    return trials

@@ -17,9 +17,25 @@ from palmkit.methods.zs_lp import CLAPProbe, ZeroShotProbe
 
 # In the order of tables. `experiments.trials` has their names, too.
 RIVALS = (
-    *(LinearProbe, Prototypes, TextPrototypes, CentredMix),
-    *(ZeroShotProbe, CLAPProbe, TaskRes, CrossModalProbe, LPPlusPlus, SSText),
-    *(TipAdapter, TipAdapterF, Treff, TreffF, GDA, KernelRidge),
-    *(ProductKernelRidge, MALP),
-    *(TransCLIP, TextMixture),  # transductive
+    LinearProbe,
+    Prototypes,
+    TextPrototypes,
+    CentredMix,
+    ZeroShotProbe,
+    CLAPProbe,
+    TaskRes,
+    CrossModalProbe,
+    LPPlusPlus,
+    SSText,
+    TipAdapter,
+    TipAdapterF,
+    Treff,
+    TreffF,
+    GDA,
+    KernelRidge,
+    ProductKernelRidge,
+    MALP,
+    # transductive
+    TransCLIP,
+    TextMixture,
 )

@@ -34,12 +34,17 @@ def zero_shot_table(rows: pd.DataFrame, run) -> pd.DataFrame:
     for language, part in rows.groupby("language", sort=False):
         right = per_clip_accuracy(part, run)
         found = paired_bootstrap(right, np.zeros(len(right)))
+        low, high = found["low"], found["high"]
         chance = 1 / len(part["class_names"].iloc[0])
-        verdict = describe_difference(found["low"] - chance, found["high"] - chance, 0)
-        line = [right.mean(), found["low"], found["high"], 1, len(right), verdict]
-        lines[language] = line
-    columns = ["mean", "low", "high", "seeds", "clips", "than_chance"]
-    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("language")
+        lines[language] = {
+            "mean": right.mean(),
+            "low": low,
+            "high": high,
+            "seeds": 1,
+            "clips": len(right),
+            "than_chance": describe_difference(low - chance, high - chance, 0),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("language")
 
 
 def seed_scores(rows: pd.DataFrame) -> pd.DataFrame:
@@ -48,8 +53,8 @@ def seed_scores(rows: pd.DataFrame) -> pd.DataFrame:
     Columns: SCORES (of `weights` the first DIGEST characters), accuracy, folds.
     """
     rows = rows.assign(weights=rows["weights"].str[:DIGEST])
-    scores = rows.groupby(SCORES, sort=False)["accuracy"].agg(accuracy="mean", folds="size")
-    return scores.reset_index()
+    accuracies = rows.groupby(SCORES, sort=False)["accuracy"]
+    return accuracies.agg(accuracy="mean", folds="size").reset_index()
 
 
 def clips_needed(means: pd.Series, level: float) -> str:
@@ -59,37 +64,56 @@ def clips_needed(means: pd.Series, level: float) -> str:
     """
     means = means.sort_index()
     below = means.index[~(means >= level)]
-    enough = means.index[means.index > below[-1]] if len(below) else means.index
-    return str(enough[0]) if len(enough) else f"over {means.index[-1]}"
+    if below.empty:
+        return str(means.index[0])
+    enough = means.index[means.index > below[-1]]
+    if enough.empty:
+        return f"over {means.index[-1]}"
+    return str(enough[0])
 
 
 def language_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by language: zero-shot, PALM by shots, and the other methods with the most shots.
 
-    scores: of `seed_scores`, of one dataset, with zero-shot and PALM. The level that methods are
-    compared with is zero-shot in English. `clips`: `clips_needed` by PALM. Of each method,
-    `verdict`: what its interval over seeds shows with the most shots, "higher" than the level,
-    "lower" or "not shown". NaN: not run.
+    scores: of `seed_scores`, of one dataset, with zero-shot and PALM. Methods are compared with a
+    level, which is zero-shot in English. `clips`: `clips_needed` by PALM. `verdict`, of each
+    method: what its interval over seeds shows with the most shots, "higher" than the level, "lower"
+    or "not shown". NaN: not run.
     """
     found = intervals(scores, ["method", "language", "shots"])
-    zero_shot, most = found["mean"].loc["zeroshot"].droplevel("shots"), int(scores["shots"].max())
-    level, means = zero_shot[ENGLISH], found["mean"].loc["palm"].unstack("shots")
-    means = means.loc[found.loc["palm"].index.unique("language")]  # in their order
+    zero_shot = found["mean"].loc["zeroshot"].droplevel("shots")
+    level = zero_shot[ENGLISH]
+    means = _palm_means(found)
     table = means.rename(columns=lambda shots: f"{method_label('palm')}, {shots}")
     table.insert(0, method_label("zeroshot"), zero_shot.reindex(table.index))
     table["clips"] = [clips_needed(line, level) for _, line in means.iterrows()]
+    most = int(scores["shots"].max())
     for method in found.index.unique("method").drop("zeroshot"):
         own = found.loc[method].xs(most, level="shots")
-        verdicts = [describe_difference(x.low - level, x.high - level, 0) for x in own.itertuples()]
+        verdicts = _verdicts(own, level)
         label = method_label(method)
         table[f"{label}, {most}"] = own["mean"].reindex(table.index)
-        table[f"{label} verdict"] = pd.Series(verdicts, own.index).reindex(table.index)
+        table[f"{label} verdict"] = verdicts.reindex(table.index)
     return table.rename_axis(columns=None)
 
 
+def _palm_means(found: pd.DataFrame) -> pd.DataFrame:
+    """[languages, shots] mean accuracy of PALM, the languages in the order of `found`."""
+    languages = found.loc["palm"].index.unique("language")
+    return found["mean"].loc["palm"].unstack("shots").loc[languages]
+
+
+def _verdicts(found: pd.DataFrame, level: float) -> pd.Series:
+    """What intervals (low, high) show of their difference to a level, in words."""
+    verdicts = []
+    for line in found.itertuples():
+        verdicts.append(describe_difference(line.low - level, line.high - level, 0))
+    return pd.Series(verdicts, found.index)
+
+
 def token_table(model, named: dict[str, dict[str, str]]) -> pd.DataFrame:
-    """One line a language: tokens of the names (mean), the longest name and its tokens, and whether
-    all names fit into the prompts of PALM, zero-shot and COOP ("fits" or "too long").
+    """One line a language: the mean number of tokens of the names, the longest name, its tokens,
+    and for PALM, zero-shot and COOP whether all names fit into the prompt ("fits" or "too long").
 
     named: of `name_classes`.
     """
@@ -97,8 +121,11 @@ def token_table(model, named: dict[str, dict[str, str]]) -> pd.DataFrame:
     for language, names in named.items():
         tokens = {text: len(token_ids(text)) for text in names.values()}
         longest = max(tokens, key=tokens.get)
-        line = {"tokens, mean": float(np.mean([*tokens.values()])), "longest name": longest}
-        line["its tokens"] = tokens[longest]
+        line = {
+            "tokens, mean": float(np.mean([*tokens.values()])),
+            "longest name": longest,
+            "its tokens": tokens[longest],
+        }
         for method in ("palm", "zeroshot", "coop"):
             fits = names_fit(model, method, names.values())
             line[method_label(method)] = "fits" if fits else "too long"
@@ -115,7 +142,8 @@ def name_cost(scores: pd.DataFrame, margin: float) -> pd.DataFrame:
     """
     palm = scores[scores["method"] == "palm"]
     wide = palm.pivot(index=["shots", "seed"], columns="language", values="accuracy")
-    cost = wide[ENGLISH] - wide.drop(columns=ENGLISH).mean(axis=1)
+    others = wide.drop(columns=ENGLISH).mean(axis=1)
+    cost = wide[ENGLISH] - others
     lines = {}
     for shots, seeds in cost.groupby("shots"):
         mean, low, high = seed_interval(seeds, bounds=DIFFERENCE)

@@ -55,62 +55,88 @@ MOST_VALUES = 100  # of a setting
 LARGEST_DOWNLOAD = 2_000_000  # bytes of a file inside of the page
 CLASSES_FILE, ROWS_FILE = "classes.csv", "rows.csv"  # in `tables`
 TYPES = {".csv": "text/csv", ".tex": "text/x-tex", ".md": "text/markdown"}
+# Headings of the page, and the parts of its content that stand there.
+SECTIONS = {
+    "Results": "tables",
+    "Failed": "failed",
+    "Classes": "classes",
+    "Figures": "figures",
+    "Notebooks": "notebooks",
+}
 # Settings that stand elsewhere in the report, or have no meaning for a reader.
 NOT_SHOWN = (KIND, ENCODERS, "weights", "method_digest")
 
 
 def write_report(run, status: dict[str, str] | None = None, parameters: dict | None = None) -> Path:
-    """Write the report of `runs/RUN`. Returns its path.
+    """Write the report of `runs/RUN`. Returns its path. What the run lacks is left out.
 
     status: of each notebook (its stem), "done", "failed" or "not run"; default: of those that the
     run has. parameters: what the last command was started with. It is shown only where there are no
-    rows: the settings are those of the rows. What is not there (rows, figures, notebooks) is left
-    out.
+    rows, because the settings are those of the rows.
     """
     folder = run_folder(run)
     status = _find_notebooks(folder) if status is None else status
-    content = {"tables": [], "verdicts": [], "classes": [], "downloads": [], "problem": ""}
-    content |= {"more_tables": 0, "classes_note": ""}
-    rows = pd.DataFrame()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         books = _read_notebooks(folder, status)
-        try:
-            rows = mark_versions(load_rows(run, details=["class_names"]))
-            rows = rows.assign(n_classes=rows["class_names"].map(_count))
-            tables = result_tables(rows)
-            content["tables"] = [_table_content(table) for table in tables[:MOST_TABLES]]
-            content["classes"], content["classes_note"] = _class_content(tables, run)
-            content["downloads"] = _downloads(write_tables(run, tables=tables), run)
-            content["more_tables"] = len(tables) - len(content["tables"])
-        except (FileNotFoundError, ValueError) as error:
-            content["problem"] = one_line(error)
+        rows, results = _read_results(run)
         figures = _figures(folder, books)
-    own = [one for one in caught if issubclass(one.category, UserWarning)]
-    content["left_out"] = list(dict.fromkeys(one_line(warning.message) for warning in own))
-    content["left_out"] = _first(content["left_out"]) + _bad_files(rows)
-    content["failed"] = [f"{name_row(row)}: {row['failed']}" for row in load_failed(run)]
-    content |= {
+    content = results | {
         "title": folder.name,
         "subtitle": _subtitle(rows),
         "notes": sorted(set(rows["note"]) - {""}) if len(rows) else [],
-        "verdicts": _verdicts(rows) if content["tables"] else [],
+        "left_out": _first(_messages(caught)) + _bad_files(rows),
+        "failed": [f"{name_row(row)}: {row['failed']}" for row in load_failed(run)],
+        "verdicts": _verdicts(rows) if results["tables"] else [],
         "figures": figures,
         "notebooks": _notebooks(status, books),
         "settings": (_settings(rows) or _parameters(parameters or {})) | _provenance(rows),
         "folder": folder.name,
     }
-    parts = {
-        "Results": "tables",
-        "Failed": "failed",
-        "Classes": "classes",
-        "Figures": "figures",
-        "Notebooks": "notebooks",
-    }
-    content["sections"] = [name for name, part in parts.items() if content[part]] + ["Settings"]
+    content["sections"] = _sections(content)
     # A file name that is no Unicode (a dataset's, say) must not keep the report from being written.
-    atomic_write(folder / "index.html", _render(content).encode(errors="backslashreplace"))
-    return folder / "index.html"
+    page = _render(content).encode(errors="backslashreplace")
+    path = folder / "index.html"
+    atomic_write(path, page)
+    return path
+
+
+def _read_results(run) -> tuple[pd.DataFrame, dict]:
+    """The rows of a run, and the parts of the page that come from its tables.
+
+    `problem` says what keeps the parts from being made. Those that were not made are empty.
+    """
+    rows = pd.DataFrame()
+    parts = {
+        "tables": [],
+        "more_tables": 0,
+        "classes": [],
+        "classes_note": "",
+        "downloads": [],
+        "problem": "",
+    }
+    try:
+        rows = mark_versions(load_rows(run, details=["class_names"]))
+        rows = rows.assign(n_classes=rows["class_names"].map(_count))
+        tables = result_tables(rows)
+        parts["tables"] = [_table_content(table) for table in tables[:MOST_TABLES]]
+        parts["classes"], parts["classes_note"] = _class_content(tables, run)
+        parts["downloads"] = _downloads(write_tables(run, tables=tables), run)
+        parts["more_tables"] = len(tables) - len(parts["tables"])
+    except (FileNotFoundError, ValueError) as error:
+        parts["problem"] = one_line(error)
+    return rows, parts
+
+
+def _messages(caught: list[warnings.WarningMessage]) -> list[str]:
+    """The kit's own warnings among those that were caught, each once."""
+    own = [one for one in caught if issubclass(one.category, UserWarning)]
+    return list(dict.fromkeys(one_line(warning.message) for warning in own))
+
+
+def _sections(content: dict) -> list[str]:
+    """Headings of the parts of the page that are not empty."""
+    return [name for name, part in SECTIONS.items() if content[part]] + ["Settings"]
 
 
 def _bad_files(rows: pd.DataFrame) -> list[str]:
@@ -215,7 +241,8 @@ def _cells(line: pd.DataFrame, methods: list[str], seeds: pd.Series) -> list[dic
 
 def _class_content(tables: list[ResultTable], run) -> tuple[list[dict], str]:
     """For each table and dataset: recall of each class by method, and the best one's confusions.
-    And what is left out of the page, or "": then all of it is in `tables/classes.csv`.
+
+    And a sentence on what is left out of the page, which is then in `tables/classes.csv`; or "".
     """
     parts, lines, count = [], [], 0
     for table in tables:

@@ -16,10 +16,9 @@ from palmkit.results.loading import load_rows
 from palmkit.results.method_style import is_transductive, learns, method_color, method_label
 from palmkit.results.statistics import DIFFERENCE, SHARE, seed_interval
 
-COLUMNS = (
-    *("dataset", "fold", "seed", "method", "regime", "names", "shots", "lr", "epochs"),
-    *("accuracy", "loss", "ece", "fit_seconds", "chosen", "diverged", "weights"),
-)
+TRIAL_COLUMNS = ("dataset", "fold", "seed", "method", "regime", "names", "shots", "lr", "epochs")
+RESULT_COLUMNS = ("accuracy", "loss", "ece", "fit_seconds", "chosen", "diverged", "weights")
+COLUMNS = TRIAL_COLUMNS + RESULT_COLUMNS
 DIGEST = 10  # characters of a model's digest
 PAPER = {"lr": 0.05, "epochs": 50}  # PALM's training
 SLOWER = " (.01, 100 epochs)"  # marks PALM trained as in ASPL's paper
@@ -41,9 +40,9 @@ def rivals_table(run) -> pd.DataFrame:
             "compared in one table: use a run for each"
         )
     for name in ("chosen", "regime"):
-        rows[name] = rows.get(name)
+        rows[name] = rows.get(name)  # rows without options to choose lack them
     table = rows.assign(
-        names=rows["options"].map(lambda options: "wrong" if "names" in options else "right"),
+        names=rows["options"].map(_right_or_wrong),
         regime=rows["regime"].fillna("published"),
         chosen=rows["chosen"].map(_as_text),
         fit_seconds=rows["seconds"].map(lambda seconds: seconds["fit"]),
@@ -56,9 +55,16 @@ def rivals_table(run) -> pd.DataFrame:
     return table.round({"accuracy": 6, "loss": 4, "ece": 4, "fit_seconds": 4})
 
 
+def _right_or_wrong(options: dict) -> str:
+    """Which names the classes of a trial have."""
+    return "wrong" if "names" in options else "right"
+
+
 def _as_text(chosen) -> str:
-    pairs = chosen.items() if isinstance(chosen, dict) else ()
-    return " ".join(f"{name}={value}" for name, value in pairs)
+    """Chosen options as "alpha=1.0 beta=3.0"; "" where none were chosen."""
+    if not isinstance(chosen, dict):
+        return ""
+    return " ".join(f"{name}={value}" for name, value in chosen.items())
 
 
 def _trial_calibration_error(row, run) -> float:
@@ -72,21 +78,28 @@ def read_rivals(path: Path) -> pd.DataFrame:
 
 
 def label_entrants(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of trials with `entrant`, `kind` and `tuned_on`, and methods that learn nothing once
-    for every seed and number of shots.
+    """A table of trials with the columns `entrant`, `kind` and `tuned_on`.
 
-    entrant: the method, PALM with another training apart. kind: one of REGIMES; "transductive" for
-    methods that see the whole test batch. tuned_on: the dataset of kind "transfer", else "".
+    entrant: the method. PALM with another training than the paper's is an entrant of its own.
+    kind: one of REGIMES; "transductive" for methods that see the whole test batch.
+    tuned_on: the dataset of kind "transfer", else "".
+    A trial of a method that learns nothing stands there for every seed and number of shots.
     """
+    method = table["method"]
     regime = table["regime"].str.partition(":")
     is_paper = (table["lr"] == PAPER["lr"]) & (table["epochs"] == PAPER["epochs"])
-    is_other = (table["method"] == "palm") & ~is_paper
+    is_other = (method == "palm") & ~is_paper
     table = table.assign(
-        entrant=table["method"].where(~is_other, table["method"] + SLOWER),
-        kind=regime[0].mask(is_transductive(table["method"]), "transductive"),
+        entrant=method.mask(is_other, method + SLOWER),
+        kind=regime[0].mask(is_transductive(method), "transductive"),
         tuned_on=regime[2],
         chosen=table["chosen"].astype(object).fillna(""),
     )
+    return _repeat_unlearned(table)
+
+
+def _repeat_unlearned(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with methods that learn nothing at each seed and number of shots of the others."""
     learned = learns(table["method"])
     cells = table.loc[learned, ["shots", "seed"]].drop_duplicates()
     repeated = table[~learned].drop(columns=["shots", "seed"]).merge(cells, how="cross")
@@ -132,8 +145,12 @@ def mean_table(table: pd.DataFrame, metric: str = "accuracy") -> pd.DataFrame:
 
 def shot_curves(table: pd.DataFrame) -> pd.DataFrame:
     """[entrant and shots] mean, low, high: Student's interval over seeds, 95 percent."""
-    scores = seed_scores(table)
-    limits = [seed_interval(values, bounds=SHARE) for values in scores.to_numpy()]
+    return _seed_intervals(seed_scores(table), SHARE)
+
+
+def _seed_intervals(scores: pd.DataFrame, bounds: tuple[float, float]) -> pd.DataFrame:
+    """mean, low, high (`seed_interval`) of each line of scores [lines, seeds]."""
+    limits = [seed_interval(values, bounds=bounds) for values in scores.to_numpy()]
     return pd.DataFrame(limits, scores.index, columns=["mean", "low", "high"])
 
 
@@ -144,36 +161,38 @@ def board_scores(table: pd.DataFrame, shots: int) -> pd.DataFrame:
 
 
 def regime_changes(table: pd.DataFrame, beside: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Methods with options to choose: accuracy of each regime on the datasets that have all three.
+    """How much the choice of options changes: the regimes, on the datasets that have all three.
 
-    beside: entrants without such options, of which the table has `published` alone.
-
-    Indexed by (entrant, shots): published, and support and transfer as differences to it, each mean
-    with the limits of its interval over seeds: support, support_low, support_high, and so on.
+    Indexed by (entrant, shots). published: the accuracy. support, transfer: their differences to
+    it, each a mean with the limits of its interval over seeds: support, support_low, support_high,
+    and so on. Entrants are the methods with options to choose.
+    beside: further entrants, without such options; they have `published` alone.
     """
     tuned_on = set(table["tuned_on"]) - {""}
     part = table[~table["dataset"].isin(tuned_on)]
     chosen = set(part.loc[part["kind"] == "transfer", "entrant"])
     part = part[part["entrant"].isin(chosen | set(beside))]
     published = seed_scores(part[part["kind"] == "published"])
-    lines = {"published": published.mean(axis=1)}
+    columns = {"published": published.mean(axis=1)}
     for kind in REGIMES[1:]:
         scores = seed_scores(part[part["kind"] == kind])
         change = (scores - published).dropna(how="all")
-        limits = [seed_interval(values, bounds=DIFFERENCE) for values in change.to_numpy()]
-        found = pd.DataFrame(limits, change.index, columns=[kind, f"{kind}_low", f"{kind}_high"])
-        lines |= {name: found[name] for name in found}
-    return pd.DataFrame(lines)
+        found = _seed_intervals(change, DIFFERENCE)
+        columns[kind] = found["mean"]
+        columns[f"{kind}_low"] = found["low"]
+        columns[f"{kind}_high"] = found["high"]
+    return pd.DataFrame(columns)
 
 
 def name_costs(table: pd.DataFrame) -> pd.DataFrame:
     """[entrants, shots]: accuracy with right names minus accuracy with wrong ones."""
     part = table[(table["kind"] == "published") & learns(table["method"])]
     wrong = part[part["names"] == "wrong"]
-    right = part[(part["names"] == "right") & part["shots"].isin(wrong["shots"])]
-    right = right[right["entrant"].isin(wrong["entrant"])]
+    right = part[part["names"] == "right"]
+    right = right[right["shots"].isin(wrong["shots"]) & right["entrant"].isin(wrong["entrant"])]
     lost = seed_scores(right) - seed_scores(wrong)
-    return lost.mean(axis=1).unstack("shots").sort_values(wrong["shots"].min())
+    fewest = wrong["shots"].min()
+    return lost.mean(axis=1).unstack("shots").sort_values(fewest)
 
 
 # Figures.
@@ -181,21 +200,34 @@ def name_costs(table: pd.DataFrame) -> pd.DataFrame:
 
 def plot_curves(curves: pd.DataFrame, groups: dict[str, list[str]], always, axes) -> None:
     """Accuracy against shots, a panel for each group of entrants; those of `always` in each."""
+    shots = [*curves.index.unique("shots")]
     for ax, (title, entrants) in zip(np.ravel(axes), groups.items(), strict=True):
         for entrant in [*always, *entrants]:
-            curve = curves.loc[entrant]
-            color = method_color(entrant.removesuffix(SLOWER))
-            style = dict(linewidth=2.2, linestyle="-")
-            if entrant not in always:
-                style = dict(linewidth=1, linestyle="--")
-            ax.plot(curve.index, curve["mean"], "o", markersize=3, color=color, **style,
-                    label=entrant_label(entrant))  # fmt: skip
-            ax.vlines(curve.index, curve["low"], curve["high"], color=color, linewidth=0.7)
+            _plot_curve(curves.loc[entrant], entrant, ax, is_thick=entrant in always)
         ax.set_xscale("log", base=2)
-        shots = [*curves.index.unique("shots")]
         ax.set_xticks(shots, shots)
         ax.set(title=title, xlabel="clips a class", ylabel="accuracy")
         ax.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _plot_curve(curve: pd.DataFrame, entrant: str, ax, is_thick: bool) -> None:
+    """An entrant's means by shots, with their intervals."""
+    color = _entrant_color(entrant)
+    ax.plot(
+        curve.index,
+        curve["mean"],
+        marker="o",
+        markersize=3,
+        color=color,
+        linewidth=2.2 if is_thick else 1,
+        linestyle="-" if is_thick else "--",
+        label=entrant_label(entrant),
+    )
+    ax.vlines(curve.index, curve["low"], curve["high"], color=color, linewidth=0.7)
+
+
+def _entrant_color(entrant: str) -> str:
+    return method_color(entrant.removesuffix(SLOWER))
 
 
 def plot_costs(costs: pd.DataFrame, ax) -> None:
@@ -205,8 +237,7 @@ def plot_costs(costs: pd.DataFrame, ax) -> None:
     """
     costs = costs.assign(seconds=costs["seconds"].clip(lower=SHORTEST))
     for entrant, line in costs.iterrows():
-        color = method_color(entrant.removesuffix(SLOWER))
-        ax.plot(line["seconds"], line["accuracy"], "o", color=color)
+        ax.plot(line["seconds"], line["accuracy"], "o", color=_entrant_color(entrant))
     _label_points(costs, ax)
     ax.set_xscale("log")
     ax.set_xlim(SHORTEST / 2, 10 * costs["seconds"].max())  # room for the last name
@@ -214,15 +245,23 @@ def plot_costs(costs: pd.DataFrame, ax) -> None:
 
 
 def _label_points(costs: pd.DataFrame, ax, gap: float = 0.035) -> None:
-    """Names beside the points. A name moves up where another one is near."""
+    """Names beside the points. A name moves up where another one is near.
+
+    gap: least distance of near names, as a share of the span of accuracies.
+    """
     lowest = costs["accuracy"].min()
     span = np.ptp(costs["accuracy"]) or 1
     placed: list[tuple[float, float]] = []
     for entrant, line in costs.sort_values("accuracy").iterrows():
         x = np.log10(line["seconds"])
         y = (line["accuracy"] - lowest) / span
-        while any(abs(x - a) < 0.6 and abs(y - b) < gap for a, b in placed):
+        while _is_near(x, y, placed, gap):
             y += gap / 4
         placed.append((x, y))
-        beside = (line["seconds"] * 1.15, lowest + y * span)
-        ax.annotate(entrant_label(entrant), beside, fontsize=7, va="center")
+        place = (line["seconds"] * 1.15, lowest + y * span)
+        ax.annotate(entrant_label(entrant), place, fontsize=7, va="center")
+
+
+def _is_near(x: float, y: float, placed: list[tuple[float, float]], gap: float) -> bool:
+    """Whether a name at x (decades of seconds) and y would meet one that is placed."""
+    return any(abs(x - other_x) < 0.6 and abs(y - other_y) < gap for other_x, other_y in placed)

@@ -57,7 +57,7 @@ def test_a_dask_worker_leaves_for_good_and_another_joins(home, tmp_path, capsys)
             late.join()
     finally:
         if started:
-            from dask_cluster import end
+            from cluster_programs import end
 
             end(started)
     rows = all_rows(home, "one")

@@ -16,21 +16,13 @@ from palmkit import METHODS, PALM, CoCoOp, CoOp, TrainingDiverged, ZeroShot, eva
 from palmkit.methods import PALMDagger
 from palmkit.models.encoders import tokenize
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = ["vacuum cleaner", "dog", "rain", "glockenspiel"]
 LEARNED = ["coop", "cocoop", "palm"]
 SEEDED = [*LEARNED, "malp", "cross-modal-probe"]  # on 22 clips, the others have no random part
 # On embeddings of one model; test_aspl.py and test_product_kernel.py in tests/methods have the
 # others.
 EVERY = [name for name, cls in METHODS.items() if not (cls.tunes_audio or cls.needs_pair)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors are tiny here: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def data(n=22, dim=64, classes=4, seed=0):

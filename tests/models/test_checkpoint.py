@@ -28,6 +28,7 @@ from palmkit.models.checkpoint import (
     stft_kernels,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 HEADS = {"text": {"num_attention_heads": 4}}
 SIZES = {
     "d_proj": 16,
@@ -40,15 +41,6 @@ PROMPTS = ["a dog barks", "rain", "The is a recording of  vacuum cleaner."]
 TOKENS = "caption_encoder.base.embeddings.token_embedding.weight"
 POSITIONS = "caption_encoder.base.embeddings.position_embedding.weight"
 NORM = "caption_encoder.base.final_layer_norm.weight"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors are tiny here, and there are thousands: threads would only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
-import time
 
-import psutil
+from cluster_programs import end, start, wait
+
+SECONDS = 300  # until a scheduler or a worker is there
 
 
 @contextlib.contextmanager
@@ -23,11 +23,11 @@ def dask_cluster(folder, caches, threads=1):
         local = ["--host", "127.0.0.1", "--scheduler-file", str(place)]
         started.append(_start(folder, {}, "dask_scheduler", *local, "--port", "0"))
         (folder / "scheduler.pid").write_text(str(started[0].pid))
-        _wait(lambda: place.is_file() and place.read_text().endswith("}"), started)
+        wait(lambda: place.is_file() and place.read_text().endswith("}"), started, SECONDS)
         address = json.loads(place.read_text())["address"]
         for n, cache in enumerate(caches):
             started.append(start_worker(folder, address, n, cache, threads))
-        _wait(lambda: _count_workers(address) == len(caches), started)
+        wait(lambda: _count_workers(address) == len(caches), started, SECONDS)
         yield address
     finally:
         end(started)
@@ -43,18 +43,8 @@ def start_worker(folder, address, n, cache, threads=1) -> subprocess.Popen:
 
 def _start(folder, variables: dict, program: str, *arguments: str) -> subprocess.Popen:
     """A program of Dask, in a folder of its own. It writes to a file there."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PALMKIT_")}
-    output = folder / f"{program}{variables.get('TEST_WORKER', '')}.log"
     command = [sys.executable, "-m", f"distributed.cli.{program}", *arguments, "--no-dashboard"]
-    with output.open("w") as file:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment | variables,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
+    return start(command, folder, f"{program}{variables.get('TEST_WORKER', '')}.log", variables)
 
 
 def _count_workers(address: str) -> int:
@@ -62,24 +52,3 @@ def _count_workers(address: str) -> int:
 
     with Client(address, set_as_default=False) as client:
         return len(client.nthreads())
-
-
-def _wait(condition, started, seconds=300) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert all(one.poll() is None for one in started) and time.monotonic() < end
-        time.sleep(0.1)
-
-
-def end(started: list[subprocess.Popen]) -> None:
-    """End these programs, and all that they started."""
-    family = []
-    for one in started:
-        with contextlib.suppress(psutil.Error):
-            family += [psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)]
-    for one in reversed(started):
-        one.terminate()
-    _, left = psutil.wait_procs(family, timeout=15)
-    for one in left:
-        one.kill()
-    psutil.wait_procs(left, timeout=15)

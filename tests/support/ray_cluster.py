@@ -10,12 +10,13 @@ import sys
 import tempfile
 import time
 
-import psutil
+from cluster_programs import end, start, wait
 
 # Ray asks for a token. This one is of this process and its nodes, and in no file.
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 TRIES = 5  # to start a node
+SECONDS = 120  # until the head is there
 NODE = ["--object-store-memory", "200000000", "--node-ip-address", "127.0.0.1", "--block"]
 
 
@@ -36,7 +37,7 @@ def ray_cluster(folder, caches, cpus=1):
         port = address.rpartition(":")[2]
         head = ["--head", "--port", port, "--num-cpus", "0", "--include-dashboard", "false"]
         started.append(start_node(folder, {}, *head, "--temp-dir", short))
-        _wait(lambda: _is_up(folder, ""), started)
+        wait(lambda: _is_up(folder, ""), started, SECONDS)
         for n, cache in enumerate(caches):  # one by one: they choose the names of their sockets
             for _ in range(TRIES):
                 started.append(join(folder, address, n, cache, cpus))
@@ -55,13 +56,9 @@ def join(folder, address, n, cache, cpus=1):
 
 
 def start_node(folder, variables: dict, *arguments) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PALMKIT_")}
-    environment |= {"RAY_USAGE_STATS_ENABLED": "0", **variables}
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments, *NODE]
-    with (folder / f"ray{variables.get('TEST_WORKER', '')}.log").open("w") as file:
-        return subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
-        )
+    log = f"ray{variables.get('TEST_WORKER', '')}.log"
+    return start(command, folder, log, {"RAY_USAGE_STATS_ENABLED": "0", **variables})
 
 
 def _is_in_time(folder, n, node: subprocess.Popen) -> bool:
@@ -76,25 +73,3 @@ def _is_in_time(folder, n, node: subprocess.Popen) -> bool:
 def _is_up(folder, n) -> bool:
     path = folder / f"ray{n}.log"
     return path.is_file() and "Ray runtime started" in path.read_text()
-
-
-def _wait(condition, started, seconds=120) -> None:
-    end_time = time.monotonic() + seconds
-    while not condition():
-        assert all(one.poll() is None for one in started) and time.monotonic() < end_time
-        time.sleep(0.1)
-
-
-def end(started: list[subprocess.Popen]) -> None:
-    """End these nodes, and all that they started."""
-    family = []
-    for one in started:
-        with contextlib.suppress(psutil.Error):
-            family += [psutil.Process(one.pid), *psutil.Process(one.pid).children(recursive=True)]
-    for one in reversed(started):
-        one.terminate()
-    _, left = psutil.wait_procs(family, timeout=15)
-    for one in left:
-        with contextlib.suppress(psutil.Error):
-            one.kill()
-    psutil.wait_procs(left, timeout=15)
