@@ -1,6 +1,6 @@
 """How one machine is used: processes and threads 1 -> 2, small trials, and stacked seeds.
 
-`python benchmarks/scaling.py` prints Markdown tables (docs/scale.md). Contenders take turns
+`python benchmarks/scaling.py` prints Markdown tables (docs/scale_machine.md). Contenders take turns
 (A B A B ...) and a ratio is the median of the rounds. Embeddings and features are random, and the
 models are mini-PENGI and one of PENGI's size with random weights. `--small` tests the script.
 """

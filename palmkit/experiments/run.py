@@ -24,6 +24,7 @@ from palmkit.experiments.rows import (
     update_row,
     write_row,
 )
+from palmkit.experiments.settings import check_settings
 from palmkit.experiments.status import Progress
 from palmkit.experiments.timing import Clock, duration
 from palmkit.experiments.trials import Trial
@@ -61,6 +62,7 @@ def run_trials(
     Raises TrialsFailed at the end if trials failed, and FileNotFoundError if the run's folder is
     deleted meanwhile.
     """
+    check_settings()
     jobs = prepare(trials, model, run)
     for line in dict.fromkeys(_tell_left_out(job.dataset) for job in jobs if job.dataset.left_out):
         log.warning("%s", line)
