@@ -289,7 +289,9 @@ def test_a_small_logit_scale_lowers_the_temperature_only():
 def test_one_shot_has_the_prior():
     solution = fitted(Space(), make_labels(5, 1)).solution
     theta = solution.theta
-    assert torch.equal(theta, solution.prior)
+    # The text's weight is solved for, to the rounding of a processor; the ridges have no choice.
+    torch.testing.assert_close(theta, solution.prior, rtol=1e-12, atol=0)
+    assert torch.equal(theta[1:], solution.prior[1:])
     assert theta[0] > 0 and theta[1] == 0 and 0 < theta[2] < 1
 
 
