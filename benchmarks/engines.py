@@ -23,6 +23,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from palmkit.datasets.resolve import list_folds, load_dataset
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/support"))
 
@@ -65,16 +67,19 @@ def main() -> None:
     print(f"\nThe log of the Dask run:\n\n{log}" if log else "")
 
 
-def take_part(dataset: Path, part: Path, clips: int, classes: int = 4) -> Path:
-    """A dataset of the first clips of the first classes of another, by links."""
+def take_part(source: Path, part: Path, clips: int, classes: int = 4) -> Path:
+    """A dataset of the first clips of the first classes of another's first fold, by links."""
     part.mkdir()
+    data = load_dataset(str(source), list_folds(str(source))[0])
     for split in ("train", "test"):
-        table = pd.read_csv(dataset / f"{split}.csv")
-        names = sorted(table["classname"].unique())[:classes]
-        table = table[table["classname"].isin(names)].groupby("classname").head(clips)
-        table.to_csv(part / f"{split}.csv", index=False)
-    for path in dataset.iterdir():
-        if path.suffix != ".csv":
+        table = getattr(data, split)
+        table = table[table["class_name"].isin(data.class_names[:classes])]
+        table = table.groupby("class_name").head(clips)
+        paths = [data.relative(path) for path in table["path"]]
+        columns = {"path": paths, "classname": table["class_name"]}
+        pd.DataFrame(columns).to_csv(part / f"{split}.csv", index=False)
+    for path in source.iterdir():
+        if path.suffix != ".csv" and path.name != "csv_files":
             (part / path.name).symlink_to(path)
     return part
 
