@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from palmkit import METHODS, PALM, ZeroShot, fit, predict
 from palmkit.corruptions import Corruption
+from palmkit.datasets.resolve import load_dataset
 from palmkit.embeddings import embed
 from palmkit.experiments import rows, trials, variations
 from palmkit.experiments import run as units
@@ -321,7 +322,7 @@ def test_tensors_and_method_of_a_row(method, options, run_row, dataset, tiny_pen
         len(row["class_names"]),
     )
     again = load_method(row, tmp_path / "run", tiny_pengi)
-    varied = variations.modify_task(units.load_dataset(dataset), **options)
+    varied = variations.modify_task(load_dataset(dataset), **options)
     damage = options.get("corruption")
     transform = Corruption(*damage, 44_100) if damage else None
     test = embed(tiny_pengi, varied.test, transform=transform)

@@ -20,10 +20,12 @@ from palmkit.endings import (
 
 @pytest.fixture(autouse=True)
 def default_signals():
-    """A shell may have started the tests with SIGHUP ignored."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """A shell may have started the tests with SIGHUP or SIGINT ignored."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
     for number in before:
-        signal.signal(number, signal.SIG_DFL)
+        is_sigint = number == signal.SIGINT
+        signal.signal(number, signal.default_int_handler if is_sigint else signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -81,7 +83,10 @@ def test_only_an_ended_pool_s_error_is_not_shown(monkeypatch, name, error, shown
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals of POSIX")
 def test_a_child_never_gets_sigint():
-    code = "import os, signal; os.kill(os.getpid(), signal.SIGINT); print('goes on')"
+    code = (
+        "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "os.kill(os.getpid(), signal.SIGINT); print('goes on')"
+    )
     run = [sys.executable, "-c", code]
     assert subprocess.run(run, capture_output=True).returncode != 0
     with unseen_by_children():
