@@ -34,7 +34,7 @@ APART = {"seconds", "written", "command"}
 ENGINES = ("one process", "processes", "dask, common cache", "dask, own caches", "ray")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--method", nargs="+", default=["zeroshot", "palm", "gda", "tip-adapter"])
@@ -47,7 +47,7 @@ def main() -> None:
     print(f"$ palmkit run {shlex.join(['--dataset', arguments.dataset.name, *grid])}\n")
     print("| engine | rows | equal columns | other columns | seconds | encoded by the command |")
     print("|---|---|---|---|---|---|")
-    log, first = "", None
+    log, first, failed = "", None, False
     with tempfile.TemporaryDirectory(prefix="palmkit-engines-") as folder:
         dataset = arguments.dataset.resolve()
         if arguments.clips:
@@ -58,13 +58,25 @@ def main() -> None:
                 print(f"| {engine} | not run: {reason} | | | | |")
                 continue
             home = Path(folder) / str(n)
-            seconds, said = run(engine, home, grid)
+            try:
+                seconds, said = run(engine, home, grid)
+            except (AssertionError, subprocess.CalledProcessError) as error:
+                print(f"| {engine} | failed: {_last_line(error)} | | | | |", flush=True)
+                failed = True
+                continue
             rows = read_rows(home)
             first = first or rows
             print(f"| {engine} | {compare(rows, first)} | {seconds:.0f} | {count(home)} |")
             sys.stdout.flush()
             log = said if engine == "dask, common cache" else log
     print(f"\nThe log of the Dask run:\n\n{log}" if log else "")
+    return int(failed)
+
+
+def _last_line(error: Exception) -> str:
+    """What a command said last, or why its cluster did not start."""
+    said = getattr(error, "stderr", None) or str(error) or "its cluster did not start"
+    return said.strip().splitlines()[-1]
 
 
 def take_part(source: Path, part: Path, clips: int, classes: int = 4) -> Path:
@@ -109,8 +121,7 @@ def run(engine: str, home: Path, grid: list[str]) -> tuple[float, str]:
         start = time.perf_counter()
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         seconds = time.perf_counter() - start
-    if done.returncode:
-        raise SystemExit(f"{engine}: {done.stderr}")
+    done.check_returncode()
     return seconds, done.stderr.replace(str(home), "HOME")
 
 
@@ -159,4 +170,4 @@ def count(home: Path) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
