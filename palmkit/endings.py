@@ -50,15 +50,16 @@ def signals_as_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def unseen_by_children() -> Iterator[None]:
-    """Processes that start in the block never get SIGINT, which a terminal sends to all of a group.
+    """Processes that start in the block never get SIGINT and SIGHUP.
 
-    This process gets it when the block ends, and ends its children itself. A child would write
-    Python's traceback. A blocked signal is inherited (POSIX); on other systems nothing is done.
+    A terminal sends these to all processes of a command. This process gets them when the block
+    ends, and ends its children itself. A child would write Python's traceback, or leave what it
+    keeps account of. A blocked signal is inherited (POSIX); on other systems nothing is done.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

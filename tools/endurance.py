@@ -139,8 +139,9 @@ warning of Python behind the last line.
 
 Survivors that remain, or were mended and not tried again: "three drivers" left a shard of the
 cache under its temporary name (mended: a command now completes it also if it has nothing to do).
-"SIGINT" to a whole group while workers start: these show Python's traceback before palmkit's line;
-rows and files are as they should be.
+"SIGINT" and "SIGHUP" to a whole group while workers start showed Python's tracebacks before
+palmkit's line; rows and files were as they should be (mended: workers never get these signals. The
+same ten tries of each then showed none; the table above is of before).
 
 `tools/endurance.py --kind WORD` tries one kind again and keeps the counts of the others.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import multiprocessing
 import os
 import pickle
 import traceback
@@ -238,7 +239,11 @@ def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: 
             initializer=_begin,
             initargs=(os.getpid(), shared_gpus()),
         )
-    with unseen_by_children():  # the processes start with the first calls
+    with unseen_by_children():
+        # A lock starts Python's process that counts semaphores, which loky would start between the
+        # workers. Until Python 3.12 its start unblocks SIGINT, so the block ends behind it.
+        multiprocessing.get_context("spawn").Lock()
+    with unseen_by_children():  # the workers start with the first calls
         return parallel(tasks())
 
 
