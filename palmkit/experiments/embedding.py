@@ -36,7 +36,8 @@ def make_sources(jobs: list[Job], model, loading: Loading, clock: Clock) -> dict
         return dict.fromkeys(job.path for job in jobs)
     embedded = [job for job in jobs if not (job.uses_stream or job.tunes_audio)]
     if loading.model is not None:
-        wanted = [(settings, clips["path"]) for settings, clips in _list_clips(embedded)]
+        frames = _list_frames(embedded).items()
+        wanted = [(settings, unique_clips(sets.values())["path"]) for settings, sets in frames]
         about = (loading.model, loading.cache, wanted, count_jobs(model), clock.clip())
         embed_in_shards(model, *about)
     sources = _embed_all(embedded, model, loading.cache)
@@ -70,16 +71,6 @@ def _stream_passes(job: Job) -> int:
 
 
 # Frozen embeddings.
-
-
-def _list_clips(jobs: list[Job]) -> list[tuple[EmbedSettings, pd.DataFrame]]:
-    """(how to embed, the clips to embed so) for all clips of the jobs."""
-    frames: dict[EmbedSettings, list[pd.DataFrame]] = {}
-    for job in jobs:
-        frames.setdefault(settings_at_test(job.trial), []).append(job.dataset.test)
-        if job.drawn is not None:
-            frames.setdefault(support_settings(job.trial), []).append(job.drawn)
-    return [(settings, unique_clips(found)) for settings, found in frames.items()]
 
 
 def _embed_all(jobs: list[Job], model, cache) -> dict[Path, EmbeddedClips | Failure]:

@@ -64,17 +64,13 @@ def run_trials(
     """
     check_settings()
     jobs = prepare(trials, model, run)
-    for line in dict.fromkeys(_tell_left_out(job.dataset) for job in jobs if job.dataset.left_out):
-        log.warning("%s", line)
+    _warn_of_left_out(jobs)
     remove_abandoned(run_folder(run))
     finish_abandoned(cache_folder(cache))
     shorten = functools.partial(_shorten, details=details)
     rows = {job.path: shorten(_read_finished(job, compact)) for job in jobs}
-    missing = {
-        job.path: job
-        for job in jobs
-        if rows[job.path] is None or (retry_failed and "failed" in rows[job.path])
-    }
+    unfinished = {path for path, row in rows.items() if _is_unfinished(row, retry_failed)}
+    missing = {job.path: job for job in jobs if job.path in unfinished}
     if old := count_old_rows(run, set(rows)):
         log.info("%d rows of another version of palmkit are not used", old)
     if missing:
@@ -91,10 +87,21 @@ def run_trials(
     return [rows[job.path] for job in jobs]
 
 
-def _tell_left_out(dataset: Dataset) -> str:
+def _warn_of_left_out(jobs: list[Job]) -> None:
+    """Name the files that --skip-bad left out, once for each dataset and set of files."""
+    lines = [_describe_left_out(job.dataset) for job in jobs if job.dataset.left_out]
+    for line in dict.fromkeys(lines):
+        log.warning("%s", line)
+
+
+def _describe_left_out(dataset: Dataset) -> str:
     count, files = len(dataset.left_out), "; ".join(dataset.left_out[:3])
     more = f" and {count - 3} more, see the rows" if count > 3 else ""
     return f"{dataset.name}: {count} bad files are left out: {files}{more}"
+
+
+def _is_unfinished(row: dict | None, retry_failed: bool) -> bool:
+    return row is None or (retry_failed and "failed" in row)
 
 
 def _shorten(row: dict | None, details: bool) -> dict | None:

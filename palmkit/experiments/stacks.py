@@ -54,11 +54,12 @@ def make_stacks(trials: list[Trial], n_train: list[int]) -> list[list[int]]:
     size = stack_size()
     stacks: dict[tuple, list[list[int]]] = {}
     for n, trial in enumerate(trials):
-        alike = stacks.setdefault((_kind(trial, n_train[n]), n if not _fits(trial) else -1), [[]])
-        if len(alike[-1]) == size:
-            alike.append([])
-        alike[-1].append(n)
-    return [stack for alike in stacks.values() for stack in alike]
+        kind = (_kind(trial, n_train[n]), -1 if _fits(trial) else n)
+        of_kind = stacks.setdefault(kind, [[]])
+        if len(of_kind[-1]) == size:
+            of_kind.append([])
+        of_kind[-1].append(n)
+    return [stack for of_kind in stacks.values() for stack in of_kind]
 
 
 def _fits(trial: Trial) -> bool:

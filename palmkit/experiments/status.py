@@ -160,7 +160,7 @@ def _is_alive(state: dict) -> bool:
 
 @dataclass
 class Command:
-    """A command that runs, or ran, trials of the run. left: seconds, if that can be told."""
+    """A command that runs, or ran, trials of the run. left: seconds, if known."""
 
     host: str
     pid: int
@@ -191,7 +191,7 @@ class Status:
 
     @property
     def left(self) -> float | None:
-        """Seconds until the last command ends, if that can be told."""
+        """Seconds until the last command ends, if known."""
         known = [one.left for one in self.commands if one.alive and one.left is not None]
         return max(known, default=None)
 

@@ -23,14 +23,14 @@ def can_stack(methods: Sequence) -> bool:
     if not all(type(method) is PALM for method in methods):
         return False
     first = methods[0]
-    alike = [
+    equal = [
         one.model is first.model
         and one.class_names == first.class_names
         and one.logit_scale == first.logit_scale
         and (one.fixed_lambda, one.shared_lambda) == (first.fixed_lambda, first.shared_lambda)
         for one in methods
     ]
-    return all(alike) and not is_stochastic(first.model)
+    return all(equal) and not is_stochastic(first.model)
 
 
 def fit_stack(
