@@ -82,7 +82,9 @@ def _unknown(dataset: str, in_data_root: Path, generated: list[str]) -> str:
     published = {
         name: row for name, row in _manifest().items() if row["kind"] in ("dataset", BY_HAND)
     }
-    missing = f"there is no dataset folder {dataset}, nor {in_data_root}"
+    missing = f"there is no dataset folder {dataset}"
+    if str(in_data_root) != str(dataset):
+        missing += f", nor {in_data_root}"
     if dataset in published:
         return f"{missing}: `palmkit fetch {dataset}` fetches it, or says how to get it"
     root = data_root()
