@@ -97,9 +97,10 @@ browser: env ## Use explore.ipynb in chromium with chromedriver (PICTURES=1: tak
 lab: env ## Open the notebooks in JupyterLab
 	$(PY) -m jupyter lab notebooks
 
-benchmark: env ## Measure speed, and how it grows with cores
+benchmark: env ## Measure speed, how it grows with cores, and the explorer's answers
 	$(PY) benchmarks/speed.py
 	$(PY) benchmarks/scaling.py
+	$(PY) benchmarks/explorer.py
 
 gpu: env ## All that depends on the device, on a GPU: the table of docs/gpu.md (5 minutes)
 	@$(FRESH) $(PY) tools/gpu.py

@@ -490,7 +490,6 @@ def _read_choices(arguments) -> Choices:
 
 def _check_choices(choices: Choices) -> None:
     """Raise for what cannot be run, before anything is generated, loaded or measured."""
-    from palmkit.experiments.settings import check_settings  # loads PyTorch
     from palmkit.experiments.trials import check_datasets, check_trials
 
     grid = choices.grid()
@@ -505,6 +504,8 @@ def _check_choices(choices: Choices) -> None:
     check_run_folder(choices.name)
     check_engine(choices.values["backend"], choices.values["address"])
     check_trials(**grid)
+    from palmkit.experiments.settings import check_settings  # loads PyTorch
+
     check_settings()
 
 

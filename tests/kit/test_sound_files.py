@@ -6,7 +6,6 @@ import random
 import re
 import shutil
 import subprocess
-import time
 import tracemalloc
 
 import numpy as np
@@ -20,7 +19,7 @@ from palmkit.audio import crop_clip, resample
 from palmkit.datasets.bad_files import find_bad_files
 from palmkit.embeddings import provenance
 from palmkit.sound_files import ffmpeg_version
-from palmkit.sound_headers import check_container, foreign_format
+from palmkit.sound_headers import MOST_CHUNKS, check_container, foreign_format
 from palmkit.store import TensorStore
 
 CLIP_SAMPLES = 7 * SAMPLE_RATE
@@ -307,13 +306,12 @@ def test_rates_out_of_bounds(rate):
 
 
 @pytest.mark.parametrize("rate", [100, 11_024, 44_056, 44_101, 999_983])
-def test_odd_rates_are_resampled_by_soxr(rate):
-    """Pitch and length are right, and no kernel of gigabytes is built."""
+def test_odd_rates(rate):
+    """Pitch and length are right. For all but 100 Hz torchaudio's kernel would be too large."""
+    assert resampling.uses_soxr(rate, SAMPLE_RATE) == (rate != 100)
     pitch = rate / 4
     tone = np.sin(2 * np.pi * pitch * np.arange(2 * rate) / rate).astype("float32")
-    start = time.perf_counter()
     got = decode(encode(tone, rate, format="WAV", subtype="FLOAT"), "clip")
-    assert time.perf_counter() - start < 5
     assert got.shape == (2 * SAMPLE_RATE,)
     strongest = int(torch.fft.rfft(got).abs().argmax()) / 2  # two seconds
     assert strongest == round(2 * pitch) / 2 if pitch < SAMPLE_RATE / 2 else got.abs().max() < 0.1
@@ -445,10 +443,16 @@ def test_a_long_clip_is_repeated_for_a_longer_crop():
     )
 
 
-def test_a_header_before_megabytes_of_zeros_is_refused_at_once():
-    data = io.BytesIO(b"RIFF\0\0\0\0WAVE" + bytes(2**26))
-    start = time.monotonic()
-    assert check_container(data) == "" and time.monotonic() - start < 2
+def test_of_megabytes_of_zeros_behind_a_header_few_are_read():
+    reads = []
+
+    class File(io.BytesIO):
+        def read(self, size=-1):
+            reads.append(super().read(size))
+            return reads[-1]
+
+    assert check_container(File(b"RIFF\0\0\0\0WAVE" + bytes(2**26))) == ""
+    assert len(reads) < 1.1 * MOST_CHUNKS and sum(map(len, reads)) < 2**20
 
 
 def test_an_ffmpeg_that_cannot_be_run(tmp_path, monkeypatch):

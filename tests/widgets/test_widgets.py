@@ -3,14 +3,11 @@
 `make browser` is for what they look like.
 """
 
-import gc
 import html
 import io
 import json
 import re
-import statistics
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +16,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from matplotlib.figure import Figure
 from toy_models import WordModel
 
 from palmkit import METHODS, PALM, evaluate, fit, load_pengi, widgets
@@ -33,9 +29,6 @@ from palmkit.widgets.html import confusion_table, mark_of
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIX = ("listen", "prompt_bench", "few_shot_bench", "lambda_bench", "embedding_map", "worst_errors")
 DATASET = "tones"
-# An answer's processor time, in drawings of a plain figure of three panels. One takes 0.083 s where
-# the limit of 0.3 s was set. A busy or slower machine draws both more slowly.
-LIMIT = 0.3 / 0.083
 
 
 @pytest.fixture(scope="module")
@@ -747,52 +740,3 @@ def test_lambdas_of_palm_and_of_solved_palm(bench):
     method = bench.task.trained("solved-palm").method
     expected = bench.task.accuracy(predict(method, bench.task.test.features))
     assert words(bench.status) == "" and bench.learned_accuracy == expected
-
-
-# How fast an answer is
-
-
-CHANGES = {
-    "listen": ["Class", "Clip"],
-    "prompt_bench": ["Template", "Logits of clip"],
-    "few_shot_bench": ["Train", "Shots"],
-    "lambda_bench": ["λ", "Class", "Plane"], "embedding_map": ["Class", "Texts", "Projection"],
-    "worst_errors": ["Mistakes of", "Mistakes", "True class"],
-}  # fmt: skip
-
-
-def draw_plainly():
-    """A figure of the explorer's size with three empty panels, as PNG."""
-    figure = Figure(figsize=(11.6, 2.7), dpi=80)
-    for left in (0.05, 0.4, 0.75):
-        figure.add_axes([left, 0.2, 0.2, 0.7])
-    figure.savefig(io.BytesIO(), format="png")
-
-
-def processor_time(do) -> float:
-    start = time.process_time()
-    do()
-    return time.process_time() - start
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SIX)
-def test_answers_take_less_than_a_third_of_a_second(name, mini):
-    """From a change of a control until all that is shown has been set, on a default dataset.
-
-    It is processor time of this process: a wall clock also measures other programs. A plain drawing
-    is timed before each change. Nine of ten changes must meet the limit. Train is two epochs and
-    two drawings, the first of which comes after half of the time, so five of ten are enough.
-    """
-    bench = getattr(widgets, name)(model=mini)
-    bench.wait(120)
-    assert words(bench.status) == ""
-    for label in CHANGES[name]:
-        times, plain = [], []
-        for _ in range(10):
-            plain.append(processor_time(draw_plainly))
-            times.append(processor_time(lambda label=label: (use(bench, label), bench.wait(60))))
-        times = sorted(taken / statistics.median(plain) for taken in times)
-        print(f"{name}, {label}: {statistics.median(times):.2f}, {times[-2]:.2f} drawings")
-        assert times[4 if label == "Train" else -2] < LIMIT, (label, times)
-    assert gc.get_freeze_count() > 10_000  # or each would take 0.4 s more now and then
