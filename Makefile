@@ -63,7 +63,7 @@ test: env ## Lint, all tests, and all notebooks against their committed outputs
 	$(PY) -m ruff check .
 	@$(PY) tools/run_tests.py
 
-# `make test` has the light notebooks under one other arithmetic; this is for the night, hours on two cores.
+# `make test` has a part of one notebook under one other arithmetic. This takes hours on two cores.
 test-arithmetics: env ## All notebooks under every arithmetic that this processor has
 	@$(FRESH) PALMKIT_ARITHMETICS=all $(PYTEST) tests/project/test_arithmetics.py
 

@@ -397,7 +397,7 @@ def start(place: Place, task: str, *flags: str) -> str:
     return done.stdout
 
 
-def measure_starts(repeats: int = 3) -> list[dict]:
+def measure_starts(repeats: int) -> list[dict]:
     """Whole processes: the fastest of some, with its peak memory."""
     lines = []
     for name, arguments in STARTS.items():
@@ -490,6 +490,7 @@ def main() -> None:
     for kind, sizes in SIZES.items():
         parser.add_argument(f"--{kind}", type=int, nargs="*", default=sizes, metavar="N")
     parser.add_argument("--only", default="", help="only steps whose name has this text")
+    parser.add_argument("--repeats", type=int, default=3, help="of the starts; the fastest counts")
     parser.add_argument("--count", action="store_true", help="count calls too, which takes time")
     parser.add_argument("--folder", type=Path, help="where to simulate (default: temporary)")
     parser.add_argument("--json", type=Path, help="also write all numbers there")
@@ -500,7 +501,7 @@ def main() -> None:
         return run_task(given.task, given.count)
     # A killed benchmark, too, removes what it made.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
-    starts = measure_starts()
+    starts = measure_starts(given.repeats)
     lines = []
     for kind in SIZES:
         lines += run_kind(kind, getattr(given, kind), given.folder, given.count, given.only)

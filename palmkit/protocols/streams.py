@@ -83,7 +83,10 @@ def embed_stream(
             buffer = _ClipBuffer(frame, encoder, crop, crop_seed, waveforms)
             setting = stream_provenance(model, buffer.keys, encoder, batch_size, crop, crop_seed)
             with TensorStore(root, "streams", setting) as store:
-                entries = _compute_epochs(buffer, store, epochs, batch_size)
+                # If nothing changes between epochs, all of them are the first one.
+                different = min(epochs, 1) if buffer.is_constant else epochs
+                entries = _compute_epochs(buffer, store, different, batch_size)
+                entries += entries[-1:] * (epochs - different)
     except audio.AudioError as error:
         raise audio.AudioError(with_csv_row(error, frame)) from error
     features, offsets = torch.empty(0, len(frame), model.dim), torch.empty(0, len(frame)).long()
@@ -93,6 +96,12 @@ def embed_stream(
     return EpochEmbeddings(
         features, list_labels(frame), buffer.paths, offsets.tolist(), encoder.bn0
     )
+
+
+def audible_parts(stochastic, crop) -> list[str]:
+    """What of `stochastic` changes an audio embedding between epochs."""
+    never = {"text_dropout"} if crop == "random" else {"text_dropout", "crops"}
+    return [part for part in stochastic if part not in never]
 
 
 def crop_seed_at_test(stochastic, seed: int, crop_seed: int):
@@ -105,12 +114,9 @@ def stream_provenance(model, keys, encoder, batch_size, crop, crop_seed) -> dict
 
     keys: `content_key` of each clip, in order.
     """
-    audible = [part for part in encoder.stochastic if part != "text_dropout"]
-    if crop != "random":  # then no crop is drawn
-        audible = [part for part in audible if part != "crops"]
     return provenance(model, crop, crop_seed) | {
         "stream": STREAM_VERSION,
-        "stochastic": audible,
+        "stochastic": audible_parts(encoder.stochastic, crop),
         "dropout": model.config["projection_dropout"],
         "seed": encoder.seed,
         "batch_size": batch_size,
@@ -160,6 +166,7 @@ class _ClipBuffer:
         self.model = encoder.model
         self.samples = audio.count_samples(self.model.clip_seconds, self.model.sample_rate)
         self.draws_crops = crop == "random" and "crops" in encoder.stochastic
+        self.is_constant = not audible_parts(encoder.stochastic, crop)
         self.waveforms: dict[int, torch.Tensor] = {}  # by the clip's number, as all of these
         self.precomputed: dict[int, torch.Tensor] = {}
         self.offsets: dict[int, int] = {}

@@ -66,7 +66,7 @@ def test_a_dask_worker_leaves_for_good_and_another_joins(home, tmp_path, capsys)
 def test_a_dask_run_without_workers_ends_and_goes_on_later(
     home, tmp_path, capsys, monkeypatch, end
 ):
-    monkeypatch.setattr(engines, "NO_WORKER_S", 5.0)
+    monkeypatch.setattr(engines, "NO_WORKER_S", 2.0)
     place = tmp_path / "dask" / "scheduler.pid"
     scheduler = f"os.kill(int(pathlib.Path({str(place)!r}).read_text()), 9)"
     act = LEAVE if end == "workers" else scheduler
@@ -75,7 +75,7 @@ def test_a_dask_run_without_workers_ends_and_goes_on_later(
     with start_cluster("dask", tmp_path / "dask", [tmp_path / "cache"]) as address:
         assert run(home, "one", *grid, "--backend", "dask", "--address", address) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert "has had no worker that can be used for 5 s" in said and "start workers" in said
+    assert "has had no worker that can be used for 2 s" in said and "start workers" in said
     before = {row["seed"]: row for row in all_rows(home, "one")}
     assert 1 <= len(before) < 4 and all("failed" not in row for row in before.values())
     assert run(home, "one", *grid) == 0  # here

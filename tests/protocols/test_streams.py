@@ -47,6 +47,20 @@ def test_without_parts_a_stream_is_the_frozen_table(tiny_pengi, clips, long_clip
     assert stream.offsets == [table.offsets] * 2 and any(table.offsets)
 
 
+def test_epochs_that_are_all_the_same_are_computed_once(tiny_pengi, clips, monkeypatch):
+    computed, embed_epoch = [], streams._ClipBuffer.embed_epoch
+
+    def watched(self, pool, epoch, *about):
+        computed.append(epoch)
+        return embed_epoch(self, pool, epoch, *about)
+
+    monkeypatch.setattr(streams._ClipBuffer, "embed_epoch", watched)
+    embed_epochs(tiny_pengi, clips, stochastic=("text_dropout",))
+    assert computed == [0]
+    embed_epochs(tiny_pengi, clips, stochastic=("specaugment",))
+    assert computed == [0, 0, 1]
+
+
 # Streams: seeded, frozen outside, cached.
 
 
