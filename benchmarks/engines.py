@@ -107,17 +107,18 @@ def run(engine: str, home: Path, grid: list[str]) -> tuple[float, str]:
     """Seconds of the command, without those to start the cluster, and what it says."""
     home.mkdir()
     jobs = "1" if engine == "one process" else str(WORKERS)
-    environment = os.environ | {
-        "PALMKIT_RUNS": str(home / "runs"),
-        "PALMKIT_CACHE": str(home / "cache"),
-        "PALMKIT_JOBS": jobs,
-        "PALMKIT_PROGRESS": "0",
-    }
     caches = [home / "cache"] * WORKERS
     if "own caches" in engine:
         caches = [home / f"cache of worker {n}" for n in range(WORKERS)]
     with cluster(engine, home, caches) as flags:
         command = [sys.executable, "-m", "palmkit", "run", "--name", "grid", *grid, *flags]
+        # Here, not before: a cluster sets variables of its own, such as Ray's token.
+        environment = os.environ | {
+            "PALMKIT_RUNS": str(home / "runs"),
+            "PALMKIT_CACHE": str(home / "cache"),
+            "PALMKIT_JOBS": jobs,
+            "PALMKIT_PROGRESS": "0",
+        }
         start = time.perf_counter()
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         seconds = time.perf_counter() - start
