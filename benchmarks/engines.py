@@ -45,7 +45,9 @@ def main() -> int:
     arguments = parser.parse_args()
     grid = ["--method", *arguments.method, "--seed", *arguments.seed, "--shots", arguments.shots]
     print(f"$ palmkit run {shlex.join(['--dataset', arguments.dataset.name, *grid])}\n")
-    print("| engine | rows | equal columns | other columns | seconds | encoded by the command |")
+    print(
+        "| engine | rows | equal columns | other columns | seconds | embeddings in the command's cache |"
+    )
     print("|---|---|---|---|---|---|")
     log, first, failed = "", None, False
     with tempfile.TemporaryDirectory(prefix="palmkit-engines-") as folder:
@@ -167,7 +169,7 @@ def compare(rows: dict[str, dict], first: dict[str, dict]) -> str:
 
 def count(home: Path) -> str:
     """Whether the command's own cache has embeddings."""
-    return "yes" if [*(home / "cache").rglob("*.shard")] else "nothing in its cache"
+    return "yes" if [*(home / "cache").rglob("*.shard")] else "no"
 
 
 if __name__ == "__main__":

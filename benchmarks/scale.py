@@ -451,7 +451,7 @@ def to_markdown(lines: list[dict], kind: str) -> str:
     own = [line for line in lines if line["kind"] == kind]
     sizes = sorted({line["size"] for line in own})
     head = [f"{size:,} {kind}" for size in sizes]
-    table = [["step", *head, "growth of time", "peak MiB", "added MiB", "growth of these"]]
+    table = [["step", *head, "growth of time", "peak MiB", "added MiB", "growth of added MiB"]]
     for step in dict.fromkeys(line["step"] for line in own):
         found = [next(one for one in own if (one["step"], one["size"]) == (step, s)) for s in sizes]
         table.append([step, *(f"{one['seconds']:.3g} s" for one in found), *_trends(found, sizes)])

@@ -36,8 +36,8 @@ def reference_dir():
     """../shared/reference beside the project; tests that need it skip in a clone without it."""
     if not reference.SHARED.is_dir():
         pytest.skip(
-            "../shared/reference is not beside this project; "
-            "the copy in tests/fixtures stands in for it"
+            "the full reference tensors (../shared/reference) are not part of the release; "
+            "the copy in tests/fixtures is used"
         )
     return reference.SHARED
 

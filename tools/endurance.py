@@ -2,7 +2,7 @@
 
 `make endurance` runs `tests/reliability` with many tries. The counts are kept in
 docs/reliability.json, so that a part can be run again: by a file of tests, and by --kind, a part
-of the name of a kind or of a test. The other counts stay. `--survey` counts survivors and goes on.
+of the name of a kind or of a test. The other counts stay. `--survey` counts failed tries and goes on.
 `--json FILE` writes the counts there only: another version's become docs/reliability-before.json.
 """
 
@@ -25,7 +25,7 @@ NO_TESTS = 5  # pytest's exit status where nothing was selected
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--survey", action="store_true", help="a survivor does not end a test")
+    parser.add_argument("--survey", action="store_true", help="a failed try does not end a test")
     parser.add_argument("--json", type=Path, help="write the counts there, and no page")
     parser.add_argument("--before", type=Path, default=BEFORE, help="counts of another version")
     parser.add_argument("--kind", default="", help="only tests and kinds with this in their name")
@@ -79,17 +79,17 @@ def run_tests(test: str, kind: str, mode: str, counts: Path) -> int:
 
 
 def make_table(found: dict, before: dict) -> str:
-    """A Markdown table: kind, tries, survivors, and the survivors of the earlier version."""
-    head = ["kind of fault", "tries", "survivors"] + (["survivors before"] if before else [])
+    """A Markdown table: kind, tries, failures, and the failures of the earlier version."""
+    head = ["kind of fault", "tries", "failures"] + (["failures before"] if before else [])
     lines = [head, ["---"] * len(head)]
-    for kind, (tries, survivors, _) in sorted(found.items()):
-        line = [kind, f"{tries:,}", f"{survivors:,}"]
+    for kind, (tries, failures, _) in sorted(found.items()):
+        line = [kind, f"{tries:,}", f"{failures:,}"]
         if before:
             old = before.get(kind)
             line.append(f"{old[1]:,} of {old[0]:,}" if old else "not tried")
         lines.append(line)
-    tries, survivors = (sum(one[n] for one in found.values()) for n in (0, 1))
-    lines.append(["all", f"{tries:,}", f"{survivors:,}"] + ([""] if before else []))
+    tries, failures = (sum(one[n] for one in found.values()) for n in (0, 1))
+    lines.append(["all", f"{tries:,}", f"{failures:,}"] + ([""] if before else []))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -102,7 +102,7 @@ PAGE_TEXT = """# How faults are tried
 `make endurance` writes this page. It plants faults of every kind below, many times, from fixed
 seeds. `make test` does the same with fewer tries.
 
-A fault is survived wrongly, and counts as a *survivor*, when one of these happens:
+A try fails if one of these happens:
 
 - an error that is not one of the kit's, or that does not name the file or the row;
 - a wrong number without an error;
@@ -113,8 +113,9 @@ A fault is survived wrongly, and counts as a *survivor*, when one of these happe
 
 Kinds that begin with `grid` disturb a run of 18 trials of mini-PENGI: five classes of two generated
 datasets, two seeds, zero-shot, Solved PALM, kernel ridge, PALM and COOP with three epochs, in two
-worker processes, each trial 0.05 seconds longer than it is. The same command then runs it to its
-end without a fault. A try is survived if
+worker processes. Each trial sleeps 0.05 seconds in addition. The *driver* is the process of the
+command `palmkit run`. After the fault, the same command runs to its end without one. A try passes
+if
 
 - all rows (but for their columns `seconds`, `written`, `command` and `versions`) and the output of
   `palmkit table` equal those of a run that nothing disturbed;
@@ -131,8 +132,8 @@ files limited in size (RLIMIT_FSIZE) are tried. The worker of a Dask cluster nee
 and is skipped without. The commands are forks of a process that has imported palmkit; those that
 are killed at the start, and some that get a signal, are started by an interpreter of their own.
 
-Found by these tries, and mended: SIGTERM and SIGHUP ended a command without a word; what a killed
-process had half written stayed for ever, in the folder of the run and in the cache; a worker with
+Found by these tries, and mended: SIGTERM and SIGHUP ended a command without a word; unfinished
+files of a killed process were never removed, in the folder of the run and in the cache; a worker with
 other versions, weights or clips made failed rows instead of ending the run; a second command of
 another version wrote its rows among those of the first; killed workers left semaphores, and a
 warning of Python behind the last line.
@@ -145,7 +146,7 @@ same ten tries of each then showed none; the table above is of before).
 
 `tools/endurance.py --kind WORD` tries one kind again and keeps the counts of the others.
 
-"Survivors before": the same tests on the version before these faults were mended, with the tries
+"Failures before": the same tests on the version before these faults were mended, with the tries
 shown. "Not tried": not counted there, or the tries need what that version does not have.
 """
 

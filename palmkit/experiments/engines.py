@@ -1,12 +1,13 @@
 """Other places where trials run than processes of this machine: a Dask or a Ray cluster.
 
-The workers are started by the user, with the same versions of palmkit and PyTorch. Results are
-sent home: only the command writes rows. A worker reads and fills its own cache, the one that its
-PALMKIT_CACHE names. Workers with a common file system share a cache if that names one folder.
+The user starts the cluster: Dask's scheduler and workers, or Ray's nodes. Ray without an address is
+started by palmkit. All need the same versions of palmkit, PyTorch and NumPy. Results are sent home:
+only the command writes rows. A worker reads and fills its own cache, the one that its PALMKIT_CACHE
+names. Workers with a common file system share a cache if that names one folder.
 
-The cluster starts processes, carries messages and tells which workers are there. Here is what it
-does not promise: a worker that cannot give the same rows gets nothing, a call whose worker is lost
-is tried once more, and nothing waits for ever. docs/engines.md says why joblib's own backends for
+The cluster starts processes, carries messages and tells which workers are there. This module adds
+what a cluster does not guarantee. A worker that cannot give the same rows gets no calls. A call
+whose worker is lost is tried once more. No wait is unlimited. docs/engines.md says why joblib's own backends for
 Dask and Ray are not used.
 """
 

@@ -1,4 +1,4 @@
-"""Processes and their threads: by default one thread each, so that processes x threads <= cores."""
+"""Processes and their threads: one thread each, or PALMKIT_THREADS."""
 
 from __future__ import annotations
 

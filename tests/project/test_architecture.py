@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("palmkit", "palmkit_synthetic")
-# From the bottom up; a module imports from floors below its own, or from its own folder.
-FLOORS = (
+# From the bottom up; a module imports from lower layers, or from its own folder.
+LAYERS = (
     ("palmkit.leftovers", "palmkit.endings"),
     ("palmkit.storage", "palmkit.extras", "palmkit.names", "palmkit.clip_paths"),
     ("palmkit.thread_pools",),
@@ -87,16 +87,16 @@ def imports(name: str) -> set[tuple[str, str]]:
 
 
 def room(name: str) -> str:
-    """The floor's entry that a module belongs to: the longest one that is a prefix of its name."""
-    entries = [entry for floor in FLOORS for entry in floor]
+    """The entry of LAYERS that a module belongs to: the longest one that is a prefix of its name."""
+    entries = [entry for layer in LAYERS for entry in layer]
     return max((e for e in entries if name == e or name.startswith(f"{e}.")), key=len, default="")
 
 
-def floor(name: str) -> int:
-    return next(n for n, entries in enumerate(FLOORS) if room(name) in entries)
+def layer_of(name: str) -> int:
+    return next(n for n, entries in enumerate(LAYERS) if room(name) in entries)
 
 
-def test_every_module_stands_on_a_floor():
+def test_every_module_has_a_layer():
     assert [name for name in MODULES if not room(name) and name != "palmkit"] == []
 
 
@@ -105,7 +105,7 @@ def test_no_import_runs_up(name):
     up = {
         target
         for target, _ in imports(name)
-        if target != "palmkit" and room(target) != room(name) and floor(target) >= floor(name)
+        if target != "palmkit" and room(target) != room(name) and layer_of(target) >= layer_of(name)
     }
     assert not up, f"{name} imports {', '.join(sorted(up))}, which stands higher or beside it"
 

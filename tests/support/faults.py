@@ -18,7 +18,7 @@ import hypothesis
 MODE = os.environ.get("PALMKIT_FAULTS", "few")
 TRIES: Counter = Counter()
 SURVIVORS: Counter = Counter()
-EXAMPLES: dict[str, str] = {}  # what the first survivor of a kind raised
+EXAMPLES: dict[str, str] = {}  # what the first failed try of a kind raised
 
 
 def count_tries(few: int, many: int) -> int:
@@ -27,7 +27,7 @@ def count_tries(few: int, many: int) -> int:
 
 @contextlib.contextmanager
 def attempt(kind: str):
-    """One try. What it raises, a failed assertion too, is a survivor of this kind."""
+    """One try. It fails if anything is raised, a failed assertion too."""
     TRIES[kind] += 1
     try:
         yield
@@ -67,7 +67,7 @@ def fuzz(kind: str, few: int, many: int, **strategies):
 
 
 def save(path: Path) -> None:
-    """Add this process's counts to a JSON file: {kind: [tries, survivors, example]}."""
+    """Add this process's counts to a JSON file: {kind: [tries, failures, example]}."""
     found = json.loads(path.read_text()) if path.is_file() else {}
     for kind in TRIES:
         found[kind] = [TRIES[kind], SURVIVORS[kind], EXAMPLES.get(kind, "")]
