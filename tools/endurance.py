@@ -2,8 +2,9 @@
 
 `make endurance` runs `tests/reliability` with many tries. The counts are kept in
 docs/reliability.json, so that a part can be run again: by a file of tests, and by --kind, a part
-of the name of a kind or of a test. The other counts stay. `--survey` counts failed tries and goes on.
-`--json FILE` writes the counts there only: another version's become docs/reliability-before.json.
+of the name of a kind or of a test. The other counts stay. `--survey` counts failed tries and goes
+on. `--json FILE` writes the counts there only: another version's become
+docs/reliability-before.json.
 """
 
 from __future__ import annotations
@@ -132,17 +133,15 @@ files limited in size (RLIMIT_FSIZE) are tried. The worker of a Dask cluster nee
 and is skipped without. The commands are forks of a process that has imported palmkit; those that
 are killed at the start, and some that get a signal, are started by an interpreter of their own.
 
-Found by these tries, and mended: SIGTERM and SIGHUP ended a command without a word; unfinished
-files of a killed process were never removed, in the folder of the run and in the cache; a worker with
-other versions, weights or clips made failed rows instead of ending the run; a second command of
-another version wrote its rows among those of the first; killed workers left semaphores, and a
-warning of Python behind the last line.
+Found by these tries, and mended:
 
-Survivors that remain, or were mended and not tried again: "three drivers" left a shard of the
-cache under its temporary name (mended: a command now completes it also if it has nothing to do).
-"SIGINT" and "SIGHUP" to a whole group while workers start showed Python's tracebacks before
-palmkit's line; rows and files were as they should be (mended: workers never get these signals. The
-same ten tries of each then showed none; the table above is of before).
+- SIGTERM and SIGHUP ended a command without a word.
+- Unfinished files of a killed process were never removed, in the folder of the run and in the cache.
+- A worker with other versions, weights or clips made failed rows instead of ending the run.
+- A second command of another version wrote its rows among those of the first.
+- Killed workers left semaphores, and a warning of Python behind the last line.
+- SIGINT and SIGHUP to a whole group while workers started showed Python's tracebacks.
+- With three drivers, a shard of the cache could stay under its temporary name.
 
 `tools/endurance.py --kind WORD` tries one kind again and keeps the counts of the others.
 

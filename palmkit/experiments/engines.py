@@ -7,8 +7,8 @@ names. Workers with a common file system share a cache if that names one folder.
 
 The cluster starts processes, carries messages and tells which workers are there. This module adds
 what a cluster does not guarantee. A worker that cannot give the same rows gets no calls. A call
-whose worker is lost is tried once more. No wait is unlimited. docs/engines.md says why joblib's own backends for
-Dask and Ray are not used.
+whose worker is lost is tried once more. No wait is unlimited.
+docs/engines.md says why joblib's own backends for Dask and Ray are not used.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def imports(name: str) -> set[tuple[str, str]]:
 
 
 def room(name: str) -> str:
-    """The entry of LAYERS that a module belongs to: the longest one that is a prefix of its name."""
+    """The entry of LAYERS that a module belongs to: the longest that is a prefix of its name."""
     entries = [entry for layer in LAYERS for entry in layer]
     return max((e for e in entries if name == e or name.startswith(f"{e}.")), key=len, default="")
 
