@@ -45,10 +45,9 @@ def main() -> int:
     arguments = parser.parse_args()
     grid = ["--method", *arguments.method, "--seed", *arguments.seed, "--shots", arguments.shots]
     print(f"$ palmkit run {shlex.join(['--dataset', arguments.dataset.name, *grid])}\n")
-    print(
-        "| engine | rows | equal columns | other columns | seconds | embeddings in the command's cache |"
-    )
-    print("|---|---|---|---|---|---|")
+    head = ["engine", "rows", "equal columns", "other columns", "seconds"]
+    head.append("embeddings in the command's cache")
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     log, first, failed = "", None, False
     with tempfile.TemporaryDirectory(prefix="palmkit-engines-") as folder:
         dataset = arguments.dataset.resolve()

@@ -136,7 +136,7 @@ are killed at the start, and some that get a signal, are started by an interpret
 Found by these tries, and mended:
 
 - SIGTERM and SIGHUP ended a command without a word.
-- Unfinished files of a killed process were never removed, in the folder of the run and in the cache.
+- Unfinished files of a killed process were never removed: in the folder of the run, in the cache.
 - A worker with other versions, weights or clips made failed rows instead of ending the run.
 - A second command of another version wrote its rows among those of the first.
 - Killed workers left semaphores, and a warning of Python behind the last line.
