@@ -17,7 +17,7 @@ from palmkit.encoder_check.sounds import make_sounds
 from palmkit.encoder_check.subject import SAME, TEXTS, Subject, as_unit, distance, find_tensors
 from palmkit.methods import METHODS
 from palmkit.models.about import default_settings
-from palmkit.models.base import StochasticText
+from palmkit.models.base import StochasticText, find_missing
 from palmkit.training import TrainingDiverged, evaluate, fit
 
 CLASSES = 6
@@ -122,7 +122,7 @@ def judge_training(start: float, ends: dict[float, float], sizes: str, label: st
 def projection_error(subject: Subject) -> float:
     """Distance of a StochasticText model's projected latents from encode_text; 0 for others."""
     model = subject.model
-    if not isinstance(model, StochasticText):
+    if find_missing(model, StochasticText):
         return 0.0
     projected = as_unit(model.project_text(model.text_latents(list(TEXTS))))
     return distance(projected, subject.texts)

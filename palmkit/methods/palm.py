@@ -7,7 +7,7 @@ from torch import nn
 
 from palmkit.methods.base import Method, normalize
 from palmkit.methods.draws import INITIAL_STD, draw_normal
-from palmkit.models.base import StochasticText
+from palmkit.models.base import StochasticText, find_missing
 
 PALM_INITS = ("published", "text", "audio")
 
@@ -64,7 +64,7 @@ class PALM(Method):
     def encode_class_names(self) -> None:
         """Set f [c, dim] and, if the text projection can be random, its input `latents`."""
         latents = None
-        if isinstance(self.model, StochasticText):
+        if not find_missing(self.model, StochasticText):
             latents = self.model.text_latents(self.class_names)  # encoded once, never again
             f = self.model.project_text(latents)
         else:

@@ -82,7 +82,10 @@ class StochasticText(Protocol):
 
 
 def find_missing(model, protocol) -> list[str]:
-    """The members of a protocol that a model does not have."""
+    """The members of a protocol that a model does not have.
+
+    `isinstance` does not do: from Python 3.12 on it does not see what `__getattr__` gives.
+    """
     methods = [name for name, value in vars(protocol).items() if callable(value)]
     members = [*protocol.__annotations__, *methods]
     return [name for name in members if name[0] != "_" and not hasattr(model, name)]
