@@ -4,6 +4,7 @@ real ones.
 
 import operator
 import os
+import re
 
 import pytest
 from engine_runs import run
@@ -212,7 +213,8 @@ def test_workers_that_come_back_in_time_go_on(monkeypatch):
 
 def test_what_cannot_be_sent_fails_alone():
     results = negatives(Made("a"), calls=(1, 2), function=lambda one: one)
-    assert all(isinstance(one, Failure) and "pickle" in one.message for one in results.values())
+    for one in results.values():  # Python 3.13 says "Can't get local object"
+        assert isinstance(one, Failure) and re.search("pickle|local object", one.message)
 
 
 def test_a_full_disk_of_a_worker_ends_all():
