@@ -40,12 +40,17 @@ def fast_halves() -> dict[str, list[str]]:
 
 
 def start(command: list[str], half: str, folder: Path, output) -> subprocess.Popen:
-    """A half with runs of its own. The generated datasets are shared, and made once."""
+    """A half with runs of its own. The generated datasets are shared, and made once.
+
+    Trials of notebooks run in their kernel: the other half keeps the other core busy, and each
+    notebook would start worker processes of its own.
+    """
     environment = os.environ | {
         "PALMKIT_RUNS": str(folder / half),
         "PALMKIT_CACHE": str(folder / "cache"),
         "PALMKIT_PROGRESS": "0",
         "OMP_NUM_THREADS": "1",
+        "PALMKIT_JOBS": "1",
     }
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT

@@ -138,6 +138,7 @@ def test_summary_of_a_table_made_by_hand():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not ALL, reason="make test-arithmetics")
 def test_the_script_resumes_and_double_precision_agrees(tmp_path, capfd):
     given = Namespace(
         datasets=["VocalSounds"],
