@@ -16,6 +16,8 @@ from palmkit.methods.base import Method, normalize
 from palmkit.protocols.train_mode import text_dropout
 from palmkit.training import mean_loss
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["vacuum cleaner", "dog", "rain", "glockenspiel", "a very small bell"]
 SETTINGS = {"epochs": 2, "batch_size": 8, "lr": 0.01}
 CLIPS = 18

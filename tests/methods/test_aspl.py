@@ -33,7 +33,7 @@ from palmkit.published import paper_datasets
 from palmkit.results.prediction import load_predictor
 from palmkit.widgets.session import train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 NAMES = ["bell", "dog", "rain"]
 NAMED = [cls.name for cls in TUNED]
 BASES = {name: name.partition("-")[0] for name in NAMED}  # the prompt method of each

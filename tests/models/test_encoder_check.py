@@ -46,6 +46,8 @@ from palmkit.encoder_check.subject import (
 from palmkit.models import load_model
 from palmkit.plugins import load_plugins
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [check.name for check in list_checks("")]
 TOKENS = [check.name for check in list_checks("") if check.kind == "tokens"]

@@ -34,6 +34,8 @@ pytest.importorskip("transformers", reason="transformers is not installed: palmk
 from small_msclap import CONFIG, END, LOG_SCALE, TEXT, TOKENS, make_encoders, save_msclap  # noqa: E402
 from transformers import GPT2Config, GPT2Model, GPT2TokenizerFast  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 RATE, CLIP = 44_100, 308_700
 make_waves = partial(tones.make_waves, seconds=7, rate=RATE)
 NAMES = ["low hum", "a very high whistle of a bird", "noise", "stop! dog"]

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import faults
 import numpy as np
+import pytest
 import soundfile
 from hypothesis import strategies as st
 
 from palmkit import AudioError, embed, read_clip
+
+pytestmark = pytest.mark.slow
 
 SECONDS = 20  # for one small file, on a slow machine
 MEMORY = 2**31  # bytes that a small file may need

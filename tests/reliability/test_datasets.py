@@ -20,6 +20,8 @@ from layouts import put
 from palmkit import DatasetError, check_dataset, list_folds, load_dataset, own_dataset
 from palmkit_synthetic import tasks
 
+pytestmark = pytest.mark.slow
+
 FORK = multiprocessing.get_context("fork")  # a new process would take seconds to start
 CLASSES = ("cat", "big dog", "café", "rain, heavy", 'the "loud" one', "Übung", "鳥", "door_knock")
 NFC, NFD = (lambda text, form=form: unicodedata.normalize(form, text) for form in ("NFC", "NFD"))

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from palmkit.datasets import hosts
 from palmkit.datasets.fetch import FetchError, fetch
 
+pytestmark = pytest.mark.slow
+
 CONTENT = bytes(range(251)) * 800  # 200 kB: three blocks and a rest
 LONGEST = 1200  # seconds that all waits together may take
 WRONG = sorted(set(answers.ANSWERS) - {"right"})

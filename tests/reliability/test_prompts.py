@@ -16,6 +16,8 @@ from palmkit.methods import METHODS
 from palmkit.models import CheckpointError
 from palmkit.protocols.prompt_files import PromptError, load_prompt, save_prompt
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["bell", "dog", "rain"]
 VALUES = {
     "nothing": None,

@@ -22,6 +22,8 @@ from notebook_cells import make_small_datasets, small_series
 from palmkit.cli import main
 from palmkit.results.report import write_report
 
+pytestmark = pytest.mark.slow
+
 SIGNS = "&%$#_{}~^\\<>|\"'`*[]()!-+=:;,.?@ \xa0\n\r\tab1é日本±–†\u200b\u2028&lt;"
 NAMES = st.text(st.sampled_from(SIGNS), min_size=1, max_size=12).filter(
     lambda text: text.strip() and text.strip() == text and text not in (".", "..")

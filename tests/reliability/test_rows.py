@@ -13,6 +13,8 @@ from palmkit.cli import main
 from palmkit.results import report, tables
 from palmkit.results.loading import load_rows
 
+pytestmark = pytest.mark.slow
+
 FIELDS = [
     *result_rows.ROW,
     *("dataset", "method", "fold", "seed", "accuracy", "f1", "precision", "recall", "loss"),
