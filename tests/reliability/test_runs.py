@@ -262,10 +262,9 @@ def shared_memory(pid: int) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(count_tries(0, 1) == 0, reason="make endurance")
 def test_a_driver_that_is_killed_leaves_nothing(home):
     path = make_sleeper(home)
-    for number in range(count_tries(0, 10)):
+    for number in range(count_tries(1, 10)):
         with attempt("kill -9 of the driver"):
             rng, name = random.Random(number), f"killed{number}"
             driver = start_and_wait(home, path, name, rows=rng.randrange(1, 5))
@@ -289,9 +288,8 @@ def check_resumed(home, path, name: str, kept: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(count_tries(0, 1) == 0, reason="make endurance")
 def test_a_trial_that_kills_its_worker_is_a_failed_trial(home):
-    """The trials beside it are done, and it is tried once alone. Stacks have such a test too."""
+    """The trials beside it are done, and it is tried once alone."""
     driver = start(home, make_sleeper(home, killer=2), "one")
     _, said = driver.communicate(timeout=120)
     assert driver.returncode == 1, said[-2000:]
