@@ -5,4 +5,9 @@ import sys
 from palmkit.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    # A text that `exec` runs (dataclasses have some) may have been interrupted, and the interrupt
+    # handled. Python then ends by the signal all the same, not with the status, unless another
+    # text has run since.
+    exec("")
+    sys.exit(status)

@@ -182,7 +182,7 @@ def _announce(jobs: list[Job], seconds: list[float], processes: int, clock: Cloc
     more, tuning_s = (0, 0.0) if isinstance(tuning, Failure) else tuning
     clips = count_passes(jobs, clock.model, cache) + more
     longest = max([*seconds, (sum(seconds) + tuning_s) / processes])
-    embedding = clips * clock.clip()
+    embedding = clips * clock.clip() if clips else 0.0  # a slow model is not measured for nothing
     log.info(
         "To do: %d trials, %d at a time: %s, after at most %s for embedding %d clips",
         len(jobs),

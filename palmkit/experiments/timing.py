@@ -14,6 +14,8 @@ from palmkit.experiments.variations import method_options
 from palmkit.models.pair import each_encoder
 from palmkit.training import fit, predict
 
+_measured: dict[tuple[str, str], float] = {}  # seconds of a clip, by model and device
+
 
 class Clock:
     """Seconds that trials will take on this machine, from a few steps of each kind on random
@@ -113,13 +115,16 @@ class Clock:
 
 
 def _clip_seconds(encoder) -> float:
-    """Seconds to encode one clip."""
-    samples = round(encoder.sample_rate * encoder.clip_seconds)
-    waveforms = torch.randn(4, samples) / 10
-    encoder.encode_audio(waveforms)
-    start = time.perf_counter()
-    encoder.encode_audio(waveforms)
-    return (time.perf_counter() - start) / len(waveforms)
+    """Seconds to encode one clip. A model is measured once in a process."""
+    kind = (encoder.digest(), str(encoder.device))
+    if kind not in _measured:
+        samples = round(encoder.sample_rate * encoder.clip_seconds)
+        waveforms = torch.randn(4, samples) / 10
+        encoder.encode_audio(waveforms)
+        start = time.perf_counter()
+        encoder.encode_audio(waveforms)
+        _measured[kind] = (time.perf_counter() - start) / len(waveforms)
+    return _measured[kind]
 
 
 def duration(seconds: float) -> str:

@@ -46,6 +46,26 @@ def test_a_signal_ends_a_command(number, monkeypatch, capsys):
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
+def test_an_interrupt_in_a_text_that_exec_runs_has_the_same_status(tmp_path):
+    """CPython ends `python -m` by the signal then, though the interrupt was handled."""
+    planted = """
+import palmkit.experiments.status
+def interrupted(_):
+    exec("raise KeyboardInterrupt")
+palmkit.experiments.status.read_status = interrupted
+"""
+    (tmp_path / "sitecustomize.py").write_text(planted)
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "palmkit", "status", "any"],
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.splitlines()[-1].startswith("Interrupted. Finished trials")
+    assert done.returncode == 130
+
+
 def test_an_ignored_signal_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
     with signals_as_interrupts():

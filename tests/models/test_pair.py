@@ -16,10 +16,9 @@ from palmkit import METHODS, embed, fit, load_model, predict
 from palmkit.cli import main
 from palmkit.corruptions import Corruption
 from palmkit.encoder_check import check_encoder
-from palmkit.experiments import executor
+from palmkit.experiments import executor, timing
 from palmkit.experiments.cached import count_missing
 from palmkit.experiments.executor import count_jobs, in_parallel
-from palmkit.experiments.timing import Clock
 from palmkit.methods.base import normalize
 from palmkit.models import AudioHalf, AudioOnly, AudioTextModel, ModelPair, PromptableText, pair
 from palmkit.models.base import find_missing
@@ -222,9 +221,11 @@ def test_waveforms_are_taken_if_both_models_take_the_same():
         ModelPair(one, joined).encode_audio(waves)
 
 
-def test_time_and_processes_count_both_models(counted):
+def test_time_and_processes_count_both_models(counted, monkeypatch):
+    monkeypatch.setattr(timing, "_measured", {})
     both = ModelPair(WordModel(), SecondModel())
-    assert Clock(both).clip() > 0 and counted == {"words": 8, "second": 8}
+    for _ in range(2):  # measured once
+        assert timing.Clock(both).clip() > 0 and counted == {"words": 8, "second": 8}
     wide = SecondModel()
     wide.dim = 2000
     assert (count_jobs(both), count_jobs(ModelPair(both.first, wide))) == (1, 1)  # PALMKIT_JOBS
