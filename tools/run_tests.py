@@ -21,7 +21,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
 # nbval takes the kernel of this environment, not another one registered as "python3".
 NBVAL = ["--nbval", "--nbval-current-env"]
 # Folders of tests/ that take about half of the time of the fast tests; the others are the rest.
-FIRST = ("kit", "methods", "models", "project", "protocols", "widgets")
+FIRST = ("kit", "methods", "models", "project", "protocols")
 
 
 def all_halves() -> dict[str, list[str]]:

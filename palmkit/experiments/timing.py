@@ -11,6 +11,7 @@ from palmkit.experiments.executor import count_jobs, threads
 from palmkit.experiments.selection import combinations
 from palmkit.experiments.trials import Trial, find_method
 from palmkit.experiments.variations import method_options
+from palmkit.models.base import PromptableText, find_missing
 from palmkit.models.pair import each_encoder
 from palmkit.training import fit, predict
 
@@ -80,6 +81,8 @@ class Clock:
 
         batch: clips of a step. For a method with a fit of its own, the whole fit is one step.
         """
+        if not find_missing(self.model, PromptableText):
+            self.model.tokenize(class_names[:1])  # loaded now, the tokenizer is in no trial's time
         with threads(self.cores):
             start = time.perf_counter()
             options = method_options(trial.options)

@@ -12,8 +12,6 @@ import unicodedata
 
 import torch
 import torch.nn.functional as F
-from open_clip import SimpleTokenizer
-from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 from palmkit.models.prompt_checks import check_length, check_prompts
@@ -55,6 +53,9 @@ class AudioEncoder(nn.Module):
         **swin,
     ):
         super().__init__()
+        # Imported late, as open_clip below: a process without PENGI starts in half of the time.
+        from timm.models.swin_transformer import SwinTransformer
+
         self.hop_size, self.log_amin, self.spec_size = hop_size, log_amin, spec_size
         self.segments = spec_size // mel_bins
         self.register_buffer("window", torch.zeros(n_fft))
@@ -252,6 +253,8 @@ class TextEncoder(nn.Module):
 
 @functools.cache
 def _bpe():
+    from open_clip import SimpleTokenizer
+
     bpe = SimpleTokenizer()
     # The published tokenizer normalises and lower-cases; open_clip's default does more.
     bpe.clean_fn = lambda text: " ".join(unicodedata.normalize("NFC", text).split()).lower()

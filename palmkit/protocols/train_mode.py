@@ -8,7 +8,6 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
 
 from palmkit import audio
 from palmkit.models.checkpoint import PENGI_CONFIG
@@ -113,6 +112,8 @@ class TrainModeAudio:
     """
 
     def __init__(self, model, stochastic=STOCHASTIC, seed=0, autocast=False):
+        from timm.layers import DropPath  # here: a process without PENGI does not need timm
+
         check_model(model)
         if autocast and model.dtype != torch.float32:
             raise ValueError(

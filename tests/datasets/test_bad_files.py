@@ -80,6 +80,7 @@ def test_a_run_with_bad_files(home, capsys):
     assert "tiny: --skip-bad left out 1 bad files. belltrain1.wav: the file is empty" in text
 
 
+@pytest.mark.slow
 def test_rows_of_a_whole_dataset_are_others(home):
     """Mended, the dataset has rows of its own, under another key."""
     good = (home / "tiny" / "belltrain1.wav").read_bytes()
@@ -93,6 +94,7 @@ def test_rows_of_a_whole_dataset_are_others(home):
     assert sum("n_bad" in path.read_text() for path in (home / "runs").rglob("*.json")) == 1
 
 
+@pytest.mark.slow
 def test_the_flag_in_a_config_file(home):
     flags = few(home, "--import", home / "toy_model.py", "--checkpoint", "toy", "--skip-bad")
     config = home / "mine.toml"
@@ -114,6 +116,7 @@ def test_the_flag_comes_before_the_variable(home, monkeypatch, capsys):
     assert os.environ["PALMKIT_SKIP_BAD"] == "1"
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_told_once_with_what_to_do(home, capsys):
     bad = spoil(home, "belltrain1.wav")
     assert main(["run", *few(home, "--method", "zeroshot", "palm", "--name", "told")]) == 1

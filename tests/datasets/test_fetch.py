@@ -411,6 +411,7 @@ def test_a_server_that_is_busy_is_asked_again(status, large, online, data, monke
     assert is_whole(data / "ESC50")
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_waited_for_and_a_stuck_one_is_asked_again(online, data, monkeypatch):
     real = threading.Event().wait
     monkeypatch.setattr(hub.time, "sleep", real)
@@ -740,6 +741,7 @@ def test_a_broken_zip_that_was_put_there_by_hand_is_left_alone(data):
 # Two at once.
 
 
+@pytest.mark.slow
 def test_a_second_one_waits_for_the_first(online, data, monkeypatch, said):
     monkeypatch.setattr(hub.time, "sleep", threading.Event().wait)
     online.fault("resolve.*a1.wav", times=1, delay=0.5)
@@ -903,6 +905,7 @@ def test_a_folder_that_is_no_esc10_is_left_alone(esc10, online, data, tmp_path):
     assert json.dumps(sorted(path.name for path in (data / "ESC10").iterdir())) == '["mine.wav"]'
 
 
+@pytest.mark.slow
 def test_an_update_there_and_back_keeps_both(online, data, tmp_path, said):
     """A source that takes a revision back: each former one is kept under a name of its own."""
     one, two = tmp_path / "published" / "ESC50", make(tmp_path / "newer", "new")

@@ -236,6 +236,7 @@ def test_a_layout_in_a_folder_of_its_own(make, tmp_path):
     assert len(folds_of_clips(tmp_path / "download")) > 5
 
 
+@pytest.mark.slow
 def test_layouts_of_kaggle(tmp_path):
     esc = layouts.esc50(tmp_path / "esc")
     (esc / "meta" / "esc50.csv").rename(esc / "esc50.csv")

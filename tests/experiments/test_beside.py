@@ -73,6 +73,7 @@ def test_a_refusal_is_told_from_a_failure():
     assert not attempt(lambda: 1 / 0).ends_run
 
 
+@pytest.mark.slow
 def test_a_failure_does_not_replace_the_row_of_another_command(home, monkeypatch):
     """Another command finishes the trial while it fails in this one."""
     flags = few(home, "--import", home / "toy_model.py", "--checkpoint", "toy", "--name", "one")

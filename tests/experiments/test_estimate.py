@@ -188,6 +188,7 @@ def test_a_network_of_pengis_size():
     assert sum(p.numel() for p in [*pengi.audio.parameters(), *pengi.text.parameters()]) > 90e6
 
 
+@pytest.mark.slow
 def test_what_the_cache_has_is_not_counted(home, known_clock, mini):
     """Also for another method, seed or run; not with another crop or a corruption."""
     settings = SETTINGS | dict(methods=["zeroshot"], seeds=[0], shots=2, epochs=1)

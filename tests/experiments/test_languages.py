@@ -64,6 +64,7 @@ def test_a_model_without_tokens_is_asked_for_its_embeddings():
     assert not languages.names_fit(Short(), "palm", ["dog", "rain"])
 
 
+@pytest.mark.slow
 def test_rows_have_their_language_and_the_names_that_were_read(dataset, tmp_path, tiny_pengi):
     named = {"English": {"dog": "Dog", "rain": "rain"}, "German": {"dog": "Hund", "rain": "Regen"}}
     named["Greek"] = {"dog": LONG, "rain": "βροχή"}

@@ -55,6 +55,7 @@ def test_written_mixtures_are_of_sounds_outside_of_the_dataset(tmp_path):
     assert rate == RATE and np.allclose(waveform, mix(*sounds, 6), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_recordings_say_whether_they_were_made_in_a_room(tmp_path):
     table = write_recordings(tmp_path, ["dog", "rain"], clips=6)
     assert table["class_name"].tolist() == ["dog"] * 6 + ["rain"] * 6

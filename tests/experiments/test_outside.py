@@ -44,6 +44,7 @@ def write_method(home, stem, factor=10, name="centroids"):
     return path
 
 
+@pytest.mark.slow
 def test_a_method_and_a_model_from_outside(home, capsys):
     files = [write_method(home, "outside_a"), home / "toy_model.py"]
     flags = few(home, "--import", *files, "--checkpoint", "toy", "--name", "one")

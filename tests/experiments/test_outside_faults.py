@@ -78,6 +78,7 @@ def test_losses_are_numbers(home, capsys, returned):
     assert read_rows(home, "one")["mine"]["losses"] == expected
 
 
+@pytest.mark.slow
 def test_logits_that_are_not_finite_have_no_score(home, capsys):
     path = home / "not_finite.py"
     path.write_text(METHOD.replace(LOGITS, f"{LOGITS} * float('nan')"))
@@ -125,6 +126,7 @@ def test_a_faulty_model(home, capsys, fault):
     assert status == 1 and expected in error and error.startswith("palmkit: ")
 
 
+@pytest.mark.slow
 def test_double_precision_of_a_model_is_rounded(home, capsys):
     path = home / "double.py"
     path.write_text(

@@ -141,6 +141,7 @@ def test_settings_vary_one_thing_at_a_time():
         assert sum(setting[name] != efficiency.BASE[name] for name in setting) <= 1
 
 
+@pytest.mark.slow
 def test_the_stopwatch_takes_turns_and_the_median():
     turns = []
 

@@ -58,6 +58,7 @@ def test_what_is_missing_is_listed_once_in_order(home):
     assert list_missing(model, [bad]) == [bad]
 
 
+@pytest.mark.slow
 def test_a_shared_cache_is_filled_by_the_workers(home, monkeypatch):
     grid = ["--method", "zeroshot", "gda", "--seed", 0, 1]
     monkeypatch.setattr(shards, "SMALLEST", 4)
@@ -79,6 +80,7 @@ def test_a_shared_cache_is_filled_by_the_workers(home, monkeypatch):
     assert len(here) == 3 and [*map(same, here)] == [*map(same, there)]
 
 
+@pytest.mark.slow
 def test_with_caches_of_their_own_the_command_embeds_nothing(home, monkeypatch):
     grid = ["--method", "zeroshot", "gda", "--seed", 0, 1]
     with use_engine(Here(monkeypatch, apart=home / "theirs")):

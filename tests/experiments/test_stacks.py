@@ -63,6 +63,7 @@ def palms(grid):
     return [trial for trial in grid if trial.method == "palm"]
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_trials_alone(grid, mini, tmp_path, monkeypatch):
     """To 1e-9 of the losses, and all other columns alike; a row says how many shared its time."""
     alone = rows_of(grid, mini, tmp_path / "alone", 1, monkeypatch)
@@ -82,6 +83,7 @@ def test_rows_are_those_of_trials_alone(grid, mini, tmp_path, monkeypatch):
     assert len({row["losses"][0] for row in palm}) == 3
 
 
+@pytest.mark.slow
 def test_seconds_are_shares_of_the_stack_s(mini, palms, tmp_path, monkeypatch):
     """Of 0.6 s to prepare three methods and 3 s to fit them, each has a third."""
     monkeypatch.setenv("PALMKIT_STACK", "8")
@@ -115,6 +117,7 @@ def test_a_stack_is_of_what_differs_in_seed_and_rate_only(dataset, monkeypatch):
         stacks.stack_size()
 
 
+@pytest.mark.slow
 def test_a_failing_trial_costs_only_itself(palms, mini, tmp_path, monkeypatch):
     """The others of its stack run alone, and a retry runs it again."""
     expected = rows_of(palms, mini, tmp_path / "alone", 1, monkeypatch)

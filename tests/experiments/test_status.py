@@ -107,6 +107,7 @@ def test_a_killed_run_keeps_its_plan_and_goes_on(home, capsys):
     assert said["done"] == 3 and said["failed"] == 1 and said["seconds_left"] is None
 
 
+@pytest.mark.slow
 def test_rows_of_an_earlier_command_are_counted(home, capsys):
     (home / "go").touch()
     main(["run", *flags(home)])
@@ -121,6 +122,7 @@ def test_what_is_no_run_is_refused(home, capsys):
     assert "there is no run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_without_a_plan_has_its_rows_counted(home, capsys):
     (home / "go").touch()
     main(["run", *flags(home)])
@@ -131,6 +133,7 @@ def test_a_run_without_a_plan_has_its_rows_counted(home, capsys):
     assert "this run has no plan" in format_status(status)
 
 
+@pytest.mark.slow
 def test_a_damaged_row_and_a_row_of_other_settings_are_not_done(home):
     (home / "go").touch()
     main(["run", *flags(home)])

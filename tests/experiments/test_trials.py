@@ -89,6 +89,7 @@ def test_the_default_grid_is_the_paper_s(dataset):
         assert vars(trial) == expected
 
 
+@pytest.mark.slow
 def test_a_row_tells_everything(dataset, run, tiny_pengi):
     unit = trials.make_grid(["palm"], [dataset], folds=[2], seeds=[1], shots=2, epochs=2)
     (row,) = running.run_trials(unit, tiny_pengi, run)
@@ -108,6 +109,7 @@ def test_a_row_tells_everything(dataset, run, tiny_pengi):
     assert torch.allclose(torch.sigmoid(tensors["prompt.lambdas"]), torch.tensor(row["lambdas"]))
 
 
+@pytest.mark.slow
 def test_a_row_repeats_and_seeds_differ(dataset, tmp_path, tiny_pengi):
     grid = trials.make_grid(["coop"], [dataset], folds=[1], **GRID)
     one, two = (
@@ -117,6 +119,7 @@ def test_a_row_repeats_and_seeds_differ(dataset, tmp_path, tiny_pengi):
     assert one[0]["losses"] != one[1]["losses"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_goes_on(dataset, run, tiny_pengi, monkeypatch):
     grid = trials.make_grid("all", [dataset], **GRID)
     replace = os.replace
@@ -259,6 +262,7 @@ def test_settings_are_never_averaged():
     assert results.summarise(results.select(rows, shots=4))["mean"].tolist() == [0.9]
 
 
+@pytest.mark.slow
 def test_zero_shot_has_no_shots_and_stands_in_every_table(dataset, run, tiny_pengi):
     for shots in (1, 2):
         running.run_trials(
@@ -301,6 +305,7 @@ def test_formats():
     assert r"A\_b & 0.50 (n=1) & 0.38 $\pm$ 0.18 (n=2) \\" in results.to_latex(table)
 
 
+@pytest.mark.slow
 def test_command_line(dataset, tiny_pengi, compact, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("PALMKIT_DATA", str(tmp_path))
@@ -637,6 +642,7 @@ def test_numbers_that_json_does_not_have(tmp_path):
     assert str(again["losses"]) == str(row["losses"]) and math.isnan(again["accuracy"])
 
 
+@pytest.mark.slow
 def test_a_log_of_the_run(dataset, compact, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PALMKIT_RUNS", str(tmp_path / "runs"))
     grid = ["run", "--checkpoint", str(compact.checkpoint), "--dataset", str(dataset)]

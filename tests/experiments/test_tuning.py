@@ -41,6 +41,7 @@ def transfer_trials(tuned, other, **more):
     return make_grid(["gda"], [other], [1], [0], shots=2, regime=f"transfer:{tuned}", **more)
 
 
+@pytest.mark.slow
 def test_options_are_those_with_the_best_score_on_the_other_dataset(data, tiny_pengi, tmp_path):
     tuned, other = data
     (row,) = run_trials(transfer_trials(tuned, other), tiny_pengi, tmp_path / "run")
@@ -80,6 +81,7 @@ def test_a_given_option_is_not_tuned(data, tiny_pengi, tmp_path):
     assert row["chosen"] == {} and row["options"] == {"alpha": 0.5}
 
 
+@pytest.mark.slow
 def test_labels_of_the_reported_test_clips_do_not_choose(data, tiny_pengi, tmp_path):
     """The same options, whatever the labels of the reported dataset's test clips are."""
     tuned, other = data
@@ -161,6 +163,7 @@ def test_a_bad_file_of_the_tuned_dataset_fails_its_trials_only(data, tiny_pengi,
     assert failed.value.done == 1 and "AudioError" in failed.value.failed[0]["failed"]
 
 
+@pytest.mark.slow
 def test_boards_keep_regimes_apart(data, tiny_pengi, tmp_path):
     tuned, other = data
     trials = transfer_trials(tuned, other)
@@ -243,6 +246,7 @@ def known_clock(monkeypatch):
     monkeypatch.setenv("PALMKIT_JOBS", "1")
 
 
+@pytest.mark.slow
 def test_the_estimate_has_the_tuning(data, tiny_pengi, tmp_path, known_clock, monkeypatch):
     """The dataset that is tuned on is left out, as in the run, and its fits are counted."""
     monkeypatch.setenv("PALMKIT_CACHE", str(tmp_path / "cache"))

@@ -134,6 +134,7 @@ def test_options_that_are_none(options, tiny_pengi):
 # The task.
 
 
+@pytest.mark.slow
 def test_some_classes_only(run_row, dataset):
     row = run_row(options={"classes": ["rain", "bell"]})
     assert row["class_names"] == ["bell", "rain"] and row["n_test"] == 4 and row["n_train"] == 6
@@ -151,6 +152,7 @@ def test_other_names_same_clips(run_row, tiny_pengi):
     assert zero_shot["loss"] != run_row("zeroshot")["loss"]
 
 
+@pytest.mark.slow
 def test_a_rare_class(run_row):
     one, two = (run_row(options={"rare": {"dog": n}})["clips"] for n in (1, 2))
     assert [sum("dog" in clip for clip in clips) for clips in (one, two)] == [1, 2]
@@ -181,6 +183,7 @@ def test_principal_axes_are_scikit_learn_s():
             variations.principal_axes(FEATURES, width)
 
 
+@pytest.mark.slow
 def test_narrow_features(run_row):
     row = run_row(options={"pca_dim": 4})
     assert row["trainable"] == 3 * (4 + 1) and row["loss"] != run_row()["loss"]
@@ -382,6 +385,7 @@ def test_tensors_of_no_row(run_row, tiny_pengi, tmp_path):
 # Damage.
 
 
+@pytest.mark.slow
 def test_only_what_is_tested_on_is_damaged(run_row):
     plain, damaged = run_row(), run_row(options={"corruption": ["noise", -10]})
     assert damaged["losses"] == plain["losses"] and damaged["loss"] != plain["loss"]

@@ -62,6 +62,7 @@ def test_linear_layers_start_as_pytorch_s():
             assert (getattr(got, name) - parameter).abs().max() < 1e-7, name
 
 
+@pytest.mark.slow
 def test_initial_values_are_the_published_ones(tiny_pengi):
     """torch.randn and torch.rand after one seed, in the published order."""
     with torch.random.fork_rng(devices=[]):

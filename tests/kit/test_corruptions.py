@@ -48,6 +48,7 @@ def test_an_unknown_kind():
         Corruption("wind", 1, RATE)
 
 
+@pytest.mark.slow
 def test_corrupted_clips_have_cache_entries_of_their_own(tiny_pengi, tmp_path):
     rng, paths = np.random.default_rng(0), [tmp_path / f"{n}.wav" for n in range(2)]
     for path in paths:

@@ -131,6 +131,7 @@ def test_order_follows_the_clips(clips, model, cache):
             assert torch.equal(got.features[row], alone[clips[n]])
 
 
+@pytest.mark.slow
 def test_batch_size_and_workers_change_nothing(clips, tiny_pengi):
     clips = clips[:3]
     one = embed(tiny_pengi, clips, None, batch_size=1, workers=1).features
@@ -261,6 +262,7 @@ def test_changed_weights(clips, filled):
     assert other.encoded == 1
 
 
+@pytest.mark.slow
 def test_changed_weights_of_the_model(clips, tiny_pengi, cache):
     """The weights as they are now, not their file; the text encoder's do not matter."""
     clip, model = clips[:1], copy.deepcopy(tiny_pengi)
@@ -351,6 +353,7 @@ def long_clip(tmp_path):
     return write(tmp_path / "long.wav", 5, seconds=8)
 
 
+@pytest.mark.slow
 def test_random_crop_repeats_and_its_offset_reproduces_it(long_clip, tiny_pengi, cache):
     got = embed(tiny_pengi, [long_clip], cache=None)
     again = embed(tiny_pengi, [long_clip], cache=None)
@@ -590,6 +593,7 @@ def test_processes_share_a_cache(clips, compact, tiny_pengi, cache):
     assert (quietly(tiny_pengi, clips, cache).features - expected).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_an_embedding_does_not_hang_on_its_neighbours(tiny_pengi):
     """To the last bit on a CPU: a difference could move the second decimal of an accuracy."""
     waveforms = torch.randn(7, CLIP_SAMPLES, generator=torch.Generator().manual_seed(0)) / 10

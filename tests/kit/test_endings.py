@@ -46,6 +46,7 @@ def test_a_signal_ends_a_command(number, monkeypatch, capsys):
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_a_text_that_exec_runs_has_the_same_status(tmp_path):
     """CPython ends `python -m` by the signal then, though the interrupt was handled."""
     planted = """

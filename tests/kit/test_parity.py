@@ -165,6 +165,7 @@ def test_mel_matrix_is_the_checkpoint_s(source, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_bn0_in_train_mode(full):
     """What the released trainer's model.train() does to bn0: batch statistics now, running
     statistics afterwards.
@@ -290,6 +291,7 @@ def test_compact_copy_is_what_make_fixture_makes(full):
     assert [key for key in made if not torch.equal(committed[key], made[key])] == []
 
 
+@pytest.mark.slow
 def test_rebuilt_checkpoint_is_the_reference_s(compact, full):
     make_fixture.compare(full.state(), make_fixture.checkpoint(full), full.facts["config"])
     assert compact.state().keys() == {key for key in full.state() if "caption_decoder" not in key}

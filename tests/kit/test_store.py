@@ -144,6 +144,7 @@ def test_reading_writes_nothing(tmp_path):
 # Whole or not at all.
 
 
+@pytest.mark.slow
 def test_killed_at_any_byte(tmp_path, quiet):
     """A shard that was being written, cut anywhere: its whole entries are there, silently."""
     with TensorStore(tmp_path, "embeddings", SETTING) as store:
@@ -222,6 +223,7 @@ def test_a_full_disk(tmp_path, quiet):
 # Damage.
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_is_noticed(tmp_path):
     """In every byte of a shard: the right arrays, or a warning and none. Other entries stay."""
     folder = fill(tmp_path, range(3))
@@ -438,6 +440,7 @@ for n in range(first, first + 120):
 """
 
 
+@pytest.mark.slow
 def test_processes_that_write_and_merge_lose_nothing(tmp_path, quiet):
     """Their numbers overlap, so that they write the same entries as well."""
     processes = [start(WRITER, tmp_path, first) for first in (0, 60)]

@@ -167,6 +167,7 @@ def rows_of(model_note: str) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 def test_results_of_another_model_never_stand_beside_the_papers():
     ours = compare(rows_of(""))
     cells = ours[ours["dataset"] == "SESA"]

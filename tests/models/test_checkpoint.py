@@ -294,6 +294,7 @@ def test_whole_state_fits(state):
     assert verdict(state) == ""
 
 
+@pytest.mark.slow
 def test_each_missing_tensor_is_named(state):
     assert len(state) > 150
     unnamed = {}
@@ -339,6 +340,7 @@ def test_fewer_positions_than_tokens(state, tmp_path):
     assert POSITIONS in refused(save(tmp_path, {**state, POSITIONS: state[POSITIONS][:30]}))
 
 
+@pytest.mark.slow
 def test_each_tensor_that_is_not_finite_is_named(state):
     """One value of it is NaN or infinite."""
     unnamed, values = {}, [float("nan"), float("inf"), float("-inf")]

@@ -93,6 +93,7 @@ def test_it_follows_the_protocols(model, folder):
 # Parity with the library
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [10, 7.5, 4, 0.7])
 def test_audio_equals_the_library_s(model, library, seconds):
     """A whole clip, and shorter ones that the processor repeats and pads."""
@@ -102,6 +103,7 @@ def test_audio_equals_the_library_s(model, library, seconds):
     assert_near(model.encode_audio(waves), theirs)
 
 
+@pytest.mark.slow
 def test_files_equal_the_library_s(model, library, tmp_path):
     """`embed` brings a file to 10 s as the processor would, and another rate to 48 kHz."""
     short, long = make_waves(2, 3.3), make_waves(1, 12)[0]
@@ -275,6 +277,7 @@ def test_nothing_is_random(model):
     assert (np.random.get_state()[1] == before).all()
 
 
+@pytest.mark.slow
 def test_a_fused_model(tmp_path):
     """Its log-mel has four channels and other bands. No clip counts as longer, so none is fused."""
     folder = save_clap(tmp_path, fusion=True)
@@ -518,6 +521,7 @@ def test_trials(model, library, dataset, tmp_path):
     check_trials(model, dataset, tmp_path, lambda waves: library_audio(library, waves))
 
 
+@pytest.mark.slow
 def test_other_weights_are_another_model(model, tmp_path):
     other = load_model(f"clap:{save_clap(tmp_path, seed=1)}", "cpu")
     assert other.digest() != model.digest() and other.audio_digest() != model.audio_digest()

@@ -213,6 +213,7 @@ def test_coop_from_the_prompt_is_zero_shot(model):
 # What takes a model of PENGI's kind apart and puts it together
 
 
+@pytest.mark.slow
 def test_copies_with_other_audio_parts_keep_the_text_side(model, tmp_path):
     """ASPL's stages, other statistics of bn0, and a loaded prompt."""
     clip = torch.randn(1, 308_700, generator=torch.Generator().manual_seed(0)) / 10

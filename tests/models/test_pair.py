@@ -186,6 +186,7 @@ def test_a_start_in_samples_is_one_moment_for_both(clips, tmp_path):
     assert count_missing(ModelPair(one, two), long["path"], tmp_path, crop=16_000) == 1
 
 
+@pytest.mark.slow
 def test_corruptions_are_made_at_each_model_s_rate(clips, tmp_path):
     one, two = WordModel(), SecondModel()
     both = ModelPair(one, two)
@@ -481,6 +482,7 @@ def run_with(home):
 METHODS_SHOWN = ("zeroshot", "palm", "kernel-ridge", "product-kernel-ridge")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_callable_from_outside(home, run_with, capsys):
     assert run_with("toy+parts", "--method", *METHODS_SHOWN) == 0
     shown = capsys.readouterr()
@@ -555,6 +557,7 @@ def test_what_there_is_to_do(run_with, capsys):
     assert run_with("toy+toy", *more) == 0
 
 
+@pytest.mark.slow
 def test_tasks_that_are_changed(home, run_with):
     """Projected features and corrupted clips, of a pair as of a model."""
     assert run_with("toy+parts", "--method", "palm", "--option", "pca_dim=2") == 0

@@ -110,6 +110,7 @@ def test_no_import_runs_up(name):
     assert not up, f"{name} imports {', '.join(sorted(up))}, which stands higher or beside it"
 
 
+@pytest.mark.slow
 def test_no_circle():
     graph = {name: {target for target, _ in imports(name)} - {"palmkit"} for name in MODULES}
     done: set[str] = set()

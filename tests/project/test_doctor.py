@@ -25,6 +25,7 @@ def data(tmp_path, monkeypatch):
     return root
 
 
+@pytest.mark.slow
 def test_what_is_at_hand_is_listed_with_its_checksum(data):
     found = doctor.examine(parity=False)
     assert [one["name"] for one in found["checkpoints"]] == [
@@ -122,6 +123,7 @@ class TestCommand:
     def no_parity(self, monkeypatch):
         monkeypatch.setattr("palmkit.doctor.run_parity_tests", lambda: None)
 
+    @pytest.mark.slow
     def test_as_text_and_as_json(self, data, capsys):
         assert main(["doctor"]) == 0
         assert "train PALM: ok" in capsys.readouterr().out

@@ -90,6 +90,7 @@ def section(*lines, error=None):
     return SimpleNamespace(check=check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -107,6 +108,7 @@ def test_an_error_is_a_line_and_the_next_section_runs(monkeypatch, capsys, error
     assert table["all"][1].startswith("1 of 2 hold") and table["all"][3] == "**no**"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "status"), [(0.9e-3, 0), (1.1e-3, 1), (math.nan, 1)])
 def test_the_exit_status_follows_the_limits(monkeypatch, capsys, error, status):
     lines = [Line("seconds", "1.0 s"), within("an error", torch.tensor([0.0, error]), 1e-3)]
@@ -147,6 +149,7 @@ def test_parity_notices_other_weights(setup, encoder):
     assert f"{encoder} embedding" in over and not over & {"log-mel", "image", "latent"}
 
 
+@pytest.mark.slow
 def test_the_protocol_notices_another_device_s_numbers(setup):
     spoil(setup.there, "audio", 1.01)
     first = next(protocol.check(setup))

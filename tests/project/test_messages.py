@@ -78,6 +78,7 @@ class Full:
         return self.file.fileno()
 
 
+@pytest.mark.slow
 def test_a_run_has_its_report_before_its_table_is_read(tmp_path, monkeypatch):
     """`palmkit run | head` writes the report, though nobody reads the table."""
     from notebook_cells import make_tiny_dataset

@@ -102,6 +102,7 @@ def test_the_wheel_has_all_that_it_needs_and_no_more(wheel):
         assert "palmkit = palmkit.cli:main" in file.read(scripts).decode()
 
 
+@pytest.mark.slow
 def test_names_and_help_outside_of_a_checkout(installed, tmp_path):
     from palmkit import __version__
 
@@ -111,6 +112,7 @@ def test_names_and_help_outside_of_a_checkout(installed, tmp_path):
     assert done.stdout.startswith(str(installed))
 
 
+@pytest.mark.slow
 def test_fetch_lists_the_manifest_of_the_package(installed, tmp_path):
     done = run(["-m", "palmkit", "fetch", "ESC500"], tmp_path, installed)
     assert done.returncode == 1 and "ESC50" in done.stderr and "Traceback" not in done.stderr

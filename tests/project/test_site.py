@@ -52,6 +52,7 @@ def test_every_page_and_every_notebook_is_a_source():
     assert all(title_of(path) for path in (ROOT / "docs").glob("*.md"))
 
 
+@pytest.mark.slow
 def test_every_notebook_has_a_card_with_a_figure():
     folder = ROOT / "notebooks"
     paths = list_notebooks(folder)
@@ -106,6 +107,7 @@ def test_every_name_of_the_reference_has_a_docstring(names):
     assert [path for path in paths if not (find(path).__doc__ or "").strip()] == []
 
 
+@pytest.mark.slow
 def test_the_help_of_every_command_is_there():
     page = command_page()
     for command in ("run", "notebooks", "status", "check-model", "import", "doctor", "lab"):

@@ -35,6 +35,7 @@ RECORDED_MEAN = [-9.915952, -13.25648, -10.54521]
 # Nothing random: the frozen protocol, bit for bit.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["random", "center"])
 def test_without_parts_a_stream_is_the_frozen_table(tiny_pengi, clips, long_clips, crop):
     paths = [*clips["path"], *long_clips]
@@ -47,6 +48,7 @@ def test_without_parts_a_stream_is_the_frozen_table(tiny_pengi, clips, long_clip
     assert stream.offsets == [table.offsets] * 2 and any(table.offsets)
 
 
+@pytest.mark.slow
 def test_epochs_that_are_all_the_same_are_computed_once(tiny_pengi, clips, monkeypatch):
     computed, embed_epoch = [], streams._ClipBuffer.embed_epoch
 
@@ -64,6 +66,7 @@ def test_epochs_that_are_all_the_same_are_computed_once(tiny_pengi, clips, monke
 # Streams: seeded, frozen outside, cached.
 
 
+@pytest.mark.slow
 def test_a_stream_repeats_and_touches_nothing(tiny_pengi, clips):
     before = (
         tiny_pengi.digest(),
@@ -216,6 +219,7 @@ def test_files_are_decoded_once(tiny_pengi, clips, long_clips, cache, monkeypatc
     assert not decoded
 
 
+@pytest.mark.slow
 def test_what_does_not_change_is_computed_once(tiny_pengi, clips, long_clips, monkeypatch, quick):
     """Log-mels of short clips; of a long one a fresh crop each epoch, unless `crop` says which."""
     started, real = [], TrainModeAudio.precompute
@@ -254,6 +258,7 @@ def test_crops_are_drawn_anew_each_epoch_and_seed(tiny_pengi, long_clips, quick)
     assert streams.crop_seed_at_test(["bn0"], 1, 5) == 5
 
 
+@pytest.mark.slow
 def test_a_stream_s_key_names_all_that_changes_it(tiny_pengi, clips, cache, monkeypatch, quick):
     steps = count_steps(monkeypatch)
 

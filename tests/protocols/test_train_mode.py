@@ -39,6 +39,7 @@ NAMES = ["bell", "dog", "rain"]
 # bn0.
 
 
+@pytest.mark.slow
 def test_bn0_drifts_as_published(full):
     """Everything else off: statistics after the reference's batches, embeddings on them and
     after them.
@@ -69,6 +70,7 @@ def test_bn0_drifts_as_published(full):
     assert pengi.digest() == before
 
 
+@pytest.mark.slow
 def test_bn0_by_hand(tiny_pengi, clips):
     """Momentum 0.1, mean and unbiased variance over batch x frames of each band, batches as
     `fit` shuffles them.
@@ -422,6 +424,7 @@ def test_methods_of_a_seed_share_one_stream(
     assert alone[0]["losses"] == rows[-1]["losses"] and alone[0]["accuracy"] == rows[-1]["accuracy"]
 
 
+@pytest.mark.slow
 def test_released_without_parts_is_frozen(dataset, tmp_path, tiny_pengi, cache, quick):
     frozen = trials.make_grid("all", [dataset], **GRID, crop="start")
     off = trials.make_grid(
@@ -437,6 +440,7 @@ def test_released_without_parts_is_frozen(dataset, tmp_path, tiny_pengi, cache, 
     }.isdisjoint(r["key"] for r in two)
 
 
+@pytest.mark.slow
 def test_text_dropout_is_on_in_units_that_have_it(dataset, tmp_path, tiny_pengi, cache, quick):
     """It needs no stream of its own; every learner's losses move, from the first step on."""
     losses = {}
@@ -452,6 +456,7 @@ def test_text_dropout_is_on_in_units_that_have_it(dataset, tmp_path, tiny_pengi,
     assert all(calm[0] != noisy[0] for calm, noisy in zip(*losses.values(), strict=True))
 
 
+@pytest.mark.slow
 def test_units_of_the_released_protocol_go_on(
     dataset, tmp_path, tiny_pengi, cache, monkeypatch, quick
 ):
@@ -491,6 +496,7 @@ def test_a_unit_s_parts(dataset):
         trials.Trial("palm", str(dataset), protocol="released", stochastic=["bn1"])
 
 
+@pytest.mark.slow
 def test_rows_of_other_rates_are_separate(dataset, tmp_path, tiny_pengi, cache, quick):
     other = copy.copy(tiny_pengi)
     other.config = tiny_pengi.config | {"projection_dropout": 0.1}
@@ -557,6 +563,7 @@ def test_several_processes_hear_the_same(dataset, tmp_path, tiny_pengi, monkeypa
 # Prompts in the published layout.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coop", "cocoop", "palm"])
 def test_a_published_prompt_loads_and_evaluates(full, tmp_path, name):
     """A file as the published code writes it, made of the reference's tensors; and what we write
@@ -605,6 +612,7 @@ def test_a_published_prompt_loads_and_evaluates(full, tmp_path, name):
         )
 
 
+@pytest.mark.slow
 def test_our_prompt_comes_back(tiny_pengi, clips, tmp_path):
     stream = embed_epochs(tiny_pengi, clips)
     method = PALM(tiny_pengi, NAMES, seed=1)

@@ -71,6 +71,7 @@ def test_a_trial_that_raises_is_a_row_and_the_others_go_on(home, capsys, error):
     assert "Failed trials" in page and "fails on tiny, fold None, seed 1" in page
 
 
+@pytest.mark.slow
 def test_failed_trials_run_again_when_asked(home, capsys):
     path = make_method(home, "KeyError('no key')")
     path.write_text(path.read_text().replace("self.seed == 1", "True"))
@@ -87,6 +88,7 @@ def test_failed_trials_run_again_when_asked(home, capsys):
     assert row.stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_retry_that_succeeds_takes_the_place_of_the_failure(home, capsys, monkeypatch):
     monkeypatch.setenv("MENDED", "")
     error = "KeyError() if not __import__('os').environ['MENDED'] else StopIteration()"
@@ -101,6 +103,7 @@ def test_a_retry_that_succeeds_takes_the_place_of_the_failure(home, capsys, monk
     assert "failed" not in row and 0 <= row["accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_failed_rows_enter_no_mean(home, capsys):
     from palmkit.results import load_rows, result_tables
 
@@ -139,6 +142,7 @@ def test_a_corrupt_clip_of_one_dataset_leaves_the_other(home, capsys, first):
     assert len([*(home / "runs" / "one" / "rows").glob("*/*.json")]) == 2
 
 
+@pytest.mark.slow
 def test_failures_of_other_settings_stay(home, capsys):
     bad = copy_dataset(home, "broken")
     (bad / "belltest0.wav").write_bytes(b"RIFF, but no sound")

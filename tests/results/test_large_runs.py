@@ -45,6 +45,7 @@ def class_names(count: int) -> list[str]:
     return [f"class {n:04d}" for n in range(count)]
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_are_a_table_of_the_hardest(tmp_path):
     sizes = []
     for count in (300, 1000):
@@ -72,6 +73,7 @@ def test_as_many_classes_as_fit_are_all_there(tmp_path):
     assert "left out" not in page and not (tmp_path / "run" / "tables" / "classes.csv").exists()
 
 
+@pytest.mark.slow
 def test_many_settings_are_a_bounded_number_of_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "MOST_TABLES", 3)
     monkeypatch.setattr(report, "MOST_DATASETS", 2)
@@ -87,6 +89,7 @@ def test_many_settings_are_a_bounded_number_of_tables(tmp_path, monkeypatch):
     assert (run / "tables" / "results-5.csv").is_file()
 
 
+@pytest.mark.slow
 def test_large_downloads_lie_beside_the_page(tmp_path, monkeypatch):
     run = tmp_path / "run"
     write_trial(run, class_names(4))

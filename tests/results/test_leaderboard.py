@@ -101,6 +101,7 @@ class TestEntrantsAndBoards:
         assert {board.label for board in boards} == {"shots=4", "shots=16"}
         assert all("Zero-shot" in board.table.index for board in boards)
 
+    @pytest.mark.slow
     def test_transductive_methods_have_a_board_of_their_own(self):
         """Zero-shot is not on it, and `reference` is that of the boards of its own kind."""
         together = rows({"transclip": 0.2, "text-mixture": 0.1})

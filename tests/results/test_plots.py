@@ -149,6 +149,7 @@ def test_figures_of_a_page_can_be_read():
         assert figure.dpi == plots.PAGE_STYLE["figure.dpi"] >= 100
 
 
+@pytest.mark.slow
 def test_a_figure_is_kept_as_png_and_pdf(tmp_path):
     path = plots.save_figure(plots.plot_image(np.zeros((8, 8))), tmp_path / "run", "image")
     assert path.read_bytes().startswith(b"\x89PNG")

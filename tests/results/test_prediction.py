@@ -121,6 +121,7 @@ class TestCommand:
 
         return predict
 
+    @pytest.mark.slow
     def test_formats_have_the_same_clips(self, folder, predict):
         clips = list_test_clips(folder)
         code, text, _ = predict(*clips, "--format", "csv")

@@ -255,6 +255,7 @@ def verdicts(rows, dataset=AVERAGE, **how):
 
 
 class TestCompareWithPaper:
+    @pytest.mark.slow
     @pytest.mark.parametrize("swapped_folds", [True, False])
     def test_the_logs_reproduce_themselves(self, logs, swapped_folds):
         assert verdicts(as_run(logs), swapped_folds=swapped_folds)[0] == dict.fromkeys(
@@ -267,6 +268,7 @@ class TestCompareWithPaper:
         assert set(cells.loc[cells["method"] == "zeroshot", "verdict"]) == {"no spread"}
         assert set(cells["reason"]) == {""}
 
+    @pytest.mark.slow
     def test_columns_that_compare_has_are_its_own(self, logs):
         joined, judged = comparison.compare(as_run(logs)), compare_with_paper(as_run(logs))
         shared = ["dataset", "method", "ours", "paper", "difference", "seeds"]
@@ -309,6 +311,7 @@ class TestCompareWithPaper:
         assert (found["palm"], found["cocoop"]) == (palm, cocoop)
         assert found["zeroshot"] == ("reproduced" if abs(shift) < 0.01 else "not reproduced")
 
+    @pytest.mark.slow
     def test_one_cell_decides_nothing(self, logs):
         """Far outside on one dataset, and the mean is still reproduced."""
         one = (logs["dataset"] == "ESC50") & (logs["method"] == "palm")
@@ -336,6 +339,7 @@ class TestCompareWithPaper:
             > 0.018
         )
 
+    @pytest.mark.slow
     def test_tut2017_without_its_swapped_folds_is_judged_by_fold_1_alone(self, logs):
         rows = as_run(logs)
         rows.loc[(rows["dataset"] == "TUT2017") & (rows["fold"] != 1), "accuracy"] = 0.1
@@ -378,12 +382,14 @@ class TestNotComparable:
         rows = as_run(logs).assign(options=[{"context_length": 8}] * len(logs))
         assert verdicts(rows)[1]["coop"] == "options={'context_length': 8}, the paper's is {}"
 
+    @pytest.mark.slow
     def test_a_sentence_of_the_user_s_own_hinders_nothing(self, logs):
         rows = as_run(logs).assign(note="on the lab's machine", model_note="")
         assert (compare_with_paper(rows)["verdict"] != "not comparable").all()
         table = compare_with_paper(rows.assign(model_note="random weights"))
         assert set(table["reason"]) == {"random weights"}
 
+    @pytest.mark.slow
     def test_rows_of_two_encoders_have_no_number_of_the_paper(self, logs):
         rows = as_run(logs).assign(encoders="two")
         table = compare_with_paper(rows)
@@ -394,6 +400,7 @@ class TestNotComparable:
         with pytest.raises(ValueError, match="different settings.*encoders=one"):
             comparison.compare(pd.concat([rows, one], ignore_index=True))
 
+    @pytest.mark.slow
     def test_a_note_on_one_dataset_is_one_on_the_mean(self, logs):
         rows = as_run(logs)
         rows.loc[rows["dataset"] == "SESA", "note"] = "re-cut"
@@ -402,6 +409,7 @@ class TestNotComparable:
         )
         assert verdicts(rows, "ESC50")[0]["palm"] == "within noise"
 
+    @pytest.mark.slow
     def test_other_folds(self, logs):
         rows = as_run(logs[(logs["dataset"] != "ESC50") | (logs["fold"] < 3)])
         assert verdicts(rows, "ESC50")[1]["palm"] == "ESC50: only one side has fold 3, 4, 5"
@@ -412,6 +420,7 @@ class TestNotComparable:
         single.loc[single["dataset"] == "ESC50", "fold"] = np.nan
         assert set(verdicts(single, "ESC50")[0].values()) == {"not comparable"}
 
+    @pytest.mark.slow
     def test_another_set_of_datasets(self, logs):
         ten = as_run(logs[logs["dataset"] != "SESA"])
         assert set(verdicts(ten)[0].values()) == {"not comparable"}
@@ -421,6 +430,7 @@ class TestNotComparable:
             f"the logs have no {method} on Mine" for method in PAPER
         }
 
+    @pytest.mark.slow
     def test_another_method(self, logs):
         rows = as_run(logs).assign(method=logs["method"].replace("palm", "palm-dagger"))
         assert verdicts(rows)[0]["palm-dagger"] == "not comparable"
@@ -428,6 +438,7 @@ class TestNotComparable:
 
 
 class TestVerdictTable:
+    @pytest.mark.slow
     def test_tut2017_stands_there_twice(self, logs):
         table = comparison.verdict_table(as_run(logs))
         assert [len(part) for _, part in table.groupby(level=0, sort=False)] == [48, 48]
@@ -451,6 +462,7 @@ class TestVerdictTable:
         ]
 
 
+@pytest.mark.slow
 def test_results_tables_with_and_without_the_swapped_folds(tmp_path, capsys):
     """TUT2017's folds 2 to 4 are not left out silently, nor kept silently."""
     rows = published.published_rows().assign(fold=lambda t: t["fold"].where(t["fold"] > 0))

@@ -89,6 +89,7 @@ def test_seeds_that_are_missing_are_told(run):
     assert cells(write_report(run).read_text())["Rain"][2] == "0.71 ± 0.01 n=2"
 
 
+@pytest.mark.slow
 def test_settings_and_notes(run):
     page = write_report(run).read_text()
     assert "<tr><td>seeds<td>0, 1, 2\n" in page and "class=note" not in page
@@ -110,6 +111,7 @@ def test_published_datasets_get_their_verdict(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_published_datasets_get_their_verdict_for_each_setting(tmp_path):
     for shots in (16, 4):
         write_rows(tmp_path, {("SESA", "palm", 0): 0.9}, n_test=105, shots=shots)
@@ -152,6 +154,7 @@ def test_a_damaged_row_is_named(run):
     assert "palm-2.json is left out: it is no JSON" in page and "0.71" in page
 
 
+@pytest.mark.slow
 def test_figures_are_in_the_file_by_notebook(run):
     for name in ("loose", "lambdas_Rain", "results"):
         ax = plt.subplots()[1]
@@ -245,6 +248,7 @@ def test_tables_and_rows_are_downloads_in_the_file(run):
     assert len(rows) == 14 and {"accuracy", "shots", "key"} <= set(rows)
 
 
+@pytest.mark.slow
 def test_figures_of_published_numbers_are_marked(run):
     for name in ("critical_difference", "losses_palm"):
         ax = plt.subplots()[1]

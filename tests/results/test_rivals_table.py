@@ -111,6 +111,7 @@ def test_the_cost_of_wrong_names_is_paired_by_shots():
     assert lost.loc["palm", 4] == pytest.approx(0.1)
 
 
+@pytest.mark.slow
 def test_the_table_of_a_run_is_read_back(tmp_path, tiny_pengi):
     data = make_tiny_dataset(tmp_path / "data", clips=4)
     other = make_tiny_dataset(tmp_path / "other", clips=4, seed=1)

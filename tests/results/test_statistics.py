@@ -295,6 +295,7 @@ class TestEquivalence:
             inside = low > -0.04 and high < 0.04
             assert (statistics.equivalence_test(difference, 0.04) < 0.05) == inside
 
+    @pytest.mark.slow
     def test_a_difference_of_the_margin_passes_one_time_in_twenty(self):
         rng = np.random.default_rng(0)
         p = [statistics.equivalence_test(rng.normal(0.05, 0.02, 3), 0.05) for _ in range(500)]

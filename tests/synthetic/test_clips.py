@@ -226,6 +226,7 @@ def test_voices_and_sentences_of_tasks_are_other_ones():
     assert set(music.KITS["train"]).isdisjoint(music.KITS["task"])
 
 
+@pytest.mark.slow
 def test_every_voice_speaks_every_language():
     variants = [v for sexes in speech.VOICES.values() for voices in sexes.values() for v in voices]
     for language in [name for names in speech.LANGUAGES.values() for name in names]:
@@ -241,6 +242,7 @@ def test_the_sound_font_is_in_tune():
     assert abs(np.argmax(spectrum) * 44_100 / 32_000 / 880 - 1) < 0.01
 
 
+@pytest.mark.slow
 def test_log_mel_is_that_of_the_kits_encoder():
     waveforms = torch.from_numpy(np.stack([make_clip("dog", 0), make_clip("rain", 0)]))
     audio, _ = random_encoders()

@@ -40,6 +40,7 @@ def test_corpus_has_every_training_concept_and_no_held_out_one():
     assert corpus.list_clips(seed=0).equals(table) and not corpus.list_clips(seed=1).equals(table)
 
 
+@pytest.mark.slow
 def test_corpus_is_what_its_clips_are(tmp_path, small):
     made = corpus.build_corpus(tmp_path, processes=1)
     assert [len(shard) for shard in made.shards.values()] == [2, 2, 1]
@@ -51,6 +52,7 @@ def test_corpus_is_what_its_clips_are(tmp_path, small):
     assert 0 < made.parameters(0)["level"] <= 1
 
 
+@pytest.mark.slow
 def test_build_goes_on_where_it_stopped(tmp_path, small):
     before = corpus.build_corpus(tmp_path, processes=1).log_mels(range(5))
     corpus.shard_path(tmp_path, 1).unlink()
@@ -61,6 +63,7 @@ def test_build_goes_on_where_it_stopped(tmp_path, small):
     assert corpus.shard_path(tmp_path, 0).stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 def test_another_recipe_is_refused(tmp_path, small):
     corpus.build_corpus(tmp_path, processes=1)
     with pytest.raises(corpus.CorpusError, match="delete it or choose another"):
@@ -94,6 +97,7 @@ def test_a_task_loads_as_a_published_dataset(tmp_path, monkeypatch):
     assert rate == tasks.RATE and 0.3 < len(samples) / rate < 5 and np.abs(samples).max() > 0.03
 
 
+@pytest.mark.slow
 def test_a_task_is_made_once_and_another_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "CLIPS_PER_CLASS", 2)
     folder = tasks.build_task("GermanEmotions", tmp_path, processes=1)

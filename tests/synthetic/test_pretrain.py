@@ -119,6 +119,7 @@ def test_decay_is_for_matrices_only():
     assert len(decayed["params"]) + len(plain["params"]) == len(list(model.parameters()))
 
 
+@pytest.mark.slow
 def test_a_run_of_other_settings_is_not_continued(corpus, tmp_path):
     pretrain.train(corpus, tmp_path, steps=1, batch=8, half=False)
     with pytest.raises(ValueError, match="is of another run"):

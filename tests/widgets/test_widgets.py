@@ -172,6 +172,7 @@ def test_datasets_that_can_be_chosen(folder, monkeypatch):
     assert session.list_datasets() == [*session.tasks.DEFAULT_TASKS, DATASET]
 
 
+@pytest.mark.slow
 def test_embedding_has_progress_and_can_be_stopped(folder, mini, tmp_path):
     seen = []
 
@@ -198,6 +199,7 @@ def test_a_clip_is_what_its_embedding_is_of(task):
     )
 
 
+@pytest.mark.slow
 def test_a_player_carries_the_heard_seconds_only(task):
     """Of a long file not all of it, and of a short one no repetition."""
     file = io.BytesIO()
@@ -298,6 +300,7 @@ def test_projections_repeat_and_keep_neighbours(kind):
         session.project(centres, "UMAP")
 
 
+@pytest.mark.slow
 def test_mistakes_of_a_run(folder, mini, task, tmp_path):
     run = tmp_path / "runs" / "one"
     run_trials(make_grid(["zeroshot", "palm"], [folder], seeds=[0], shots=4, epochs=2), mini, run)
@@ -395,6 +398,7 @@ FIRST = {
 }  # what gives a button its work
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bench", SIX, indirect=True)
 def test_no_control_is_dead(bench):
     for label, control in bench.controls.items():
@@ -462,6 +466,7 @@ def test_a_dataset_that_is_given_and_not_there(tmp_path, mini):
     assert "no dataset is open" in words(bench.status)
 
 
+@pytest.mark.slow
 @one("listen")
 def test_own_recordings(bench):
     file = io.BytesIO()
@@ -510,6 +515,7 @@ class Toy:
         return "toy"
 
 
+@pytest.mark.slow
 def test_another_model_than_pengi(folder):
     listen, prompts = widgets.listen(folder, Toy()), widgets.prompt_bench(folder, Toy())
     for bench in (listen, prompts):
@@ -552,6 +558,7 @@ def test_the_bench_starts_with_the_models_own_learning_rate(stated, folder):
     assert "PENGI's rate" not in words(made.summary)
 
 
+@pytest.mark.slow
 @one("few_shot_bench")
 def test_training_is_stopped_kept_and_diverges_in_the_widget(bench, monkeypatch):
     paused, go = threading.Event(), threading.Event()
