@@ -408,6 +408,20 @@ def test_several_processes_write_the_same_rows(dataset, tmp_path, tiny_pengi, mo
     assert len(caplog.records) == 2  # nothing to do, nothing to say
 
 
+def test_a_tokenizer_that_is_loaded_late_is_in_no_trial_s_time(dataset, tiny_pengi, monkeypatch):
+    now, (trial,) = [0.0], trials.make_grid(["coop"], [dataset], [1], [0])
+    first, tokenize = iter([100.0]), tiny_pengi.tokenize
+
+    def loading(prompts):
+        now[0] += next(first, 0.0)
+        return tokenize(prompts)
+
+    monkeypatch.setattr(tiny_pengi, "tokenize", loading)
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    assert timing.Clock(tiny_pengi).measure(trial, ["bell", "dog"], 4) == (0.0, 0.0, 0.0)
+    assert now == [100.0]
+
+
 def test_estimates_grow_with_the_work(dataset, tiny_pengi):
     clock = timing.Clock(tiny_pengi)
     (short,), (long,) = (

@@ -245,6 +245,16 @@ def test_import_is_light(tmp_path):
     assert [name for name in HEAVY if f"'{name}'" in loaded] == []
 
 
+def test_trials_without_pengi_load_neither_timm_nor_open_clip(tmp_path):
+    code = (
+        "import sys, palmkit, palmkit.experiments.run, palmkit.experiments.one_trial\n"
+        "import palmkit.methods, palmkit.models.pengi\n"
+        "print({'torch', 'timm', 'open_clip', 'torchvision', 'transformers'} & set(sys.modules))"
+    )
+    done = run(["-c", code], tmp_path, ROOT)
+    assert done.stdout == "{'torch'}\n", done.stderr
+
+
 def test_help_is_light(tmp_path):
     code = "import sys, palmkit.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
     done = run(["-c", f"{code}print([name for name in sys.modules])"], tmp_path, ROOT)
