@@ -15,7 +15,7 @@ from palmkit.models.base import PromptableText, find_missing
 from palmkit.models.pair import each_encoder
 from palmkit.training import fit, predict
 
-_measured: dict[tuple[str, str], float] = {}  # seconds of a clip, by model and device
+clip_times: dict[tuple[str, str], float] = {}  # seconds of a clip, by model and device
 
 
 class Clock:
@@ -120,14 +120,14 @@ class Clock:
 def _clip_seconds(encoder) -> float:
     """Seconds to encode one clip. A model is measured once in a process."""
     kind = (encoder.digest(), str(encoder.device))
-    if kind not in _measured:
+    if kind not in clip_times:
         samples = round(encoder.sample_rate * encoder.clip_seconds)
         waveforms = torch.randn(4, samples) / 10
         encoder.encode_audio(waveforms)
         start = time.perf_counter()
         encoder.encode_audio(waveforms)
-        _measured[kind] = (time.perf_counter() - start) / len(waveforms)
-    return _measured[kind]
+        clip_times[kind] = (time.perf_counter() - start) / len(waveforms)
+    return clip_times[kind]
 
 
 def duration(seconds: float) -> str:

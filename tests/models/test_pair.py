@@ -223,7 +223,7 @@ def test_waveforms_are_taken_if_both_models_take_the_same():
 
 
 def test_time_and_processes_count_both_models(counted, monkeypatch):
-    monkeypatch.setattr(timing, "_measured", {})
+    monkeypatch.setattr(timing, "clip_times", {})
     both = ModelPair(WordModel(), SecondModel())
     for _ in range(2):  # measured once
         assert timing.Clock(both).clip() > 0 and counted == {"words": 8, "second": 8}
