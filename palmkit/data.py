@@ -121,9 +121,9 @@ def _check_fold(root: Path, name: str, fold: int | None) -> None:
             f"{name} has no csv_files/train_{fold}.csv: it has no folds, so leave fold out"
         )
     raise DatasetError(
-        f"{root} holds no dataset: it has no train.csv, csv_files/train.csv or "
-        "csv_files/train_1.csv. Choose the folder that has the tables, or fetch it again. Without "
-        "tables it must hold a folder of audio files for each class"
+        f"{root} holds no dataset: it has neither a folder of audio files for each class, nor "
+        "tables (train.csv, csv_files/train.csv or csv_files/train_1.csv). Choose the folder that "
+        "has them, or fetch it again"
     )
 
 

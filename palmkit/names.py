@@ -16,6 +16,11 @@ def unknown_name(kind: str, name, known) -> str:
     return f"there is no {kind} {name!r}; there are {', '.join(known)}{hint}"
 
 
+def unknown_method(name, known) -> str:
+    """The message about a method that is not known: it may be the user's own."""
+    return f"{unknown_name('method', name, known)}; one of your own: --import FILE"
+
+
 def one_spelling(names: Iterable[str]) -> dict[str, str]:
     """{name: its spelling}: the composed form (NFC) for names that are equal in it, else the name.
 

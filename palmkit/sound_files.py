@@ -49,7 +49,10 @@ NO_SOUND = (
     (rb"[./\w]*annex/objects/", "a git-annex pointer: run `git annex get` where the file is from"),
     (rb"(?i)\s*(<!doctype|<html|<\?xml)", "a web page: the download failed, fetch the file again"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf", "an archive: unpack it"),
-    (rb"[\t\r\n -~]{6,256}\Z", "a text: the download failed, or it points to the file: fetch that"),
+    (
+        rb"[\t\r\n -~]{6,256}\Z",
+        "a text: the download failed, it points to the file, or is none: fetch or remove it",
+    ),
     (rb"\0{64}", "zeros: the download or copy failed, fetch the file again"),
 )
 # What libsndfile says of damaged files and means otherwise.

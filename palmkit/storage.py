@@ -137,7 +137,7 @@ def atomic_write(path: Path, data: bytes | str) -> None:
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some space"),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "Move away what is there"),
-    errno.ENOENT: "Its folder was deleted meanwhile: run the command again",
+    errno.ENOENT: "Its folder cannot be made, or was deleted meanwhile: run the command again",
     errno.ENAMETOOLONG: "Use a shorter name",
 }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import multiprocessing
 import shutil
 import warnings
 import zlib
@@ -25,6 +26,7 @@ import soundfile
 from joblib import Parallel, delayed
 from scipy import signal
 
+from palmkit.endings import unseen_by_children
 from palmkit.locks import make_folder, one_process
 from palmkit.storage import atomic_write, cache_root, progress_bar
 from palmkit.tables import SPLITS, DatasetError, write_split
@@ -215,9 +217,13 @@ def _clear_unfinished(folder: Path) -> None:
 def _write_task(folder: Path, name: str, processes: int, count) -> None:
     """The clips of a task, a class a job, and its tables."""
     jobs = [(folder, name, label) for label in TASKS[name].classes]
-    made = Parallel(processes, return_as="generator_unordered")(
-        delayed(write_class)(*job) for job in jobs
-    )
+    if processes > 1:
+        with unseen_by_children():  # Python's process that counts semaphores, as for trials
+            multiprocessing.get_context("spawn").Lock()
+    with unseen_by_children():
+        made = Parallel(processes, return_as="generator_unordered")(
+            delayed(write_class)(*job) for job in jobs
+        )
     try:
         for clips in made:
             count(clips)

@@ -52,6 +52,7 @@ class ClusterEngine:
         self.shares_cache = self.reached = False
         self.mark = ("", "")
         self.looked, self.seen = float("-inf"), time.monotonic()
+        self.told = False  # that there is no worker
 
     @property
     def jobs(self) -> int:
@@ -115,8 +116,17 @@ class ClusterEngine:
         for worker in {*self.refused} - before:
             self._tell_refused(worker)
         if self.usable and self.reached:
-            self.seen = time.monotonic()
-        elif time.monotonic() > self.seen + NO_WORKER_S:
+            self.seen, self.told = time.monotonic(), False
+            return
+        if not self.told:
+            self.told = True
+            log.warning(
+                "%s has no worker that can be used. The run waits %g s for one: %s",
+                self.cluster.what,
+                NO_WORKER_S,
+                self.cluster.start_hint,
+            )
+        if time.monotonic() > self.seen + NO_WORKER_S:
             raise NoWorkers(
                 f"{self.cluster.what} has had no worker that can be used for {NO_WORKER_S:g} s. "
                 f"Finished trials are kept: {self.cluster.start_hint}, and the same command goes "

@@ -103,7 +103,6 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
     regime = settings.get("regime", "published")
     datasets = without_related([*datasets], regime, paper_datasets())
     clock = Clock(model)
-    jobs = count_jobs(model)
     absent = find_absent(datasets)
     clip_s = clock.clip()
     lines, left = [], []
@@ -126,12 +125,16 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
             "trials": len(trials),
             "done": len(trials) - len(works),
         }
-        lines.append(line | _cost(clips, clip_s, sum(seconds) / jobs))
+        lines.append(line | _cost(clips, clip_s, sum(seconds)))
         disk += _disk_bytes(works, clips, model)
     if any(job.trial.tuned_on for job in left):
         clips, seconds = tuning_work(left, model, clock)
-        lines.append(_tuning_line(regime) | _cost(clips, clip_s, seconds / jobs))
+        lines.append(_tuning_line(regime) | _cost(clips, clip_s, seconds))
         disk += _disk_bytes([], clips, model)
+    to_do = sum(line["trials"] - line["done"] for line in lines)
+    jobs = max(min(count_jobs(model), to_do), 1)
+    for line in lines:
+        line["train_s"] /= jobs
     return CostEstimate(pd.DataFrame(lines), jobs, disk, _peak_memory(model, jobs))
 
 

@@ -181,6 +181,7 @@ def _announce(jobs: list[Job], seconds: list[float], processes: int, clock: Cloc
     tuning = attempt(tuning_work, jobs, clock.model, clock, cache)
     more, tuning_s = (0, 0.0) if isinstance(tuning, Failure) else tuning
     clips = count_passes(jobs, clock.model, cache) + more
+    processes = min(processes, len(jobs))
     longest = max([*seconds, (sum(seconds) + tuning_s) / processes])
     embedding = clips * clock.clip() if clips else 0.0  # a slow model is not measured for nothing
     log.info(

@@ -259,7 +259,10 @@ def _describe_command(state: dict, now: float) -> Command:
 
 
 def _seconds_left(state: dict, now: float) -> float | None:
-    """Seconds until a command ends: from its measured speed, else from its estimate."""
+    """Seconds until a command ends: from its measured speed, else from its estimate.
+
+    None where neither tells: all that runs takes longer than estimated.
+    """
     if "to_do" not in state:
         return None
     left = state["to_do"] - state["done"]
@@ -270,9 +273,11 @@ def _seconds_left(state: dict, now: float) -> float | None:
     running = [trial["seconds"] - (now - trial["since"]) for trial in state["running"].values()]
     longest = max([*running, 0.0])  # no trial is shared by workers
     if state["done"] <= 0:
-        return max(left / state["jobs"] - (now - began), longest)
-    speed = state["done"] / max(state["finished"] - began, 1e-3)
-    return max(left / speed - (now - state["finished"]), longest)
+        rest = left / state["jobs"] - (now - began)
+    else:
+        speed = state["done"] / max(state["finished"] - began, 1e-3)
+        rest = left / speed - (now - state["finished"])
+    return None if rest <= 0 and running and longest <= 0 else max(rest, longest)
 
 
 def format_status(status: Status) -> str:
@@ -290,7 +295,9 @@ def format_status(status: Status) -> str:
     lines += [_tell_command(command) for command in status.commands]
     if status.others:
         lines.append(f"beside these: {status.others} rows of earlier commands")
-    if status.total is None:
+    if status.total is None and not status.done + status.failed:
+        lines.append("No plan and no rows: its command was refused or stopped. Run it again")
+    elif status.total is None:
         lines.append("Rows only: this run has no plan, so what is missing is not known")
     return "\n".join(lines) + "\n"
 

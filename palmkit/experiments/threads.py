@@ -16,7 +16,7 @@ def stated_jobs() -> int | None:
     if not given:
         return None
     if not re.fullmatch("[1-9][0-9]{0,3}", given):
-        raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 or more")
+        raise ValueError(f"PALMKIT_JOBS={given}: use a number of processes, 1 to 9999")
     return int(given)
 
 
@@ -30,7 +30,7 @@ def threads_each(jobs: int) -> int:
     if not given:
         return 1
     if not re.fullmatch("[1-9][0-9]{0,3}", given):
-        raise ValueError(f"{SETTING}={given}: use a number of threads, 1 or more")
+        raise ValueError(f"{SETTING}={given}: use a number of threads, 1 to 9999")
     cores = joblib.cpu_count()
     if int(given) > 1 and int(given) * jobs > cores:
         raise ValueError(

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palmkit.names import unknown_name
+from palmkit.names import unknown_method, unknown_name
 from palmkit.plugins import has_plugins
 from palmkit_synthetic import TASK_NAMES
 
@@ -475,7 +475,7 @@ def check_method_name(name: str) -> None:
     if name in METHOD_NAMES:
         return
     if not has_plugins("palmkit.methods"):
-        raise ValueError(unknown_name("method", name, METHOD_NAMES))
+        raise ValueError(unknown_method(name, METHOD_NAMES))
     from palmkit.methods import get_method  # loads PyTorch
 
     get_method(name)

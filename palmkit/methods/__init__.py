@@ -12,7 +12,7 @@ from palmkit.methods.palm import PALM, PALMDagger
 from palmkit.methods.rivals import RIVALS
 from palmkit.methods.solved import SolvedPALM
 from palmkit.methods.zero_shot import ZeroShot
-from palmkit.names import unknown_name
+from palmkit.names import unknown_method
 from palmkit.plugins import PluginError, load_entry_points, plugin_modules
 
 __all__ = [
@@ -66,7 +66,7 @@ def get_method(name: str) -> type[Method]:
     methods = list_methods()
     if name in methods:
         return methods[name]
-    raise ValueError(unknown_name("method", name, methods))
+    raise ValueError(unknown_method(name, methods))
 
 
 def _is_method(cls, module: str) -> bool:

@@ -97,7 +97,10 @@ def count_special_tokens(model) -> tuple[int, int]:
 
 
 def choose_device(device="auto") -> torch.device:
-    """ "auto" is CUDA if there is one, else the CPU."""
+    """ "auto" is CUDA if there is one, else the CPU. Raises ValueError if CUDA is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    found = torch.device(device)
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={str(device)!r}: there is no CUDA device here: use cpu or auto")
+    return found

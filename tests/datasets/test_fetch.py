@@ -900,7 +900,7 @@ def test_a_folder_that_is_no_esc10_is_left_alone(esc10, online, data, tmp_path):
     publish(online, tmp_path / "esc10.zip", esc10)
     (data / "ESC10").mkdir(parents=True)
     (data / "ESC10" / "mine.wav").write_bytes(b"x")
-    with pytest.raises(DatasetError, match="holds no dataset: it has no train.csv"):
+    with pytest.raises(DatasetError, match="holds no dataset: it has neither"):
         fetch.fetch("ESC10")
     assert json.dumps(sorted(path.name for path in (data / "ESC10").iterdir())) == '["mine.wav"]'
 

@@ -240,7 +240,7 @@ def test_csv_without_a_column(pets):
 
 def test_a_published_dataset_that_lost_its_tables_is_not_ones_own(pets):
     (pets / "audios").mkdir()
-    with pytest.raises(DatasetError, match="holds no dataset: it has no train.csv"):
+    with pytest.raises(DatasetError, match="holds no dataset: it has neither"):
         load_dataset(pets)
 
 

@@ -74,7 +74,9 @@ def test_a_dask_run_without_workers_ends_and_goes_on_later(
     grid = ["--import", path, "--method", "ends", "--seed", *range(4)]
     with start_cluster("dask", tmp_path / "dask", [tmp_path / "cache"]) as address:
         assert run(home, "one", *grid, "--backend", "dask", "--address", address) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
+    *earlier, said = capsys.readouterr().err.splitlines()
+    waits = [line for line in earlier if "The run waits 2 s for one: start workers" in line]
+    assert len(waits) == 1, earlier
     assert "has had no worker that can be used for 2 s" in said and "start workers" in said
     before = {row["seed"]: row for row in all_rows(home, "one")}
     assert 1 <= len(before) < 4 and all("failed" not in row for row in before.values())

@@ -175,6 +175,26 @@ def test_the_longest_running_trial_is_waited_for(tmp_path):
     assert read_status(run, lambda: since + 100).left == pytest.approx(900)
 
 
+def test_the_time_left_is_not_known_where_all_that_runs_takes_longer_than_estimated(tmp_path):
+    run, progress = make_progress(tmp_path, seconds=(1.0, 2.0, 3.0))
+    progress.begin(["set/0.json", "set/1.json", "set/2.json"])
+    progress.start("set/0.json", "a trial")
+    since = progress.state["running"]["set/0.json"]["since"]
+    assert read_status(run, lambda: since + 2).left == pytest.approx(1, abs=0.5)
+    late = read_status(run, lambda: since + 20)
+    assert late.left is None and "time left: not known yet" in format_status(late)
+    progress.finish("set/0.json")
+    write_state(run, finished=since + 1)
+    progress.start("set/1.json", "another")
+    write_state(run, finished=since + 1)
+    assert read_status(run, lambda: since + 60).left is None
+
+
+def test_a_command_that_was_refused_has_no_plan_and_no_rows(tmp_path):
+    (tmp_path / "run").mkdir()
+    assert "refused or stopped. Run it again" in format_status(read_status(tmp_path / "run"))
+
+
 def test_trials_that_failed_before_they_began_take_no_time(tmp_path):
     run, progress = make_progress(tmp_path)
     progress.begin(["set/0.json"])

@@ -18,6 +18,13 @@ def test_auto_is_cuda_if_there_is_one(available, expected, monkeypatch):
     assert choose_device("cpu").type == "cpu"
 
 
+def test_cuda_that_is_not_there_is_refused_in_words(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "cuda:1", torch.device("cuda")):
+        with pytest.raises(ValueError, match="there is no CUDA device here: use cpu or auto"):
+            choose_device(device)
+
+
 def test_double_precision_where_the_device_has_it(compact):
     for device in ("cpu", "cuda", "mps"):
         expected = torch.float32 if device == "mps" else torch.float64
