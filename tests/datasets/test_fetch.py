@@ -20,7 +20,7 @@ import zipfile
 from pathlib import Path
 
 import hub
-import huggingface_hub
+import huggingface_hub.constants
 import numpy as np
 import pytest
 import soundfile

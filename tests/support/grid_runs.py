@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,8 @@ def base_environment() -> dict:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PALMKIT_PROGRESS": "0",
         "OMP_NUM_THREADS": "1",
+        # PyTorch's own folder, which the import of timm makes: it is not left by palmkit.
+        "TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / "torchinductor"),
     }
 
 

@@ -12,6 +12,8 @@ import signal
 import sys
 import tempfile
 
+import open_clip
+
 import palmkit.experiments.engines
 import palmkit.experiments.run
 import palmkit.results.report
@@ -19,6 +21,7 @@ import palmkit_synthetic.tasks
 from palmkit.cli import main
 
 IMPORTED = (
+    open_clip,  # which a PENGI imports late
     palmkit.experiments.engines,
     palmkit.experiments.run,
     palmkit.results.report,
