@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -175,3 +176,20 @@ def test_the_default_tasks_are_of_several_kinds():
     assert {task.folds for task in default} == {True, False}  # both published layouts
     assert 1500 <= tasks.CLIPS_PER_CLASS * sum(len(task.classes) for task in default) <= 2100
     assert set(tasks.TASKS["UnseenConcepts"].classes) == HELD_OUT
+
+
+def test_workers_start_where_a_terminal_s_signals_do_not_reach_them(tmp_path, monkeypatch):
+    masks = []
+
+    def parallel(*_, **__):
+        def start(calls):
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+            raise RuntimeError("started")
+
+        return start
+
+    monkeypatch.setattr(tasks, "Parallel", parallel)
+    with pytest.raises(RuntimeError, match="started"):
+        tasks.build_task("VocalSounds", tmp_path)
+    assert {signal.SIGINT, signal.SIGHUP} <= masks[0]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
