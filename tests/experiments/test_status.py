@@ -77,7 +77,8 @@ def test_a_run_in_another_process_is_followed(home, capsys):
         assert "running: waits on tiny, fold None, seed 2, for" in said
         assert "failed: 1 trials:" in said and "no key" in said
         assert f"process {driver.pid} on {platform.node()}: running trials" in said
-        assert "time left: about" in said
+        # The trial waits for this test, perhaps for longer than was estimated.
+        assert "time left: about" in said or "time left: not known yet" in said
     finally:
         (home / "go").touch()
         driver.communicate(timeout=60)
