@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator
@@ -64,6 +65,17 @@ def unseen_by_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def starting_workers() -> Iterator[None]:
+    """Worker processes of loky that start in the block never get SIGINT and SIGHUP."""
+    with unseen_by_children():
+        # A lock starts Python's process that counts semaphores, which loky would start between the
+        # workers. Until Python 3.12 its start unblocks SIGINT, so the block ends behind it.
+        multiprocessing.get_context("spawn").Lock()
+    with unseen_by_children():
+        yield
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ NO_SOUND = (
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf", "an archive: unpack it"),
     (
         rb"[\t\r\n -~]{6,256}\Z",
-        "a text: the download failed, it points to the file, or is none: fetch or remove it",
+        "a text: the download failed, it points to the file, or it is no sound: fetch or remove it",
     ),
     (rb"\0{64}", "zeros: the download or copy failed, fetch the file again"),
 )

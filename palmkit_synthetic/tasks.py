@@ -9,10 +9,10 @@ drums, and espeak-ng's way of speaking.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
-import multiprocessing
 import shutil
 import warnings
 import zlib
@@ -26,7 +26,7 @@ import soundfile
 from joblib import Parallel, delayed
 from scipy import signal
 
-from palmkit.endings import unseen_by_children
+from palmkit.endings import starting_workers
 from palmkit.locks import make_folder, one_process
 from palmkit.storage import atomic_write, cache_root, progress_bar
 from palmkit.tables import SPLITS, DatasetError, write_split
@@ -217,10 +217,7 @@ def _clear_unfinished(folder: Path) -> None:
 def _write_task(folder: Path, name: str, processes: int, count) -> None:
     """The clips of a task, a class a job, and its tables."""
     jobs = [(folder, name, label) for label in TASKS[name].classes]
-    if processes > 1:
-        with unseen_by_children():  # Python's process that counts semaphores, as for trials
-            multiprocessing.get_context("spawn").Lock()
-    with unseen_by_children():
+    with starting_workers() if processes > 1 else contextlib.nullcontext():
         made = Parallel(processes, return_as="generator_unordered")(
             delayed(write_class)(*job) for job in jobs
         )

@@ -38,7 +38,7 @@ def make_sources(jobs: list[Job], model, loading: Loading, clock: Clock) -> dict
     if loading.model is not None:
         frames = _list_frames(embedded).items()
         wanted = [(settings, unique_clips(sets.values())["path"]) for settings, sets in frames]
-        about = (loading.model, loading.cache, wanted, count_jobs(model), clock.clip())
+        about = (loading.model, loading.cache, wanted, count_jobs(model), clock)
         embed_in_shards(model, *about)
     sources = _embed_all(embedded, model, loading.cache)
     sources |= {job.path: audio_source(job, model) for job in jobs if job.tunes_audio}
@@ -134,7 +134,7 @@ def _embed_streams(jobs: list[Job], model, loading: Loading, clock: Clock) -> di
     """
     streams = {stream_key(job): job for job in jobs}
     sources = [stream_source(job, model, loading.cache) for job in streams.values()]
-    seconds = [_stream_passes(job) * clock.clip() for job in streams.values()]
+    seconds = [clock.embedding(_stream_passes(job)) for job in streams.values()]
     processes = min(count_jobs(model), max(len(sources), 1))
     quiet = processes > 1  # the bars of several processes would write over each other
     calls = [

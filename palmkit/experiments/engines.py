@@ -52,7 +52,7 @@ class ClusterEngine:
         self.shares_cache = self.reached = False
         self.mark = ("", "")
         self.looked, self.seen = float("-inf"), time.monotonic()
-        self.told = False  # that there is no worker
+        self.warned = False  # that there is no worker
 
     @property
     def jobs(self) -> int:
@@ -116,10 +116,10 @@ class ClusterEngine:
         for worker in {*self.refused} - before:
             self._tell_refused(worker)
         if self.usable and self.reached:
-            self.seen, self.told = time.monotonic(), False
+            self.seen, self.warned = time.monotonic(), False
             return
-        if not self.told:
-            self.told = True
+        if not self.warned:
+            self.warned = True
             log.warning(
                 "%s has no worker that can be used. The run waits %g s for one: %s",
                 self.cluster.what,

@@ -104,7 +104,6 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
     datasets = without_related([*datasets], regime, paper_datasets())
     clock = Clock(model)
     absent = find_absent(datasets)
-    clip_s = clock.clip()
     lines, left = [], []
     disk = 0
     for dataset in datasets:
@@ -125,11 +124,11 @@ def estimate_cost(model, run, datasets, methods, folds, seeds, **settings) -> Co
             "trials": len(trials),
             "done": len(trials) - len(works),
         }
-        lines.append(line | _cost(clips, clip_s, sum(seconds)))
+        lines.append(line | _cost(clips, clock, sum(seconds)))
         disk += _disk_bytes(works, clips, model)
     if any(job.trial.tuned_on for job in left):
         clips, seconds = tuning_work(left, model, clock)
-        lines.append(_tuning_line(regime) | _cost(clips, clip_s, seconds))
+        lines.append(_tuning_line(regime) | _cost(clips, clock, seconds))
         disk += _disk_bytes([], clips, model)
     to_do = sum(line["trials"] - line["done"] for line in lines)
     jobs = max(min(count_jobs(model), to_do), 1)
@@ -145,9 +144,9 @@ def _tuning_line(regime: str) -> dict:
     return {"dataset": f"tune on {name}", "at_hand": True, "folds": folds, "trials": 0, "done": 0}
 
 
-def _cost(clips: int, clip_s: float, train_s: float) -> dict:
+def _cost(clips: int, clock: Clock, train_s: float) -> dict:
     """A line's columns of cost: clips to embed, and seconds to embed them and to train."""
-    return {"clips": clips, "embed_s": clips * clip_s, "train_s": train_s}
+    return {"clips": clips, "embed_s": clock.embedding(clips), "train_s": train_s}
 
 
 def _disk_bytes(works: list[Work], clips: int, model) -> int:

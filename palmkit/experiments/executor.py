@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import multiprocessing
 import os
 import pickle
 import traceback
@@ -22,7 +21,7 @@ import joblib
 import torch
 
 from palmkit.audio import AudioError
-from palmkit.endings import unseen_by_children
+from palmkit.endings import starting_workers
 from palmkit.experiments.devices import Gpus, gpus_for, share_out, shared_gpus
 from palmkit.experiments.memory import advice
 from palmkit.experiments.threads import stated_jobs, threads_each
@@ -239,11 +238,7 @@ def _parallel(function, calls: list[tuple], waiting: deque, running: set, jobs: 
             initializer=_begin,
             initargs=(os.getpid(), shared_gpus()),
         )
-    with unseen_by_children():
-        # A lock starts Python's process that counts semaphores, which loky would start between the
-        # workers. Until Python 3.12 its start unblocks SIGINT, so the block ends behind it.
-        multiprocessing.get_context("spawn").Lock()
-    with unseen_by_children():  # the workers start with the first calls
+    with starting_workers():  # they start with the first calls
         return parallel(tasks())
 
 

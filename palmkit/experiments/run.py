@@ -183,7 +183,7 @@ def _announce(jobs: list[Job], seconds: list[float], processes: int, clock: Cloc
     clips = count_passes(jobs, clock.model, cache) + more
     processes = min(processes, len(jobs))
     longest = max([*seconds, (sum(seconds) + tuning_s) / processes])
-    embedding = clips * clock.clip() if clips else 0.0  # a slow model is not measured for nothing
+    embedding = clock.embedding(clips)
     log.info(
         "To do: %d trials, %d at a time: %s, after at most %s for embedding %d clips",
         len(jobs),

@@ -26,12 +26,12 @@ DECODERS = 2  # threads of a worker that decode: others use the other cores
 
 
 def embed_in_shards(
-    model, reference: ModelReference, cache: str, wanted: list[tuple], jobs: int, clip_seconds
+    model, reference: ModelReference, cache: str, wanted: list[tuple], jobs: int, clock
 ) -> None:
     """Embed clips into the cache by `jobs` workers, where that saves time.
 
-    wanted: (settings, paths) with `settings.arguments(model)` those of `embed`. clip_seconds: to
-    encode one clip.
+    wanted: (settings, paths) with `settings.arguments(model)` those of `embed`. clock: a Clock
+    of the model.
     """
     if jobs < 2 and not uses_engine():
         return
@@ -41,7 +41,7 @@ def embed_in_shards(
         size = shard_size(len(missing), jobs)
         shards = [missing[n : n + size] for n in range(0, len(missing), size)]
         calls += [(reference, own_versions(), cache, settings, shard) for shard in shards]
-    seconds = [len(call[-1]) * clip_seconds for call in calls]
+    seconds = [clock.embedding(len(call[-1])) for call in calls]
     if not uses_engine() and (sum(seconds) <= START or len(calls) < 2):
         return
     names = [f"a shard of {len(call[-1])} clips" for call in calls]

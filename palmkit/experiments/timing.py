@@ -116,6 +116,10 @@ class Clock:
         """Seconds to embed one clip, without decoding; by both models of a pair."""
         return sum(_clip_seconds(encoder) for encoder, _, _ in each_encoder(self.model))
 
+    def embedding(self, clips: int) -> float:
+        """Seconds to embed clips. Without clips a slow model is not measured for nothing."""
+        return clips * self.clip() if clips else 0.0
+
 
 def _clip_seconds(encoder) -> float:
     """Seconds to encode one clip. A model is measured once in a process."""

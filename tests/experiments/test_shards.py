@@ -10,7 +10,7 @@ from outside import make_home  # noqa: F401
 
 from palmkit import load_dataset, load_model
 from palmkit.embeddings import embed
-from palmkit.experiments import embedding, executor, shards
+from palmkit.experiments import embedding, executor, shards, timing
 from palmkit.experiments.cached import list_missing
 from palmkit.experiments.clip_sources import EmbedSettings
 from palmkit.experiments.executor import use_engine
@@ -156,3 +156,13 @@ def test_local_processes_embed_in_shards_where_it_takes_long(home, monkeypatch):
     monkeypatch.setenv("PALMKIT_JOBS", "1")
     assert run(home, "here", *grid) == 0 and seen == [3]
     assert [*map(same, all_rows(home, "here"))] == [*map(same, all_rows(home, "there"))]
+
+
+@pytest.mark.slow
+def test_a_model_is_not_timed_where_nothing_is_embedded(home, monkeypatch):
+    grid = ["--method", "gda", "--seed", 0, 1]
+    monkeypatch.setattr(timing, "clip_times", {})
+    assert run(home, "one", *grid) == 0 and len(timing.clip_times) == 1
+    monkeypatch.setattr(timing, "clip_times", {})
+    assert run(home, "two", *grid) == 0 and timing.clip_times == {}
+    assert run(home, "three", *grid, "--dry-run") == 0 and timing.clip_times == {}
