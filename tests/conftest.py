@@ -6,10 +6,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import faults
-import pytest
-import reference
-import torch
+# Before torch: threads of many tests on few cores only wait, and their number changes last digits.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import faults  # noqa: E402
+import pytest  # noqa: E402
+import reference  # noqa: E402
+import torch  # noqa: E402
 
 # A comparison that fails there shows its values, as it does in a test.
 pytest.register_assert_rewrite("model_checks")
@@ -20,9 +23,6 @@ atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
 os.environ.setdefault("PALMKIT_CACHE", os.path.join(_scratch, "cache"))
 os.environ.setdefault("PALMKIT_RUNS", os.path.join(_scratch, "runs"))
 os.environ["PALMKIT_PROGRESS"] = "0"
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch: threads of many tests on few cores only wait
 
 
 @pytest.fixture(autouse=True)
